@@ -1,0 +1,85 @@
+# `make demo` needs only python3 (3.11 or newer), make and a way to install packages.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+
+# One thread for each process: runs are parallel to each other, and numbers do not depend on a thread count.
+export OMP_NUM_THREADS ?= 1
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.sailctl-installed
+
+# An environment that was given and was not made here is used as it is.
+ifneq ($(origin VENV),file)
+ifneq ($(wildcard $(BIN)/python),)
+ifeq ($(wildcard $(STAMP)),)
+STAMP :=
+endif
+endif
+endif
+
+.PHONY: help venv demo test learning check format constraints clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  VENV=/path uses (or makes) another environment; PYTHON=/path/python3 makes it with another Python"
+
+venv: $(STAMP) ## make .venv with the tested versions of every package
+
+$(VENV)/.sailctl-installed: pyproject.toml hatch_build.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (five minutes), draw their curves, film the result
+	@finished=$$(grep -ls '"state": "finished"' $(DEMO)/halfcheetah-v5/*/*/status.json || true); \
+	unfinished=$$(grep -Ls '"state": "finished"' $(DEMO)/halfcheetah-v5/*/*/status.json || true); \
+	if [ -n "$$unfinished" ]; then \
+		echo "demo: not finished (interrupted, failed or still running):"; \
+		echo "$$unfinished" | sed 's|^|  |; s|/status.json$$||'; \
+		echo "demo: remove $(DEMO)/ and run 'make demo' again"; \
+		exit 1; \
+	elif [ -n "$$finished" ]; then \
+		echo "demo: $(DEMO)/ holds finished runs, nothing is trained; remove it to start anew"; \
+	else \
+		echo "$(BIN)/sailctl train -m experiment=demo algo=sail,sail_revkl out=$(DEMO)"; \
+		$(BIN)/sailctl train -m experiment=demo algo=sail,sail_revkl out=$(DEMO); \
+	fi
+	$(BIN)/sailctl plot $(DEMO) --out $(DEMO)/learning_curves.png
+	@run=$$(ls -d $(DEMO)/halfcheetah-v5/sail_revkl/*/ | head -n 1); run=$${run%/}; \
+	echo "$(BIN)/sailctl eval $$run --video $(DEMO)/halfcheetah.mp4"; \
+	$(BIN)/sailctl eval $$run --video $(DEMO)/halfcheetah.mp4; \
+	echo; \
+	echo "runs      $$(echo $(DEMO)/halfcheetah-v5/*/*/)"; \
+	echo "figure    $(DEMO)/learning_curves.png"; \
+	if [ -f $(DEMO)/halfcheetah.mp4 ]; then echo "video     $(DEMO)/halfcheetah.mp4"; \
+	else echo "video     none: see the line above that says why"; fi; \
+	echo "next      $(BIN)/sailctl train --help"
+
+test: venv ## tests that need no long training
+	$(BIN)/python -m pytest
+
+learning: venv ## the tests that `make test` leaves out: training until a return is reached (minutes each)
+	$(BIN)/python -m pytest -m 'slow or learning'
+
+check: venv ## formatting, lint and strict types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: venv ## format, and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+constraints: ## resolve the newest allowed versions into constraints.txt (downloads everything)
+	@set -e; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(PYTHON) -m venv "$$fresh/venv"; \
+	"$$fresh/venv/bin/python" -m pip install --quiet -e '.[dev]'; \
+	{ sed -n '/^#/p' constraints.txt; \
+	  "$$fresh/venv/bin/python" -m pip freeze --exclude-editable --exclude cwevals \
+	    | sed 's/+[a-z0-9.]*$$//' | LC_ALL=C sort -f; } > "$$fresh/constraints.txt"; \
+	cp "$$fresh/constraints.txt" constraints.txt
+
+clean: ## remove the environment, caches and builds; runs are kept
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find sailctl envs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
