@@ -1,0 +1,38 @@
+"""HalfCheetah-v5: a planar two-legged runner that never falls for good."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from sailctl_envs.base import Array, Physics, Task
+
+FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
+CONTROL_COST = 0.1  # reward lost per squared unit of control
+RESET_NOISE = 0.1  # half width of the uniform noise on positions (m, rad); std of the velocities
+
+
+class HalfCheetah(Task):
+    """Run forward. Observation: 8 joint positions (x left out), then 9 velocities."""
+
+    id: ClassVar[str] = "halfcheetah-v5"
+    gymnasium_id: ClassVar[str] = "HalfCheetah-v5"
+    xml: ClassVar[str] = "half_cheetah.xml"
+    frame_skip: ClassVar[int] = 5
+    horizon: ClassVar[int] = 1000
+    timestep: ClassVar[float] = 0.01
+    camera: ClassVar[dict[str, float]] = {"distance": 4.0, "elevation": -12.0, "height": 0.5}
+
+    def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
+        qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
+        qvel = init.qvel + RESET_NOISE * rng.standard_normal((n, init.qvel.shape[1]))
+        return Physics(qpos, qvel)
+
+    def observe(self, now: Physics, seen: Array) -> Array:
+        return np.concatenate([now.qpos[:, 1:], now.qvel], axis=1)
+
+    def reward(self, before: Physics, now: Physics, seen: Array, action: Array) -> Array:
+        speed = (now.qpos[:, 0] - before.qpos[:, 0]) / self.dt
+        reward: Array = FORWARD_WEIGHT * speed - CONTROL_COST * np.square(action).sum(axis=1)
+        return reward

@@ -1,0 +1,54 @@
+"""Hopper-v5: a planar one-legged hopper that falls."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from sailctl_envs.base import Array, Bools, Physics, Task
+
+FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
+HEALTHY_REWARD = 1.0  # reward per control step in a healthy state
+CONTROL_COST = 1e-3  # reward lost per squared unit of control
+RESET_NOISE = 5e-3  # half width of the uniform noise on positions (m, rad) and velocities
+VELOCITY_CLIP = 10.0  # observed velocities stay within this (m/s, rad/s)
+HEALTHY_STATE = 100.0  # every position from the torso angle on, and every velocity, within this
+HEALTHY_HEIGHT = 0.7  # torso above this (m)
+HEALTHY_ANGLE = 0.2  # torso angle within this (rad)
+
+
+class Hopper(Task):
+    """Hop forward without falling. Observation: 5 joint positions (x left out), then 6 velocities."""
+
+    id: ClassVar[str] = "hopper-v5"
+    gymnasium_id: ClassVar[str] = "Hopper-v5"
+    xml: ClassVar[str] = "hopper.xml"
+    frame_skip: ClassVar[int] = 4
+    horizon: ClassVar[int] = 1000
+    timestep: ClassVar[float] = 0.002
+    camera: ClassVar[dict[str, float]] = {"distance": 3.0, "elevation": -12.0, "height": 1.0}
+
+    def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
+        qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
+        qvel = init.qvel + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qvel.shape[1]))
+        return Physics(qpos, qvel)
+
+    def observe(self, now: Physics, seen: Array) -> Array:
+        velocity = np.clip(now.qvel, -VELOCITY_CLIP, VELOCITY_CLIP)
+        return np.concatenate([now.qpos[:, 1:], velocity], axis=1)
+
+    def reward(self, before: Physics, now: Physics, seen: Array, action: Array) -> Array:
+        speed = (now.qpos[:, 0] - before.qpos[:, 0]) / self.dt
+        healthy = HEALTHY_REWARD * ~self.terminated(now)
+        reward: Array = FORWARD_WEIGHT * speed + healthy - CONTROL_COST * np.square(action).sum(axis=1)
+        return reward
+
+    def terminated(self, now: Physics) -> Bools:
+        rest = np.concatenate([now.qpos[:, 2:], now.qvel], axis=1)
+        healthy: Bools = (
+            (np.abs(rest) < HEALTHY_STATE).all(axis=1)
+            & (now.qpos[:, 1] > HEALTHY_HEIGHT)
+            & (np.abs(now.qpos[:, 2]) < HEALTHY_ANGLE)
+        )
+        return ~healthy
