@@ -1,0 +1,140 @@
+"""Prompts and the segments forked from them: the only caller of the simulator during training.
+
+A prompt is a simulator state. ``P`` prompts are either states along persistent on-policy chains or
+episode starts; each is forked into ``K`` segments that the policy runs closed-loop for ``H`` control
+steps, and then, when ``L > H``, onwards to ``L`` steps that only the teacher judges. A segment never
+crosses a reset: it ends, and its mask with it, where its episode ends.
+
+Chains cost nothing of their own: the chain of a prompt goes on from where the prompt's first fork stood
+after ``H`` steps, and starts a new episode when that fork's episode ended. So that a batch holds every
+phase of an episode, the chains' first episodes are cut short at phases spread over the time limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sailctl.config import RolloutConfig
+from sailctl.policy import GaussianPolicy
+from sailctl.seeding import Generators
+from sailctl.simulator import Simulator, States
+from sailctl.types import IntArray, JudgedRewards, Pairs, SegmentBatch
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One iteration's behaviour."""
+
+    segments: SegmentBatch
+    """What the learner sees."""
+    judged: JudgedRewards
+    """What the teacher sees."""
+    pairs: Pairs
+    """Which segments are to be compared."""
+    env_steps: int
+    """Control steps that were simulated for it, continuations included."""
+
+
+class Collector:
+    """Keeps the chains of one run and collects one iteration after another.
+
+    ``steps`` is H and ``judged`` is L, both in control steps.
+    """
+
+    def __init__(
+        self, simulator: Simulator, config: RolloutConfig, steps: int, judged: int, generators: Generators
+    ) -> None:
+        self._simulator = simulator
+        self._config = config
+        self._steps, self._judged = steps, judged
+        self._rng = generators
+        chains = config.prompts - round(config.start_fraction * config.prompts)
+        self.chains = self._spread_chains(chains)
+
+    def collect(self, policy: GaussianPolicy) -> Collected:
+        """Roll the policy out from every prompt, and move the chains on."""
+        forks, spec = self._config.forks, self._simulator.spec
+        prompts = self._prompts()
+        count = len(prompts) * forks
+        obs = np.zeros((count, self._steps, spec.obs_dim), dtype=np.float32)
+        actions = np.zeros((count, self._steps, spec.act_dim), dtype=np.float32)
+        taken = np.zeros((count, self._judged), dtype=np.float32)
+        rewards = np.zeros((count, self._judged))
+        ended = np.ones(count, dtype=bool)
+
+        states, rows, env_steps = prompts.fork(forks), np.arange(count), 0
+        handed_on = states
+        for t in range(self._judged):
+            # Noise is drawn for every row, so that one fork's end does not shift another fork's draws.
+            noise = self._rng.policy.standard_normal((count, spec.act_dim), dtype=np.float32)
+            action = policy.act(states.obs, noise[rows])
+            step = self._simulator.step(states, policy.to_controls(action))
+            if t < self._steps:
+                obs[rows, t] = states.obs
+                actions[rows, t] = action
+            taken[rows, t] = 1.0
+            rewards[rows, t] = step.reward
+            env_steps += len(rows)
+            done = step.done
+            states = step.states
+            if done.any():
+                states, rows = states.take(~done), rows[~done]
+            if t == self._steps - 1:
+                ended[rows] = False
+                handed_on = handed_on.put(rows, states)
+            if len(rows) == 0:
+                break
+
+        self._move_chains(handed_on, ended, forks)
+        return Collected(
+            segments=SegmentBatch(obs, actions, taken[:, : self._steps].copy(), forks),
+            judged=JudgedRewards(rewards, taken),
+            pairs=self._pairs(),
+            env_steps=env_steps,
+        )
+
+    def _spread_chains(self, chains: int) -> States:
+        states = self._simulator.reset(chains, self._rng.sim)
+        phases = -(-self._simulator.spec.horizon // self._steps)
+        elapsed = self._steps * self._rng.prompts.integers(0, phases, chains)
+        return States(states.physics, states.obs, elapsed.astype(np.int64))
+
+    def _prompts(self) -> States:
+        """The chains' states, then as many episode starts as complete the batch."""
+        starts = self._config.prompts - len(self.chains)
+        return States.join([self.chains, self._simulator.reset(starts, self._rng.sim)])
+
+    def _move_chains(
+        self, reached: States, ended: np.ndarray[tuple[int], np.dtype[np.bool_]], forks: int
+    ) -> None:
+        first_forks = forks * np.arange(len(self.chains))
+        chains = reached.take(first_forks)
+        restart = np.flatnonzero(ended[first_forks])
+        self.chains = chains.put(restart, self._simulator.reset(len(restart), self._rng.sim))
+
+    def _pairs(self) -> Pairs:
+        prompts, forks = self._config.prompts, self._config.forks
+        if self._config.pairing == "unrelated":
+            return unrelated_pairs(prompts, self._rng.prompts)
+        return forked_pairs(prompts, forks)
+
+
+def forked_pairs(prompts: int, forks: int) -> Pairs:
+    """Every pair of forks of each prompt, K (K - 1) / 2 of them; the pairs of a prompt are one group."""
+    first, second = np.triu_indices(forks, 1)
+    base = forks * np.arange(prompts)
+    group = np.repeat(np.arange(prompts), len(first))
+    return Pairs((base[:, None] + first).ravel(), (base[:, None] + second).ravel(), group)
+
+
+def unrelated_pairs(prompts: int, rng: np.random.Generator) -> Pairs:
+    """One pair per prompt of two forks each: fork 0 of a prompt against fork 1 of another one.
+
+    Segments of different states are what B-Pref asks about; the partition function of the reference then
+    does not cancel from the pair score, which is why forked prompts are the default here.
+    """
+    one: IntArray = np.arange(prompts)
+    other = (one + rng.integers(1, prompts)) % prompts
+    return Pairs(2 * one, 2 * other + 1, one)
