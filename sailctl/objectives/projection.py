@@ -1,0 +1,38 @@
+"""Euclidean projection of the parameters on a ball: the constraint of SAIL-RevKL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def project_ball(parameters: Iterable[Tensor], radius: float | None) -> float:
+    """Project all parameters together, in place and without gradient, on the ball ||theta|| <= radius.
+
+    Wu et al., UAI 2026, arXiv 2606.31524: theta is projected after each step. Outside the ball every
+    parameter is scaled by radius / ||theta||; inside it, nothing is written.
+
+    Args:
+        parameters: tensors of any shape; theta is their concatenation.
+        radius: B >= 0; None or infinity is no constraint, and changes no bit.
+
+    Returns:
+        ||theta|| before the projection, computed in float64. When it is NaN or infinite there is no
+        projection, and the parameters are left as they are for the caller to report.
+
+    Raises:
+        ValueError: when ``radius`` is negative or NaN.
+    """
+    bound = math.inf if radius is None else radius
+    if not bound >= 0:
+        raise ValueError(f"the radius of the ball must be >= 0, not {radius}")
+    theta = list(parameters)
+    with torch.no_grad():
+        norm = math.sqrt(sum(parameter.double().square().sum().item() for parameter in theta))
+        if bound < norm < math.inf:
+            for parameter in theta:
+                parameter.mul_(bound / norm)
+    return norm
