@@ -1,0 +1,9 @@
+"""``python -m sailctl``: the same as the ``sailctl`` command."""
+
+from __future__ import annotations
+
+import sys
+
+from sailctl.cli import main
+
+sys.exit(main())

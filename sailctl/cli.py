@@ -1,0 +1,338 @@
+"""The ``sailctl`` command: thin verbs. Heavy modules are imported inside the verb that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from sailctl import __version__
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from sailctl.config import Job, Plan
+
+HELP = """\
+usage: sailctl VERB ...
+
+Continuous control in MuJoCo, learned from preferences between trajectories.
+
+verbs:
+  train   train a policy, or a sweep of policies
+  eval    measure the true return of a trained policy, and film it
+  plot    draw the learning curves of runs
+
+  sailctl VERB --help explains a verb; sailctl --version prints the version.
+
+examples:
+  sailctl train                                       SAIL-RevKL on HalfCheetah, the default
+  sailctl train algo=sail env=hopper-v5 seed=3        choose the algorithm, the task, the seed
+  sailctl train -m algo=sail,sail_revkl seed=0,1,2    six runs, one per core
+  sailctl train --cfg job                             every setting with its meaning, nothing is run
+  sailctl eval runs/halfcheetah-v5/sail/1a2b3c4d-s0   the run's folder, as train printed it
+  sailctl plot runs/halfcheetah-v5                    learning curves of all runs in a folder
+"""
+
+TRAIN_HELP = """\
+usage: sailctl train [-m] [--cfg job] [--config-dir FOLDER] [KEY=VALUE ...]
+
+Train a policy. Each KEY=VALUE changes one setting; everything else keeps its default.
+
+  GROUP=OPTION   choose a whole file of settings:
+{groups}
+  KEY=VALUE      change one value: algo.gamma=0.1 rollout.forks=4 env_steps=500000 out=my_runs
+
+options:
+  -m, --multirun       a run for every combination of comma-separated values, one per core;
+                       hydra.launcher.n_jobs=4 changes how many at once,
+                       hydra/launcher=basic runs them one after the other
+  --cfg job            show the whole configuration, a comment on each value, and run nothing
+  --config-dir FOLDER  also look for options in your own FOLDER/algo/*.yaml, FOLDER/env/*.yaml, ...
+  -h, --help           this text
+
+examples:
+  sailctl train algo=sail_revkl env=halfcheetah-v5 algo.gamma=0.1 seed=3
+  sailctl train -m algo=sail,sail_revkl 'seed=range(0,5)'
+  sailctl train experiment=demo algo=sail
+  sailctl train --cfg job rollout=episodes
+
+Exit code: 0 done, 1 a run failed, 2 something asked for is impossible, 130 interrupted.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (``sys.argv`` by default) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"sailctl {__version__}")
+        return 0
+
+    # Before numpy is imported: one thread for each linear algebra call, since runs share the cores.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    from sailctl.types import RunError, UserError
+
+    try:
+        verb, *rest = arguments
+        if verb not in VERBS:
+            raise UserError(f"unknown verb '{verb}'; the verbs are {', '.join(VERBS)} (see sailctl --help)")
+        return VERBS[verb](rest)
+    except (UserError, RunError) as error:
+        print(f"sailctl: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        print("sailctl: interrupted", file=sys.stderr)
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as every other wrong input: one line, exit code 2."""
+
+    def __init__(self, verb: str, text: str | None = None, description: str | None = None) -> None:
+        super().__init__(f"sailctl {verb}", description=description, allow_abbrev=False)
+        self.text = text
+
+    def format_help(self) -> str:
+        return self.text or super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        from sailctl.types import UserError
+
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+# Training
+
+
+def train(arguments: Sequence[str]) -> int:
+    """``sailctl train``: check every run of the command line, then let Hydra launch them."""
+    from sailctl.config import compose_jobs, describe
+    from sailctl.types import UserError
+
+    parser = _Parser("train", _train_help())
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--cfg", choices=["job"])
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_intermixed_args(arguments)
+
+    plan = compose_jobs(options.overrides, multirun=options.multirun, overlay=options.config_dir)
+    if options.cfg:
+        if plan.multirun:
+            raise UserError("--cfg job shows one configuration; leave out -m")
+        composed = plan.jobs[0].composed
+        print(describe(composed, composed.hydra.runtime.choices, options.config_dir), end="")
+        return 0
+    return _sweep(plan) if plan.multirun else _launch(plan.arguments)
+
+
+def _train_help() -> str:
+    from sailctl.config import GROUPS, conf_dir
+
+    lines = []
+    for group in (*GROUPS, "experiment"):
+        options = sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+        lines.append(f"    {group:<12} {', '.join(options)}")
+    return TRAIN_HELP.format(groups="\n".join(lines))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended."""
+
+    state: str
+    """``done``, ``refused`` (the user asked for something impossible) or ``failed``."""
+    detail: str
+    """Run directory, or the error in one line."""
+
+
+def _launch(hydra_arguments: Sequence[str]) -> int:
+    """Hand over to Hydra; return the exit code of a single job, 0 for a sweep."""
+    import hydra
+
+    from sailctl.config import conf_dir
+
+    # Hydra reads the command line itself, and without this setting prints errors and exits in our place.
+    command, sys.argv = sys.argv, [sys.argv[0], *hydra_arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(str(conf_dir()), "config", version_base="1.3")(run_job)()
+    except _JobEnded as ended:
+        return ended.code
+    finally:
+        sys.argv = command
+    return 0
+
+
+class _JobEnded(BaseException):
+    """Carries the exit code of a single job out through Hydra, which keeps what a job returns to itself."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+def run_job(cfg: DictConfig) -> None:
+    """One training, called by Hydra here or in a launcher's process.
+
+    Never raises for a failure, so that the other jobs of a sweep go on. A job of a sweep leaves its outcome
+    in a file of the sweep folder, the one place that every launcher's processes share.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
+    sweep = hydra.mode == RunMode.MULTIRUN
+    outcome = _attempt(cfg, overrides, prefix=f"{' '.join(overrides)}: " if sweep and overrides else "")
+    if sweep:
+        file = Path(hydra.runtime.output_dir) / f"{hydra.job.num}.json"
+        file.write_text(json.dumps({"overrides": overrides, **asdict(outcome)}) + "\n", encoding="utf-8")
+    elif outcome.state == "done":
+        print(outcome.detail)
+    else:
+        raise _JobEnded(_exit_code([outcome]))
+
+
+def _attempt(cfg: DictConfig, overrides: list[str], prefix: str) -> Outcome:
+    from sailctl.types import RunError, UserError
+
+    try:
+        from sailctl.config import to_config
+        from sailctl.train import train as train_run
+
+        return Outcome("done", str(train_run(to_config(cfg), overrides)))
+    except (UserError, RunError) as error:
+        print(f"sailctl: {prefix}{error}", file=sys.stderr)
+        return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
+    except Exception as error:  # not foreseen: keep its traceback, and let the other jobs of a sweep go on
+        traceback.print_exc()
+        summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"sailctl: {prefix}unexpected {summary} (traceback above)", file=sys.stderr)
+        return Outcome("failed", summary)
+
+
+def _exit_code(outcomes: Sequence[Outcome]) -> int:
+    states = {outcome.state for outcome in outcomes}
+    return 1 if "failed" in states else 2 if "refused" in states else 0
+
+
+def _sweep(plan: Plan) -> int:
+    from sailctl.config import quoted
+
+    folder = _new_folder(Path(plan.jobs[0].composed.hydra.sweep.dir))
+    try:
+        _launch(["--multirun", *plan.arguments, f"hydra.sweep.dir={quoted(folder)}"])
+    except Exception as error:  # a launcher whose worker died, say: report it beside what did finish
+        summary = " ".join(str(error).split())
+        print(f"sailctl: the launcher stopped: {type(error).__name__}: {summary}", file=sys.stderr)
+    outcomes = [_read_outcome(folder / f"{number}.json") for number in range(len(plan.jobs))]
+    _print_table(plan.jobs, outcomes, folder)
+    return _exit_code(outcomes)
+
+
+def _new_folder(parent: Path) -> Path:
+    """A fresh folder of this launch, so that sweeps never overwrite each other's bookkeeping."""
+    from sailctl.types import UserError
+
+    folder = parent / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+    return folder
+
+
+def _read_outcome(file: Path) -> Outcome:
+    if not file.is_file():
+        return Outcome("failed", "it did not finish")
+    record = json.loads(file.read_text(encoding="utf-8"))
+    return Outcome(record["state"], record["detail"])
+
+
+def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path) -> None:
+    counts = Counter(outcome.state for outcome in outcomes)
+    summary = ", ".join(f"{number} {state}" for state, number in counts.items())
+    print(f"\n{len(jobs)} jobs: {summary} ({folder})")
+    rows = [("overrides", "state", "run directory or error")]
+    rows += [
+        (" ".join(job.overrides) or "(none)", outcome.state, outcome.detail)
+        for job, outcome in zip(jobs, outcomes, strict=True)
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for overrides, state, detail in rows:
+        print(f"  {overrides:<{widths[0]}}  {state:<{widths[1]}}  {detail}")
+
+
+# Evaluating and plotting
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """``sailctl eval``: the true return of a trained policy."""
+    from sailctl.results import is_run
+    from sailctl.types import UserError
+
+    parser = _Parser(
+        "eval",
+        description="Run the final policy of a run with deterministic actions and print its true return.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, as `sailctl train` printed it")
+    parser.add_argument("--episodes", type=int, default=10, help="number of episodes (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=12345, help="seed of the initial states (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--video", type=Path, metavar="FILE.mp4", help="also film the first episode into this file"
+    )
+    options = parser.parse_args(arguments)
+    if not is_run(options.run):
+        raise UserError(f"'{options.run}' is not a run directory (the one that sailctl train printed)")
+    if options.episodes < 1:
+        raise UserError(f"--episodes must be at least 1, got {options.episodes}")
+    if options.seed < 0:
+        raise UserError(f"--seed must be 0 or more, got {options.seed}")
+    if options.video is not None and options.video.suffix != ".mp4":
+        raise UserError(f"--video must name an .mp4 file, got '{options.video}'")
+
+    from sailctl.evaluate import evaluate_run
+
+    evaluate_run(options.run, options.episodes, options.seed, options.video)
+    return 0
+
+
+def plot(arguments: Sequence[str]) -> int:
+    """``sailctl plot``: the learning curves of runs in one figure."""
+    from sailctl.results import find_runs
+
+    parser = _Parser("plot", description="Draw the learning curves of runs into one figure.")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="run directories, or folders of them"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("learning_curves.png"),
+        metavar="FILE",
+        help="figure to write (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
+    runs = [run for path in options.runs for run in find_runs(path)]
+
+    from sailctl.report import plot_runs
+
+    plot_runs(runs, options.out)
+    return 0
+
+
+VERBS = {"train": train, "eval": evaluate, "plot": plot}

@@ -1,0 +1,122 @@
+"""Contracts of ``conf/``: every option works with every task, every value is declared and explained."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sailctl.config import (
+    GROUPS,
+    Config,
+    compose_jobs,
+    conf_dir,
+    describe,
+    leaf_types,
+    read_comments,
+    to_dict,
+)
+from sailctl_envs import ALL_TASKS
+
+CONF = conf_dir()
+FILES = sorted(CONF.rglob("*.yaml"))
+OPTIONS = [
+    f"{group}={file.stem}"
+    for group in (*GROUPS, "experiment")
+    for file in sorted((CONF / group).glob("*.yaml"))
+    if group != "env"
+]
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            found |= leaves(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def values_of(file: Path) -> dict[str, Any]:
+    """Values that a file sets; how it composes (``defaults``, ``hydra``) is not a value of a run."""
+    tree = yaml.safe_load(file.read_text())
+    return leaves({key: value for key, value in tree.items() if key not in ("defaults", "hydra")})
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(CONF))
+
+
+def test_every_task_has_its_file_and_every_folder_is_a_group() -> None:
+    assert {file.stem for file in (CONF / "env").glob("*.yaml")} == set(ALL_TASKS)
+    assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "experiment"}
+
+
+@pytest.mark.parametrize("task", sorted(ALL_TASKS))
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_validates_with_every_task(option: str, task: str) -> None:
+    (job,) = compose_jobs([option, f"env={task}"]).jobs
+    assert job.config.env.id == task
+    group, name = option.split("=")
+    if group == "algo":
+        assert job.config.algo.name == name
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_every_value_has_a_comment(file: Path) -> None:
+    values, comments = values_of(file), read_comments(file)
+    assert values
+    assert not [key for key in values if not comments.get(key)]
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.parent.name in GROUPS], ids=name_of)
+def test_every_option_sets_exactly_the_fields_of_its_dataclass(file: Path) -> None:
+    group = file.parent.name
+    declared = [key.partition(".")[2] for key in leaf_types() if key.startswith(f"{group}.")]
+    assert list(values_of(file)) == declared  # in one order, so that two files compare line by line
+
+
+def test_config_yaml_sets_exactly_the_top_level_fields() -> None:
+    assert list(values_of(CONF / "config.yaml")) == [key for key in leaf_types() if "." not in key]
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=name_of)
+def test_an_experiment_only_sets_declared_keys(file: Path) -> None:
+    assert set(values_of(file)) <= set(leaf_types())
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_key_is_explained_in_the_same_words_in_every_option(group: str) -> None:
+    first, *others = [read_comments(file) for file in sorted((CONF / group).glob("*.yaml"))]
+    assert all(other == first for other in others)
+
+
+def test_config_yaml_stays_short() -> None:
+    assert len((CONF / "config.yaml").read_text().splitlines()) <= 20
+
+
+@pytest.mark.parametrize(
+    "overrides", [(), ("experiment=demo",), ("rollout=episodes", "policy=linear", "algo=sail")]
+)
+def test_describe_is_yaml_with_a_comment_on_every_value(overrides: tuple[str, ...]) -> None:
+    (job,) = compose_jobs(overrides).jobs
+    text = describe(job.composed, job.composed.hydra.runtime.choices)
+    assert yaml.safe_load(text) == to_dict(job.config)
+    lines = [
+        line for line in text.splitlines() if re.fullmatch(r" *[\w]+: \S.*", line) and ":  # " not in line
+    ]
+    assert len(lines) == len(leaf_types(Config))
+    assert not [line for line in lines if "  # " not in line]
+
+
+def test_describe_names_what_was_chosen() -> None:
+    (job,) = compose_jobs(["algo=sail", "experiment=demo"]).jobs
+    text = describe(job.composed, job.composed.hydra.runtime.choices)
+    assert text.startswith("# experiment=demo\n")
+    assert "algo:  # algo=sail\n" in text
+    assert re.search(r"^  lr: 0\.0003 +# learning rate$", text, re.MULTILINE)
+    assert re.search(r"^seed: 0 +# every random draw of the run follows from this$", text, re.MULTILINE)

@@ -1,0 +1,277 @@
+"""The command itself, run as a user runs it: exit codes, one line per error, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sailctl import __version__
+from sailctl.cli import main
+
+
+def sailctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sailctl", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "algo.gama=1"], "unknown key 'algo.gama'; did you mean 'algo.gamma'?"),
+        (["train", "algo.beta=-1"], "algo.beta must be above 0, got -1.0"),
+        (["train", "-m", "algo=sail,sial", "seed=0,1"], "unknown algo 'sial'; did you mean 'sail'?"),
+        (["train", "rollout.segment=5000"], "rollout.segment must be from 1 to 1000"),
+        (["train", "--seed=3"], "unrecognized arguments: --seed=3 (see sailctl train --help)"),
+        (["train", "--cfg", "job", "-m", "seed=0,1"], "--cfg job shows one configuration; leave out -m"),
+        (["eval", "nowhere"], "'nowhere' is not a run directory"),
+        (["plot", "nowhere"], "no such folder: nowhere"),
+        (["trian"], "unknown verb 'trian'; the verbs are train, eval, plot"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = sailctl(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"sailctl: {message}")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_version_import_nothing_heavy(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom sailctl.cli import main\n"
+        "code = main(['--help']) + main(['--version'])\n"
+        "heavy = {'numpy', 'hydra', 'omegaconf', 'torch', 'mujoco', 'wandb', 'matplotlib', 'pandas'}\n"
+        "sys.exit(f'imported {heavy & set(sys.modules)}' if heavy & set(sys.modules) else code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: sailctl VERB")
+    assert done.stdout.endswith(f"sailctl {__version__}\n")
+
+
+def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("train", "eval", "plot"):
+        with pytest.raises(SystemExit) as stopped:
+            main([verb, "--help"])
+        assert stopped.value.code == 0
+        assert f"usage: sailctl {verb}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "dpo_online, sail, sail_revkl" in capsys.readouterr().out
+
+
+def test_cfg_job_shows_the_configuration_and_runs_nothing(tmp_path: Path) -> None:
+    done = sailctl("train", "--cfg", "job", "algo=sail", "algo.gamma=0.25", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert (
+        "  gamma: 0.25              # weight of the KL penalty per visited state; 0 is no penalty\n"
+        in done.stdout
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--episodes", "0"], "--episodes must be at least 1, got 0"),
+        (["--episodes", "many"], "argument --episodes: invalid int value: 'many' (see sailctl eval --help)"),
+        (["--seed", "-1"], "--seed must be 0 or more, got -1"),
+        (["--video", "film.gif"], "--video must name an .mp4 file, got 'film.gif'"),
+    ],
+)
+def test_eval_checks_its_options(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("config.yaml", "metrics.csv"):
+        (tmp_path / name).touch()
+    assert main(["eval", str(tmp_path), *arguments]) == 2
+    assert capsys.readouterr().err == f"sailctl: {message}\n"
+
+
+# Trainings below are replaced by ones of a moment. Launchers run jobs in other processes, so the replacement
+# wraps the function that they call; everything else is the product's own code.
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+
+from sailctl import cli
+
+real_run_job = cli.run_job
+
+def train(config, overrides):
+    from sailctl.types import RunError, UserError
+    if config.seed == 1:
+        raise UserError("this run exists already")
+    if config.seed == 2:
+        raise RunError("not a number in an update")
+    if config.seed == 3:
+        raise KeyError("a bug")
+    if config.seed == 4:
+        os._exit(7)
+    if config.seed == 5:
+        Path("started").touch()
+        time.sleep(60)
+    run = Path(config.out) / config.algo.name / f"s{config.seed}"
+    run.mkdir(parents=True)
+    (run / "words").write_text(" ".join(overrides))
+    (run / "threads").write_text(os.environ["OMP_NUM_THREADS"])
+    return run
+
+def run_job(cfg):
+    sys.modules["sailctl.train"] = SimpleNamespace(train=train)
+    real_run_job(cfg)
+
+cli.run_job = run_job
+if __name__ == "__main__":
+    sys.exit(cli.main())
+"""
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> list[str]:
+    """Command that trains with the replacement; run it in ``tmp_path / 'work'``."""
+    (tmp_path / "child.py").write_text(CHILD)
+    (tmp_path / "work").mkdir()
+    return [sys.executable, str(tmp_path / "child.py")]
+
+
+def run(command: list[str], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_single_run_prints_its_directory_and_hydra_leaves_nothing(child: list[str], tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    done = run(child, "train", "algo=sail", "seed=7", cwd=work)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "runs/sail/s7\n", "")
+    assert files_in(work) == {"runs/sail/s7/words", "runs/sail/s7/threads"}
+    assert (work / "runs/sail/s7/words").read_text() == "algo=sail seed=7"
+    assert (work / "runs/sail/s7/threads").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    ("seed", "code", "last_line"),
+    [
+        (1, 2, "sailctl: this run exists already"),
+        (2, 1, "sailctl: not a number in an update"),
+        (3, 1, "sailctl: unexpected KeyError: 'a bug' (traceback above)"),
+    ],
+)
+def test_a_single_run_that_fails(
+    seed: int, code: int, last_line: str, child: list[str], tmp_path: Path
+) -> None:
+    done = run(child, "train", f"seed={seed}", cwd=tmp_path / "work")
+    assert done.returncode == code
+    *above, last = done.stderr.splitlines()
+    assert last == last_line
+    assert ("KeyError: 'a bug'" in above) if seed == 3 else not above
+    assert files_in(tmp_path / "work") == set()
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_a_sweep_goes_on_past_failures_and_lists_every_job(
+    launcher: str, child: list[str], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    arguments = ["train", "-m", "algo=sail,sail_revkl", "seed=0,1,2,3", f"hydra/launcher={launcher}"]
+    done = run(child, *arguments, cwd=work)
+    assert done.returncode == 1
+    for algo in ("sail", "sail_revkl"):
+        assert f"sailctl: algo={algo} seed=1: this run exists already\n" in done.stderr
+        assert f"sailctl: algo={algo} seed=2: not a number in an update\n" in done.stderr
+        assert f"sailctl: algo={algo} seed=3: unexpected KeyError: 'a bug' (traceback above)\n" in done.stderr
+        assert (work / f"runs/{algo}/s0/words").read_text() == f"algo={algo} seed=0"
+        assert (work / f"runs/{algo}/s0/threads").read_text() == "1"
+    assert done.stderr.count("\nKeyError: 'a bug'\n") == 2  # the tracebacks
+
+    title, header, *rows = done.stdout.strip().splitlines()
+    assert title.startswith("8 jobs: 2 done, 2 refused, 4 failed (runs/.sweeps/")
+    assert header.split() == ["overrides", "state", "run", "directory", "or", "error"]
+    assert [row.split(maxsplit=3) for row in rows] == [
+        [f"algo={algo}", f"seed={seed}", state, detail.format(algo=algo)]
+        for algo in ("sail", "sail_revkl")
+        for seed, (state, detail) in enumerate(
+            [
+                ("done", "runs/{algo}/s0"),
+                ("refused", "this run exists already"),
+                ("failed", "not a number in an update"),
+                ("failed", "KeyError: 'a bug'"),
+            ]
+        )
+    ]
+    (sweep,) = (work / "runs/.sweeps").iterdir()
+    assert files_in(sweep) == {"multirun.yaml", *(f"{number}.json" for number in range(8))}
+    assert json.loads((sweep / "0.json").read_text())["overrides"] == ["algo=sail", "seed=0"]
+    assert {path.name for path in work.iterdir()} == {"runs"}
+
+
+def test_sweeps_keep_their_own_folders_and_only_refusals_exit_with_2(
+    child: list[str], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    for seeds, code in (("0,6", 0), ("1,7", 2)):
+        done = run(child, "train", "-m", f"seed={seeds}", "hydra/launcher=basic", "out=else where", cwd=work)
+        assert done.returncode == code, done.stderr
+    assert len(list((work / "else where" / ".sweeps").iterdir())) == 2
+    assert not (work / "runs").exists()
+
+
+def test_a_users_folder_reaches_the_jobs_of_a_launcher(child: list[str], tmp_path: Path) -> None:
+    mine = tmp_path / "it's mine"
+    (mine / "algo").mkdir(parents=True)
+    (mine / "algo" / "mine.yaml").write_text("defaults:\n  - sail\nname: mine\n")
+    arguments = ["train", "-m", "--config-dir", str(mine), "algo=mine,sail", "experiment=demo"]
+    done = run(child, *arguments, cwd=tmp_path / "work")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "work/runs/mine/s0/words").read_text() == "algo=mine experiment=demo"
+
+
+def test_a_worker_that_dies_is_reported_beside_what_finished(child: list[str], tmp_path: Path) -> None:
+    done = run(child, "train", "-m", "seed=6,4", "hydra.launcher.n_jobs=2", cwd=tmp_path / "work")
+    assert done.returncode == 1
+    assert "sailctl: the launcher stopped: TerminatedWorkerError" in done.stderr
+    assert "seed=4     failed  it did not finish" in done.stdout
+
+
+@pytest.mark.parametrize("launcher", [None, "joblib", "basic"])
+def test_an_interrupt_is_one_line_and_exit_code_130(
+    launcher: str | None, child: list[str], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    arguments = (
+        ["train", "seed=5"] if launcher is None else ["train", "-m", "seed=5,0", f"hydra/launcher={launcher}"]
+    )
+    with subprocess.Popen(
+        [*child, *arguments], cwd=work, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (work / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the launcher's processes too
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "sailctl: interrupted\n")

@@ -1,0 +1,321 @@
+"""The configuration: every bad input is one clear line, and a run's name stands for its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sailctl import config as config_module
+from sailctl.config import (
+    Config,
+    compose_jobs,
+    conf_dir,
+    describe,
+    leaf_types,
+    run_id,
+    segment_lengths,
+    to_config,
+    to_dict,
+    to_yaml,
+    validate,
+)
+from sailctl.types import UserError
+
+
+def composed(*overrides: str) -> Config:
+    return compose_jobs(overrides).jobs[0].config
+
+
+BAD = [
+    # keys
+    ("algo.gama=1", "unknown key 'algo.gama'; did you mean 'algo.gamma'?"),
+    ("gamma=1", "unknown key 'gamma'; did you mean 'algo.gamma'?"),
+    ("env_step=3", "did you mean 'env_steps'?"),
+    ("zzz=3", "unknown key 'zzz'; sailctl train --cfg job lists all keys"),
+    ("algo.hidden=3", "did you mean 'policy.hidden'?"),
+    ("policy.hidden.1=3", "unknown key 'policy.hidden.1'; did you mean 'policy.hidden'?"),
+    ("algo@other=sail", "unknown key 'algo@other'"),
+    ("env/foo=3", "unknown key 'env/foo'"),
+    ("=3", "unknown key ''"),
+    ("hydra.foo=3", "unknown key 'hydra.foo'"),
+    # options of a group
+    ("algo=sial", "unknown algo 'sial'; did you mean 'sail'? (known: dpo_online, sail, sail_revkl)"),
+    ("env=hoper-v5", "did you mean 'hopper-v5'?"),
+    ("experiment=dmeo", "unknown experiment 'dmeo'; did you mean 'demo'?"),
+    ("hydra/launcher=zz", "unknown hydra/launcher 'zz' (known: basic, joblib)"),
+    ("algo=null", "algo takes the name of a file in conf/algo, got null"),
+    ("algo=[sail]", "algo takes the name of a file"),
+    ("algo={beta: 3}", "algo takes the name of a file"),
+    # words that are not overrides of ours
+    ("algo", "cannot read 'algo'; write key=value"),
+    ("algo.gamma=[1", "cannot read 'algo.gamma=[1'"),
+    ("out=a(b", """quote a value with special characters: "out='a(b'\""""),
+    ("+algo.x=1", "'+algo.x=1' would add or delete a key"),
+    ("++algo.beta=1", "would add or delete a key"),
+    ("~algo.beta", "would add or delete a key"),
+    ("~algo", "would add or delete a key"),
+    ("seed=0,1", "'seed=0,1' holds several values; add -m to run one job for each"),
+    ("policy.hidden=64,64", "or write policy.hidden=[...] for a list"),
+    ("seed=range(3)", "holds several values"),
+    ("hydra.searchpath=[x]", "hydra.searchpath is set by --config-dir FOLDER"),
+    ("hydra.mode=FOO", "the configuration cannot be composed"),
+    # types
+    ("algo.gamma=abc", "algo.gamma must be a number, got 'abc'"),
+    ("algo.beta=", "algo.beta must be a number, got ''"),
+    ("algo.beta={a: 3}", "algo.beta must be a number"),
+    ("seed=1.5", "seed must be a whole number, got 1.5"),
+    ("env_steps=1e6", "env_steps must be a whole number, written 1000000, got 1000000.0"),
+    ("seed=true", "seed must be a whole number, got true"),
+    ("seed=null", "seed must be a whole number, got null"),
+    ("oracle.budget=many", "oracle.budget must be a whole number or null, got 'many'"),
+    ("policy.learn_std=perhaps", "policy.learn_std must be true or false, got 'perhaps'"),
+    ("policy.hidden=3", "policy.hidden must be a list of whole numbers, such as [64, 64], got 3"),
+    ("policy.hidden=[a]", "policy.hidden must be a list of whole numbers"),
+    ("algo.name=null", "algo.name must be a word, got null"),
+    ("algo.beta=???", "algo.beta has no value; set it with algo.beta=..."),
+    ("algo.beta=${nope}", "algo.beta cannot be resolved: Interpolation key 'nope' not found"),
+    ("algo.beta=${algo.beta}", "algo.beta cannot be resolved"),
+    ("threads=${oc.env:SAILCTL_IS_NOT_SET}", "threads cannot be resolved"),
+    # values
+    ("env.id=hoper-v5", "got 'hoper-v5'; did you mean 'hopper-v5'?"),
+    ("rollout.pairing=froked", "must be forked or unrelated, got 'froked'; did you mean 'forked'?"),
+    ("oracle.teacher=god", "oracle.teacher must be oracle or stochastic, got 'god'"),
+    ("policy.kind=cnn", "policy.kind must be mlp or linear"),
+    ("algo.kl=reverse", "algo.kl must be kl_ref_pi or kl_pi_ref"),
+    ("algo.baseline=mean", "algo.baseline must be leave_one_out or none"),
+    ("algo.optimiser=rmsprop", "algo.optimiser must be adam or sgd"),
+    ("logger.wandb=on", "logger.wandb must be offline or online or disabled"),
+    ("logger.project=", "logger.project must be a name"),
+    ("algo.beta=-1", "algo.beta must be above 0, got -1.0"),
+    ("algo.beta=0", "algo.beta must be above 0"),
+    ("algo.lr=0", "algo.lr must be above 0"),
+    ("algo.c=-0.1", "algo.c must be 0 or more"),
+    ("algo.gamma=-0.1", "algo.gamma must be 0 or more"),
+    ("algo.radius=0", "algo.radius must be above 0"),
+    ("algo.max_grad_norm=-1", "algo.max_grad_norm must be above 0"),
+    ("algo.refresh=-1", "algo.refresh must be 0 or more"),
+    ("algo.epochs=0", "algo.epochs must be at least 1"),
+    ("algo.minibatches=0", "algo.minibatches must be at least 1"),
+    ("algo.minibatches=5", "algo.minibatches must be a divisor of rollout.prompts=64, got 5"),
+    ("algo.name=a/b", "algo.name must be a plain word"),
+    ("algo.name=", "algo.name must be a plain word"),
+    ("algo.reference=nowhere", "algo.reference must be initial, or an existing run directory"),
+    ("oracle.budget=0", "oracle.budget must be at least 1"),
+    ("oracle.tie_margin=-1", "oracle.tie_margin must be 0 or more"),
+    ("oracle.inverse_temperature=0", "oracle.inverse_temperature must be above 0"),
+    ("rollout.prompts=0", "rollout.prompts must be at least 1"),
+    ("rollout.forks=1", "rollout.forks must be at least 2"),
+    ("rollout=unrelated rollout.forks=4", "rollout.forks must be 2 when rollout.pairing=unrelated"),
+    ("rollout=unrelated rollout.prompts=1", "rollout.prompts must be at least 2"),
+    ("rollout.start_fraction=1.1", "rollout.start_fraction must be from 0 to 1"),
+    ("rollout.start_fraction=-0.1", "rollout.start_fraction must be from 0 to 1"),
+    ("rollout.segment=0", "rollout.segment must be from 1 to 1000 (an episode of halfcheetah-v5), got 0"),
+    ("rollout.segment=1001 rollout.judged=null", "rollout.segment must be from 1 to 1000"),
+    ("env=reacher-v5 rollout.segment=51", "rollout.segment must be from 1 to 50"),
+    ("rollout.judged=49", "rollout.judged must be from 50 (rollout.segment) to 1000"),
+    ("rollout.judged=1001", "rollout.judged must be from 50"),
+    ("policy.hidden=[]", "policy.hidden must be at least one width"),
+    ("policy.hidden=[64,0]", "policy.hidden must be widths of at least 1"),
+    ("policy.features=8", "policy.features must be 0 unless policy.kind=linear"),
+    ("policy=linear policy.features=-1", "policy.features must be 0 or more"),
+    ("policy.initial_std=0", "policy.initial_std must be above 0"),
+    ("evaluation.every=0", "evaluation.every must be at least 1"),
+    ("evaluation.episodes=0", "evaluation.episodes must be at least 1"),
+    ("evaluation.seed=-1", "evaluation.seed must be 0 or more"),
+    ("seed=-1", "seed must be 0 or more"),
+    ("env_steps=0", "env_steps must be at least 1"),
+    ("threads=0", "threads must be at least 1"),
+    ("out=", "out must be a folder"),
+    ("algo.lr=nan", "algo.lr must be a finite number, got nan"),
+    ("algo.gamma=inf", "algo.gamma must be a finite number, got inf"),
+    ("algo.beta=1e400", "algo.beta must be a finite number"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD, ids=[overrides for overrides, _ in BAD])
+def test_bad_input_is_one_line_that_names_key_and_value(overrides: str, message: str) -> None:
+    # A brace needs its space, so only plain words are split.
+    words = [overrides] if "{" in overrides else overrides.split()
+    with pytest.raises(UserError) as caught:
+        compose_jobs(words)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+BAD_SWEEPS = [
+    ("seed=0,1 algo.beta=0.1,-1", "algo.beta must be above 0, got -1.0"),
+    ("algo=sail,sial", "unknown algo 'sial'"),
+    ("seed=0,1,0", "the sweep asks for the same run twice: 'seed=0' and 'seed=0'"),
+    ("threads=1,2", "the sweep asks for the same run twice: 'threads=1' and 'threads=2'"),
+    ("seed=interval(0,1)", "this sweep cannot be listed"),
+    ("seed=glob(*)", "the sweep is empty"),
+    ("hydra.launcher.n_jobs=1,2", "Hydra's own options take one"),
+    ("hydra/sweeper=foo", "unknown hydra/sweeper 'foo'"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD_SWEEPS, ids=[overrides for overrides, _ in BAD_SWEEPS])
+def test_bad_sweep_is_refused_before_its_first_job(overrides: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose_jobs(overrides.split(), multirun=True)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="out must be a folder, and there is a file of this name"):
+        composed(f"out={tmp_path / 'file'}")
+
+
+@pytest.mark.parametrize("place", ["policy.json", "policy/policy.json"])
+def test_reference_is_a_policy_folder_or_a_run(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).touch()
+    assert composed(f"algo.reference={tmp_path}").algo.reference == str(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["algo.beta", "algo.radius", "rollout.start_fraction", "oracle.tie_margin"])
+def test_validate_refuses_nan_in_objects_built_by_hand(field: str) -> None:
+    group, name = field.split(".")
+    config = composed()
+    broken = dataclasses.replace(getattr(config, group), **{name: float("nan")})
+    with pytest.raises(UserError, match=f"{field} must be a finite number, got nan"):
+        validate(dataclasses.replace(config, **{group: broken}))
+
+
+def test_sweep_is_expanded_as_hydra_does() -> None:
+    plan = compose_jobs(
+        ["algo=sail,sail_revkl", "seed=range(0,3)", "algo.gamma=choice(0.1,0.2)"], multirun=True
+    )
+    found = [(job.config.algo.name, job.config.seed, job.config.algo.gamma) for job in plan.jobs]
+    expected = [
+        (algo, seed, gamma) for algo in ("sail", "sail_revkl") for seed in range(3) for gamma in (0.1, 0.2)
+    ]
+    assert found == expected
+    assert plan.jobs[1].overrides == ["algo=sail", "seed=0", "algo.gamma=0.2"]
+    assert {job.config.env.id for job in compose_jobs(["env=glob(*)"], multirun=True).jobs} == set(
+        config_module._horizons()
+    )
+
+
+def test_sweep_may_stand_in_a_configuration(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: 3,4\n"
+    )
+    plan = compose_jobs(["experiment=mine", "algo=sail"], overlay=tmp_path)
+    assert plan.multirun
+    assert [job.config.seed for job in plan.jobs] == [3, 4]
+
+
+def test_lengths_follow_the_task_and_null_is_an_episode() -> None:
+    assert segment_lengths(composed("env=hopper-v5")) == (25, 125)
+    assert segment_lengths(composed("env=reacher-v5", "rollout=episodes")) == (50, 50)
+    assert segment_lengths(composed("rollout.judged=null")) == (50, 1000)
+
+
+def test_config_is_typed_and_frozen() -> None:
+    config = composed("algo.gamma=1", "policy.hidden=[32]", "oracle.budget=100")
+    assert type(config.algo.gamma) is float
+    assert config.policy.hidden == [32]
+    assert type(config.policy.hidden) is list
+    assert config.oracle.budget == 100
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.algo.gamma = 2.0
+
+
+def test_yaml_round_trip() -> None:
+    from omegaconf import OmegaConf
+
+    config = composed("algo=sail", "algo.lr=1e-5", "oracle.budget=7", "policy.hidden=[8,8,8]")
+    assert to_config(OmegaConf.create(to_yaml(config))) == config
+    assert yaml.safe_load(to_yaml(config)) == to_dict(config)
+
+
+def changed(value: object) -> object:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return value + "x"
+    return [7] if isinstance(value, list) else 7
+
+
+@pytest.mark.parametrize("key", leaf_types())
+def test_run_id_follows_all_that_changes_the_numbers_and_nothing_else(key: str) -> None:
+    config = composed("algo.beta=0.25")
+    group, _, name = key.rpartition(".")
+    if group:
+        part = getattr(config, group)
+        other = dataclasses.replace(
+            config, **{group: dataclasses.replace(part, **{name: changed(getattr(part, name))})}
+        )
+    else:
+        other = dataclasses.replace(config, **{name: changed(getattr(config, name))})
+    assert other != config
+    same = group == "logger" or key in ("out", "threads", "seed")
+    assert (run_id(other) == run_id(config)) is same
+
+
+def test_run_id_is_eight_hexadecimal_digits_and_knows_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = composed()
+    before = run_id(config)
+    assert len(before) == 8
+    int(before, 16)
+    assert before == run_id(composed("algo.beta=1e-1"))  # another spelling of the default
+    monkeypatch.setattr(config_module, "__version__", "999")
+    assert run_id(config) != before
+
+
+def test_conf_dir_prefers_the_installed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site" / "sailctl"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(config_module, "__file__", str(package / "config.py"))
+    with pytest.raises(UserError, match="the configuration folder is missing"):
+        conf_dir()
+    for folder in (package.parent / "conf", package / "conf"):
+        folder.mkdir()
+        (folder / "config.yaml").touch()
+        assert conf_dir() == folder
+
+
+def test_user_folder_adds_options_and_keeps_the_schema(tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine"  # a quote and a space, which Hydra must not read as grammar
+    (folder / "algo").mkdir(parents=True)
+    good, bad, broken = (folder / "algo" / name for name in ("good.yaml", "bad.yaml", "broken.yaml"))
+    good.write_text("defaults:\n  - sail\nname: good\ngamma: 0.5 # my own reason\n")
+    bad.write_text("defaults:\n  - sail\ngama: 0.5\n")
+    broken.write_text("name: [\n")
+
+    job = compose_jobs(["algo=good"], overlay=folder).jobs[0]
+    assert (job.config.algo.name, job.config.algo.gamma, job.config.algo.c) == ("good", 0.5, 0.3)
+    text = describe(job.composed, job.composed.hydra.runtime.choices, folder)
+    assert "# my own reason" in text
+    assert "# learning rate" in text  # said by a shipped option of the same group
+    with pytest.raises(UserError, match=r"unknown key 'algo.gama'; did you mean 'algo.gamma'\?"):
+        compose_jobs(["algo=bad"], overlay=folder)
+    with pytest.raises(UserError, match=r"^[^\n]*broken.yaml[^\n]*$"):
+        compose_jobs(["algo=broken"], overlay=folder)
+    with pytest.raises(UserError, match="known: bad, broken, dpo_online, good, sail, sail_revkl"):
+        compose_jobs(["algo=nothing"], overlay=folder)
+    with pytest.raises(UserError, match="--config-dir must be an existing folder"):
+        compose_jobs([], overlay=tmp_path / "absent")
+
+
+def test_checking_imports_neither_simulator_nor_network() -> None:
+    heavy = ("torch", "mujoco", "wandb", "matplotlib", "pandas", "stable_baselines3", "gymnasium")
+    script = (
+        "import sys\n"
+        "from sailctl.config import compose_jobs\n"
+        "compose_jobs(['seed=0,1'], multirun=True)\n"
+        f"print([name for name in {heavy} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
