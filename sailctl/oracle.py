@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sailctl.config import OracleConfig
-from sailctl.types import DoubleArray, JudgedRewards, Pairs, Preferences
+from sailctl.types import DoubleArray, JudgedRewards, Pairs, Preferences, RunError
 
 
 class Teacher:
@@ -36,10 +36,16 @@ class Teacher:
         return self.remaining == 0
 
     def answer(self, pairs: Pairs, judged: JudgedRewards) -> Preferences:
-        """Labels for the pairs, or for the first of them where the budget ends among them."""
+        """Labels for the pairs, or for the first of them where the budget ends among them.
+
+        Raises:
+            RunError: when a return is NaN or infinite: no answer would mean anything.
+        """
         if self.remaining is not None:
             pairs = pairs.head(self.remaining)
         returns = judged.returns
+        if not np.isfinite(returns).all():
+            raise RunError(f"the true return of {(~np.isfinite(returns)).sum()} segments is not finite")
         label = self._label(returns[pairs.first] - returns[pairs.second])
         self.labels += len(pairs)
         return Preferences(pairs, label)

@@ -119,6 +119,7 @@ class Simulator:
         """``n`` fresh episode starts drawn with ``rng``."""
         start = self.task.reset(n, self._init, rng)
         physics = np.zeros((n, self._nstate))
+        physics[:, 0] = 1.0  # MuJoCo resets unstable states to time 0: no episode may begin there
         physics[:, 1 : 1 + self._nq] = start.qpos
         physics[:, 1 + self._nq : 1 + self._nq + self._nv] = start.qvel
         return States(physics, self.task.observe(start, start.qpos), np.zeros(n, dtype=np.int64))
@@ -131,12 +132,17 @@ class Simulator:
             action: (N, A) controls in the actuators' own units, taken as they are: clip them before.
 
         Raises:
-            RunError: when MuJoCo found a state unstable or not finite.
+            RunError: when an action is not finite, or MuJoCo found a state unstable or not finite.
         """
+        # MuJoCo would put zeros in place of such an action and go on.
+        if not np.isfinite(action).all():
+            bad = np.flatnonzero(~np.isfinite(action).all(axis=1))
+            raise RunError(
+                f"{self.task.id}: {len(bad)} of {len(action)} actions are not finite (first: row {bad[0]})"
+            )
         control = np.repeat(action[:, None], self.task.frame_skip, axis=1)
         path = self._simulate(self.model, states.physics, control)
         reached = path[:, -1].copy()
-        self._refuse_unstable(states.physics, reached)
         before, now = self._physics(states.physics), self._physics(reached)
         seen = now.qpos
         if self._probe is not None:
@@ -172,18 +178,19 @@ class Simulator:
             sensordata=np.empty((n, steps, model.nsensordata)),
             chunk_size=max(1, n // CHUNKS) if self._threads > 1 else None,
         )
+        self._refuse_unstable(physics, path[:, -1], steps * model.opt.timestep)
         return path
 
     def _physics(self, physics: DoubleArray) -> Physics:
         return Physics(physics[:, 1 : 1 + self._nq], physics[:, 1 + self._nq : 1 + self._nq + self._nv])
 
-    def _refuse_unstable(self, before: DoubleArray, after: DoubleArray) -> None:
+    def _refuse_unstable(self, before: DoubleArray, after: DoubleArray, seconds: float) -> None:
         # MuJoCo answers an unstable state by resetting it, which its clock betrays.
-        moved = np.abs(after[:, 0] - before[:, 0] - self.task.dt) < 0.5 * self.task.timestep
+        moved = np.abs(after[:, 0] - before[:, 0] - seconds) < 0.25 * self.task.timestep
         if not (moved.all() and np.isfinite(after).all()):
             bad = np.flatnonzero(~(moved & np.isfinite(after).all(axis=1)))
             raise RunError(
-                f"{self.task.id}: {len(bad)} of {len(after)} states became unstable in MuJoCo (first {bad[0]})"
+                f"{self.task.id}: {len(bad)} of {len(after)} states are unstable in MuJoCo (first: row {bad[0]})"
             )
 
     def _last_stage_positions(self, physics: DoubleArray, control: DoubleArray) -> DoubleArray:

@@ -1,0 +1,73 @@
+"""The true return of a policy: fixed seeds, whole episodes, nothing that training reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sailctl.checkpoint import load_policy
+from sailctl.policy import GaussianPolicy
+from sailctl.seeding import generator
+from sailctl.simulator import Simulator
+from sailctl.types import DoubleArray, IntArray
+from sailctl.video import render_video
+from sailctl_envs import ALL_TASKS
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Whole episodes of one policy."""
+
+    returns: DoubleArray
+    """(E,) undiscounted true return of each episode."""
+    lengths: IntArray
+    """(E,) control steps of each episode."""
+    path: DoubleArray | None
+    """(T, nstate) simulator states of the first episode, when they were asked for."""
+
+    @property
+    def mean(self) -> float:
+        """Mean true return."""
+        return float(self.returns.mean())
+
+
+def evaluate(
+    policy: GaussianPolicy, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False
+) -> Evaluation:
+    """Run ``episodes`` episodes with the mean action from initial states that ``seed`` alone decides."""
+    states = simulator.reset(episodes, generator(seed, "eval"))
+    rows = np.arange(episodes)
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
+    path = [states.physics[0].copy()]
+    while len(rows):
+        step = simulator.step(states, policy.to_controls(policy.act(states.obs, None)))
+        returns[rows] += step.reward
+        lengths[rows] += 1
+        if keep_path and rows[0] == 0:
+            path.append(step.states.physics[0].copy())
+        going = ~step.done
+        states, rows = step.states.take(going), rows[going]
+    return Evaluation(returns, lengths, np.stack(path) if keep_path else None)
+
+
+def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> None:
+    """Print the true return of a run's final policy; with ``video``, film the first episode into that file.
+
+    Raises:
+        UserError: when ``run`` holds no readable policy.
+        RunError: when no video can be made here (the returns are printed first).
+    """
+    policy = load_policy(run)
+    simulator = Simulator(ALL_TASKS[policy.spec.id]())
+    result = evaluate(policy, simulator, episodes, seed, keep_path=video is not None)
+    print(f"{policy.spec.id}: {episodes} episodes with the mean action, initial states of seed {seed}")
+    print(f"  true return  mean {result.mean:.1f}, sd {result.returns.std():.1f}", end="")
+    print(f", lowest {result.returns.min():.1f}, highest {result.returns.max():.1f}")
+    print(f"  length       mean {result.lengths.mean():.1f} of {policy.spec.horizon} control steps")
+    if video is not None and result.path is not None:
+        video.parent.mkdir(parents=True, exist_ok=True)
+        camera = simulator.task.camera
+        render_video(simulator.model, result.path, video, camera, policy.spec.dt)
+        print(f"  video        {video}")
