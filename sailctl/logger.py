@@ -1,0 +1,418 @@
+"""Where the numbers of a run go while it runs: its own files first, then mirrors that cannot hurt it.
+
+Weights & Biases lives in a process of its own. In the training process it would install exit hooks that
+wait for its service without a limit, replace ``sys.excepthook`` and share the interpreter lock; a process
+at the end of a pipe can be killed, whatever it hangs on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sailctl.types import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sailctl.config import Config, LoggerConfig
+
+WANDB_QUEUE = 1000  # messages that wait for W&B; more are dropped
+WANDB_FINISH_S = 20.0  # seconds that the end of a run waits for W&B
+
+_WANDB_REPORTED = 3  # exit code of the W&B process when it has already said what went wrong
+_NOT_A_METRIC = ("iteration", "env_steps")  # columns that place a row, not drawn as curves of their own
+
+
+class RunFiles(Protocol):
+    """The run's own files, as the logger needs them (``results.Run``)."""
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Append one row of metrics."""
+
+    def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Append one row for each episode of an evaluation."""
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """Record that the run finished."""
+
+    def fail(self, error: BaseException) -> None:
+        """Record why the run stopped early."""
+
+
+class Mirror(Protocol):
+    """A copy of the numbers for people to watch."""
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Show one row; it has ``env_steps`` and any other numbers."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class Logger:
+    """Sends every row to the run's files and to its mirrors; as a context manager it closes the run.
+
+    Leaving the ``with`` block by an exception records the failure (an interrupt is told apart) and lets the
+    exception pass; leaving it normally without ``finish`` finishes with an empty summary.
+
+    Example::
+
+        check_mirrors(config.logger)  # before the run directory exists
+        with Logger(create_run(config, sys.argv), config) as log:
+            log.evaluation(env_steps=n, labels=m, iteration=i, returns=returns, lengths=lengths)
+            log.log({"iteration": i, "env_steps": n, "labels": m, "loss": loss})
+            log.finish({"final_return": final})
+    """
+
+    def __init__(self, run: RunFiles, config: Config) -> None:
+        self._run = run
+        self._mirrors: list[Mirror] = []
+        self._wandb: WandbMirror | None = None
+        self._evaluated: tuple[int, float] | None = None
+        self._open = True
+        try:
+            if config.logger.wandb != "disabled":
+                self._wandb = _wandb_mirror(run.path, config)
+                self._mirrors.append(self._wandb)
+            if config.logger.tensorboard:
+                self._mirrors.append(TensorBoardMirror(run.path / "tensorboard"))
+            if config.logger.progress and sys.stderr.isatty():
+                self._mirrors.append(ProgressBar(config.env_steps, run.path))
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """One iteration. ``row`` has ``iteration``, ``env_steps``, ``labels`` and the same columns each time.
+
+        The logger adds the column ``eval_return``: the mean return of the evaluation that was handed in
+        before this row at the same ``env_steps``, else NaN.
+
+        Raises:
+            ValueError: when ``row`` has other columns than the first row had, or brings ``eval_return``.
+        """
+        if "eval_return" in row:
+            raise ValueError("eval_return is filled in by the logger, from evaluation()")
+        mean = math.nan
+        if self._evaluated is not None and self._evaluated[0] == row["env_steps"]:
+            mean = self._evaluated[1]
+        self._evaluated = None
+        self._run.log({**row, "eval_return": mean})
+        for mirror in self._mirrors:
+            mirror.log(row)
+
+    def evaluation(
+        self,
+        *,
+        env_steps: int,
+        labels: int,
+        iteration: int,
+        returns: Sequence[float] | NDArray[np.float64],
+        lengths: Sequence[int] | NDArray[np.int64],
+    ) -> None:
+        """One evaluation: ``returns`` (E,) true returns and ``lengths`` (E,) control steps of its episodes.
+
+        Hand it in before the row of the same ``env_steps``.
+
+        Raises:
+            ValueError: when there is no episode or the two lengths differ.
+        """
+        episodes = list(zip(returns, lengths, strict=True))
+        if not episodes:
+            raise ValueError("an evaluation needs at least one episode")
+        place = {"env_steps": env_steps, "labels": labels, "iteration": iteration}
+        self._run.evaluation(
+            [
+                {**place, "episode": episode, "return": float(score), "length": int(length)}
+                for episode, (score, length) in enumerate(episodes)
+            ]
+        )
+        mean = sum(float(score) for score, _ in episodes) / len(episodes)
+        self._evaluated = (env_steps, mean)
+        for mirror in self._mirrors:
+            mirror.log({**place, "eval_return": mean})
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """The run did all it was asked to do; ``summary`` (JSON values) goes into its status."""
+        self._open = False
+        self._run.finish(summary)
+        self._close_mirrors(0, summary)
+
+    def fail(self, error: BaseException) -> None:
+        """The run stopped early because of ``error``."""
+        self._open = False
+        self._run.fail(error)
+        self._close_mirrors(1, {})
+
+    def _close_mirrors(self, exit_code: int, summary: Mapping[str, object]) -> None:
+        if self._wandb is not None:
+            self._wandb.outcome(exit_code, summary)
+        for mirror in self._mirrors:
+            mirror.close()
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._open:
+            return
+        if error is None:
+            self.finish({})
+        else:
+            self.fail(error)
+
+
+def check_mirrors(config: LoggerConfig) -> None:
+    """Refuse, before a run directory exists, mirrors that cannot work.
+
+    A W&B that is missing is only worth a warning, which the run gives itself.
+
+    Raises:
+        UserError: when TensorBoard is asked for and is not installed.
+    """
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise UserError("logger.tensorboard=true needs the tensorboard package: pip install tensorboard")
+
+
+class TensorBoardMirror:
+    """Scalars against env steps, as TensorBoard event files in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def log(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            if name not in _NOT_A_METRIC:
+                self._writer.add_scalar(name, float(value), int(row["env_steps"]))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class ProgressBar:
+    """One line on stderr: env steps and their rate, time left, labels used, last true return."""
+
+    def __init__(self, env_steps: int, path: Path) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=env_steps,
+            desc="/".join(path.parts[-3:]),
+            unit=" env steps",
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        self._shown: dict[str, str] = {}
+
+    def log(self, row: Mapping[str, float]) -> None:
+        if "labels" in row:
+            self._shown["labels"] = f"{int(row['labels']):,}"
+        if "eval_return" in row:
+            self._shown["return"] = f"{row['eval_return']:.1f}"
+        self._bar.set_postfix(self._shown, refresh=False)
+        self._bar.update(int(row["env_steps"]) - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class WandbMirror:
+    """One W&B run, written by a process of its own; whatever happens there costs one line on stderr.
+
+    Args:
+        init: keyword arguments of ``wandb.init``, JSON values only.
+        folder: existing folder that W&B writes below.
+        capacity: messages that may wait; more are dropped, with one warning.
+        finish_s: seconds that ``close`` waits at most before the process is killed.
+    """
+
+    def __init__(
+        self,
+        init: Mapping[str, object],
+        folder: Path,
+        capacity: int = WANDB_QUEUE,
+        finish_s: float = WANDB_FINISH_S,
+    ) -> None:
+        self._folder = folder
+        self._finish_s = finish_s
+        self._warned_full = False
+        self._outcome: dict[str, object] = {"exit_code": 1, "summary": {}}
+        self._queue: queue.Queue[str | None] = queue.Queue(capacity)
+        self._process: subprocess.Popen[str] | None = None
+        code = "from sailctl.logger import wandb_process; wandb_process()"
+        try:
+            self._process = subprocess.Popen(
+                # -P: the working folder has a folder called wandb in it, which is not the package.
+                [sys.executable, "-P", "-c", code],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+                cwd=folder,
+                env=_wandb_environment(folder, offline=init.get("mode") == "offline"),
+                start_new_session=True,  # an interrupt at the keyboard is the run's to handle, not W&B's
+            )
+        except OSError as error:
+            _warn(f"W&B is off for this run: {error}")
+            return
+        self._put({"init": dict(init), "finish_s": finish_s})
+        threading.Thread(target=self._write, name="wandb-mirror", daemon=True).start()
+
+    def log(self, row: Mapping[str, float]) -> None:
+        if self._process is not None:
+            self._put({"log": dict(row)})
+
+    def outcome(self, exit_code: int, summary: Mapping[str, object]) -> None:
+        """How the run ended, for ``close`` to pass on: 0 and its summary, or 1."""
+        self._outcome = {"exit_code": exit_code, "summary": dict(summary)}
+
+    def close(self) -> None:
+        if self._process is None:
+            return
+        deadline = time.monotonic() + self._finish_s
+        end = _message({"finish": self._outcome})
+        try:
+            for item in (end, None):
+                self._queue.put(item, timeout=max(0.0, deadline - time.monotonic()))
+            code = self._process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except (queue.Full, subprocess.TimeoutExpired):
+            self._process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1.0)
+            _warn(
+                f"W&B did not finish within {self._finish_s:g} s and was stopped; "
+                f"what it has is under {self._folder / 'wandb'}"
+            )
+            return
+        if code not in (0, _WANDB_REPORTED):
+            _warn(f"W&B ended by itself with exit code {code}; the run's own files are complete")
+
+    def _put(self, message: Mapping[str, object]) -> None:
+        try:
+            self._queue.put_nowait(_message(message))
+        except queue.Full:
+            if not self._warned_full:
+                self._warned_full = True
+                _warn("W&B is too slow: rows are left out of it; the run's own files are complete")
+
+    def _write(self) -> None:
+        """Thread: the queue into the pipe, which blocks while W&B is busy."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        try:
+            with self._process.stdin as pipe:
+                while (line := self._queue.get()) is not None:
+                    pipe.write(line)
+                    pipe.flush()
+        except OSError:
+            # The process has ended; it, or close(), says why. Rows still come and go nowhere.
+            while self._queue.get() is not None:
+                pass
+
+
+def wandb_process() -> None:
+    """Body of the W&B process: JSON lines from stdin into one W&B run.
+
+    Lines: ``{"init": ..., "finish_s": ...}``, then any number of ``{"log": row}``, then ``{"finish": ...}``.
+    An end of input without the last one means that the training process died.
+    """
+    source = os.fdopen(os.dup(0), "r")
+    stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    silence = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(silence, descriptor)
+
+    messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    first = json.loads(source.readline())
+
+    def receive() -> None:
+        for line in source:
+            messages.put(json.loads(line))
+        messages.put(None)
+        time.sleep(first["finish_s"])
+        os._exit(1)  # nobody is left to stop this process, and it has not stopped by itself
+
+    threading.Thread(target=receive, daemon=True).start()
+    try:
+        _feed_wandb(first["init"], messages)
+    except BaseException as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"sailctl: warning: W&B is off for this run: {reason[:300]}", file=stderr)
+        os._exit(_WANDB_REPORTED)  # without W&B's exit hooks, which may wait for what has just failed
+
+
+def _feed_wandb(init: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+    import wandb
+
+    run = wandb.init(**init, settings=wandb.Settings(console="off", silent=True))
+    run.define_metric("*", step_metric="env_steps")
+    end: dict[str, Any] = {"exit_code": 1, "summary": {}}
+    while (message := messages.get()) is not None:
+        if "finish" in message:
+            end = message["finish"]
+            break
+        run.log(message["log"])
+    run.summary.update(end["summary"])
+    run.finish(exit_code=end["exit_code"])
+
+
+def _wandb_mirror(path: Path, config: Config) -> WandbMirror:
+    from sailctl.config import to_dict
+
+    task, algorithm = config.env.id, config.algo.name
+    init = {
+        "project": config.logger.project,
+        "name": f"{algorithm}-{path.name}",
+        "group": f"{task}/{algorithm}",
+        "tags": [task, algorithm],
+        "config": to_dict(config),
+        "mode": config.logger.wandb,
+        "dir": str(path.resolve()),
+    }
+    return WandbMirror(init, path)
+
+
+def _wandb_environment(folder: Path, *, offline: bool) -> dict[str, str]:
+    """This process's environment and import path, with W&B's own files kept below ``folder``."""
+    environment = dict(os.environ)
+    environment.pop("WANDB_SERVICE", None)  # a service that belongs to another run
+    environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    store = folder.resolve() / "wandb"
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        environment.setdefault(name, str(store / "cache"))
+    if offline:
+        environment.setdefault("WANDB_ERROR_REPORTING", "false")
+    return environment
+
+
+def _message(message: Mapping[str, object]) -> str:
+    return json.dumps(message, default=float) + "\n"
+
+
+def _warn(text: str) -> None:
+    print(f"sailctl: warning: {text}", file=sys.stderr)

@@ -1,0 +1,406 @@
+"""The run record: what is in a run directory, how it is written, how it is read back.
+
+A run directory holds
+
+- ``config.yaml``: the resolved configuration;
+- ``provenance.json``: versions, commit, CPU, command line, start time;
+- ``status.json``: ``state`` (running | finished | failed | interrupted), ``error``, ``env_steps``,
+  ``labels``, ``wall_s`` and the summary that the run ended with;
+- ``metrics.csv``: one row per iteration; ``eval_return`` is empty where the policy was not evaluated;
+- ``evaluations.csv``: one row per evaluation episode.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sailctl import __version__
+from sailctl.config import Config, run_id, to_yaml
+from sailctl.types import RunError, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIG = "config.yaml"
+PROVENANCE = "provenance.json"
+STATUS = "status.json"
+METRICS = "metrics.csv"
+EVALUATIONS = "evaluations.csv"
+
+STATES = ("running", "finished", "failed", "interrupted")
+PLACE_COLUMNS = ("iteration", "env_steps", "labels")  # every row of metrics.csv has these
+EVALUATION_COLUMNS = ("env_steps", "labels", "iteration", "episode", "return", "length")
+
+_PACKAGES = (
+    "torch",
+    "mujoco",
+    "numpy",
+    "gymnasium",
+    "hydra-core",
+    "omegaconf",
+    "safetensors",
+    "pandas",
+    "wandb",
+    "stable-baselines3",
+)
+
+
+class CsvWriter:
+    """Appends rows of numbers to a new file, each flushed as it is written.
+
+    Integers are written as integers, floats so that ``pandas.read_csv`` gives them back bit for bit, NaN as
+    an empty cell, infinity as ``inf``.
+
+    Args:
+        path: file to make; one that exists is not touched.
+        columns: the header; None takes the first row's columns.
+
+    Raises:
+        FileExistsError: when there is such a file.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        self._path = path
+        self._file = path.open("x", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._columns: tuple[str, ...] | None = None
+        if columns is not None:
+            self._write_header(columns)
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Write one row; the order of its keys does not matter.
+
+        Raises:
+            ValueError: when its columns are not those of the header.
+        """
+        columns = self._columns or self._write_header(tuple(row))
+        if set(row) != set(columns):
+            missing, unknown = sorted(set(columns) - set(row)), sorted(set(row) - set(columns))
+            raise ValueError(f"{self._path.name}: row lacks {missing} and brings {unknown}")
+        self._writer.writerow([_cell(row[column]) for column in columns])
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; nothing can be appended after that."""
+        self._file.close()
+
+    def _write_header(self, columns: Sequence[str]) -> tuple[str, ...]:
+        self._columns = tuple(columns)
+        self._writer.writerow(self._columns)
+        self._file.flush()
+        return self._columns
+
+
+class Run:
+    """A run directory that this process is writing; made by ``create_run``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        """The run directory."""
+        self._began = time.monotonic()
+        self._last: dict[str, object] = {"env_steps": 0, "labels": 0}
+        self._metrics = CsvWriter(path / METRICS)
+        self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS)
+        self._write_status("running", None, {})
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Append one row of metrics.
+
+        Raises:
+            ValueError: when it lacks one of ``PLACE_COLUMNS``, or has other columns than the first row had.
+        """
+        if missing := [column for column in PLACE_COLUMNS if column not in row]:
+            raise ValueError(f"{METRICS}: row lacks {missing}")
+        self._metrics.append(row)
+        self._last = {"env_steps": int(row["env_steps"]), "labels": int(row["labels"])}
+
+    def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Append the episodes of one evaluation, each with ``EVALUATION_COLUMNS``.
+
+        Raises:
+            ValueError: when a row has other columns.
+        """
+        for row in rows:
+            self._evaluations.append(row)
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """The run did all that it was asked to do; ``summary`` (JSON values) joins its status."""
+        self._end("finished", None, summary)
+
+    def fail(self, error: BaseException) -> None:
+        """The run stopped early: ``interrupted`` for a ``KeyboardInterrupt``, else ``failed``."""
+        if isinstance(error, KeyboardInterrupt):
+            self._end("interrupted", None, {})
+        elif isinstance(error, UserError | RunError):
+            self._end("failed", str(error), {})
+        else:
+            self._end("failed", f"{type(error).__name__}: {error}", {})
+
+    def _end(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
+        self._metrics.close()
+        self._evaluations.close()
+        self._write_status(state, error, summary)
+
+    def _write_status(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
+        wall = round(time.monotonic() - self._began, 3)
+        status = {"state": state, "error": error, **self._last, "wall_s": wall, **summary}
+        write_json(self.path / STATUS, status)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run directory as it was found; ``load_run`` makes it."""
+
+    path: Path
+    """The run directory."""
+    config: dict[str, Any]
+    """The resolved configuration, nested as in ``config.yaml``."""
+    provenance: dict[str, Any]
+    """Versions, commit, CPU, command line and start time."""
+    status: dict[str, Any]
+    """``state`` (one of ``STATES``), ``error``, ``env_steps``, ``labels``, ``wall_s`` and the summary."""
+
+    @property
+    def state(self) -> str:
+        """One of ``STATES``. A run whose process was killed stays ``running``."""
+        return str(self.status["state"])
+
+    @property
+    def task(self) -> str:
+        """Id of the task."""
+        return str(self.config["env"]["id"])
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm."""
+        return str(self.config["algo"]["name"])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.config["seed"])
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """One row per iteration; no row and no column when the run stopped before its first one."""
+        import pandas as pd
+
+        path = self.path / METRICS
+        if not path.stat().st_size:
+            return pd.DataFrame()
+        return _read_csv(path, PLACE_COLUMNS)
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """One row per evaluation episode, with ``EVALUATION_COLUMNS``."""
+        return _read_csv(self.path / EVALUATIONS, EVALUATION_COLUMNS)
+
+
+def create_run(config: Config, command: Sequence[str]) -> Run:
+    """Make the run directory ``<out>/<task>/<algorithm>/<run_id>-s<seed>``, which nobody made before.
+
+    Args:
+        config: the composed configuration.
+        command: the command line, recorded as it is.
+
+    Raises:
+        UserError: when the directory exists or cannot be made.
+    """
+    parent = Path(config.out) / config.env.id / config.algo.name
+    path = parent / f"{run_id(config)}-s{config.seed}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+    except FileExistsError as error:
+        if not path.is_dir():
+            raise UserError(f"cannot make {path}: {error.filename} is in the way") from error
+        raise UserError(
+            f"this run exists already: {path} ({_state_of(path)}); "
+            "change seed=, another value or out=, or remove that folder"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot make {path}: {error.strerror}") from error
+    write_atomically(path / CONFIG, to_yaml(config))
+    write_json(path / PROVENANCE, provenance(command))
+    return Run(path)
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is a run directory."""
+    return (path / CONFIG).is_file() and (path / METRICS).is_file()
+
+
+def find_runs(path: Path) -> list[Path]:
+    """``path`` itself when it is a run, else every run below it, sorted.
+
+    Raises:
+        UserError: when there is no run, or no such folder.
+    """
+    if is_run(path):
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"no such folder: {path}")
+    found = sorted(config.parent for config in path.rglob(CONFIG) if is_run(config.parent))
+    if not found:
+        raise UserError(f"no run in {path} or below it")
+    return found
+
+
+def load_run(path: str | Path) -> RunRecord:
+    """Read a run directory; its two tables are read when they are first asked for.
+
+    Raises:
+        UserError: when ``path`` is not a run, or one of its files cannot be understood.
+    """
+    import yaml
+
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"no such run: {path}")
+    if missing := [n for n in (CONFIG, PROVENANCE, STATUS, METRICS, EVALUATIONS) if not (path / n).is_file()]:
+        raise UserError(f"{path} is not a run: it has no {missing[0]}")
+    try:
+        config = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path / CONFIG} is not YAML: {' '.join(str(error).split())}") from error
+    record = RunRecord(path, config, _read_json(path / PROVENANCE), _read_json(path / STATUS))
+    try:
+        known = record.state in STATES and bool(record.task and record.algorithm) and record.seed >= 0
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a run of this version: {error!r}") from error
+    if not known:
+        raise UserError(f"{path} is not a run of this version: state {record.state!r}, seed {record.seed}")
+    return record
+
+
+def provenance(command: Sequence[str]) -> dict[str, object]:
+    """How a run came about: versions, commit of the source checkout (if any), CPU, command line, UTC time."""
+    return {
+        "sailctl": __version__,
+        "git": _git_state(Path(__file__).resolve().parents[1]),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "command": list(command),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """Write ``value`` as JSON, atomically; NaN and infinity become null (JSON has neither)."""
+    write_atomically(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader, or a crash, finds the old file or the whole new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    number = float(value)
+    return "" if math.isnan(number) else repr(number)
+
+
+def _finite(value: object) -> object:
+    """``value`` with numpy numbers made plain and non-finite numbers made None."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} does not hold a JSON object")
+    return value
+
+
+def _read_csv(path: Path, required: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    if missing := [column for column in required if column not in table]:
+        raise UserError(f"{path} has no column {missing[0]}")
+    return table
+
+
+def _state_of(path: Path) -> str:
+    try:
+        return str(_read_json(path / STATUS).get("state"))
+    except (UserError, OSError):
+        return "no status"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(root: Path) -> dict[str, object] | None:
+    """Commit of the checkout at ``root`` and whether files differ from it; None where there is none."""
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _cpu_model() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

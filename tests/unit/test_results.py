@@ -1,0 +1,288 @@
+"""The run record: written once, never overwritten, read back bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sailctl import __version__, results
+from sailctl.config import Config, compose_jobs, run_id, to_dict
+from sailctl.results import CsvWriter, Run, create_run, find_runs, load_run
+from sailctl.types import RunError, UserError
+
+ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.1, "eval_return": math.nan}
+EPISODE = {"env_steps": 6400, "labels": 64, "iteration": 1, "episode": 0, "return": -1.5, "length": 1000}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Config:
+    return compose_jobs(["env=hopper-v5", "algo=sail"]).jobs[0].config
+
+
+@pytest.fixture
+def config(shipped: Config, tmp_path: Path) -> Config:
+    return replace(shipped, seed=3, out=str(tmp_path / "runs"))
+
+
+def test_a_run_directory_has_its_place_and_its_files(config: Config):
+    run = create_run(config, ["sailctl", "train", "seed=3"])
+    assert run.path == Path(config.out) / "hopper-v5" / "sail" / f"{run_id(config)}-s3"
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == to_dict(config)
+    made = json.loads((run.path / "provenance.json").read_text())
+    assert made["sailctl"] == __version__
+    assert made["command"] == ["sailctl", "train", "seed=3"]
+    assert made["packages"]["numpy"] == np.__version__
+    assert made["packages"]["pandas"] == pd.__version__
+    assert made["cores"] == os.cpu_count()
+    assert made["cpu"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", made["started"])
+    assert os.uname().nodename not in json.dumps({**made, "command": None})
+    record = load_run(run.path)
+    assert (record.state, record.task, record.algorithm, record.seed) == ("running", "hopper-v5", "sail", 3)
+    assert len(record.metrics) == len(record.evaluations) == 0
+    assert list(record.evaluations.columns) == list(results.EVALUATION_COLUMNS)
+
+
+def test_the_same_run_is_made_once(config: Config):
+    run = create_run(config, [])
+    run.log(ROW)
+    before = {file.name: file.read_bytes() for file in run.path.iterdir()}
+    expected = (
+        f"this run exists already: {run.path} (running); "
+        "change seed=, another value or out=, or remove that folder"
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
+        create_run(config, [])
+    assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
+    run.fail(RunError("NaN in the loss"))
+    with pytest.raises(UserError, match=r"\(failed\)"):
+        create_run(config, [])
+    create_run(replace(config, seed=4), [])
+
+
+def test_a_claim_without_a_status_is_still_a_claim(config: Config):
+    path = Path(config.out) / "hopper-v5" / "sail" / f"{run_id(config)}-s3"
+    path.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"\(no status\)"):
+        create_run(config, [])
+    assert list(path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_named(config: Config, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot make .*file"):
+        create_run(replace(config, out=str(tmp_path / "file")), [])
+    with pytest.raises(UserError, match=r"cannot make .*file"):
+        create_run(replace(config, out=str(tmp_path / "file" / "below")), [])
+
+
+def test_finish_keeps_the_summary_and_the_last_place(config: Config):
+    run = create_run(config, [])
+    run.log(ROW)
+    run.log({**ROW, "iteration": 2, "env_steps": 12800, "labels": 128, "eval_return": 7.25})
+    run.evaluation([EPISODE, {**EPISODE, "episode": 1, "return": 3.5}])
+    run.finish({"final_return": np.float32(0.5), "episodes": np.int64(2), "worst": math.nan})
+    record = load_run(run.path)
+    wall = record.status.pop("wall_s")
+    assert record.status == {
+        "state": "finished",
+        "error": None,
+        "env_steps": 12800,
+        "labels": 128,
+        "final_return": 0.5,
+        "episodes": 2,
+        "worst": None,
+    }
+    assert 0 <= wall < 60
+    assert record.metrics["eval_return"].isna().tolist() == [True, False]
+    assert record.metrics["env_steps"].tolist() == [6400, 12800]
+    assert record.evaluations["return"].tolist() == [-1.5, 3.5]
+    assert sorted(file.name for file in run.path.iterdir()) == [
+        "config.yaml",
+        "evaluations.csv",
+        "metrics.csv",
+        "provenance.json",
+        "status.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "text"),
+    [
+        (RunError("NaN in the loss"), "failed", "NaN in the loss"),
+        (UserError("no such policy"), "failed", "no such policy"),
+        (ZeroDivisionError("division by zero"), "failed", "ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), "interrupted", None),
+    ],
+)
+def test_fail_says_why(config: Config, error: BaseException, state: str, text: str | None):
+    run = create_run(config, [])
+    run.log(ROW)
+    run.fail(error)
+    status = load_run(run.path).status
+    assert (status["state"], status["error"], status["env_steps"], status["labels"]) == (
+        state,
+        text,
+        6400,
+        64,
+    )
+
+
+numbers = st.floats(allow_nan=True) | st.integers(-(2**53), 2**53)
+
+
+@given(rows=st.lists(st.tuples(numbers, numbers), min_size=1, max_size=5))
+def test_numbers_read_back_bit_for_bit(
+    rows: list[tuple[float, float]], tmp_path_factory: pytest.TempPathFactory
+):
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    writer = CsvWriter(path)
+    for x, y in rows:
+        writer.append({"x": x, "y": y, "n": 1})
+    table = pd.read_csv(path)
+    for column, values in zip(("x", "y"), zip(*rows, strict=True), strict=True):
+        np.testing.assert_array_equal(
+            table[column].to_numpy(np.float64), np.array(values, dtype=np.float64), strict=True
+        )
+    writer.close()
+
+
+def test_cells_of_a_csv(tmp_path: Path):
+    writer = CsvWriter(tmp_path / "t.csv", ("a", "b", "c", "d", "e"))
+    writer.append({"e": True, "b": np.int64(5), "c": np.float32(0.1), "d": math.nan, "a": np.float64(1e-300)})
+    writer.append({"a": -math.inf, "b": 0, "c": np.float64(1.0), "d": 0.0, "e": False})
+    text = (tmp_path / "t.csv").read_text()  # before the file is closed: each row is flushed
+    assert text == "a,b,c,d,e\n1e-300,5,0.10000000149011612,,1\n-inf,0,1.0,0.0,0\n"
+    writer.close()
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert table.dtypes.astype(str).to_dict() == {
+        "a": "float64",
+        "b": "int64",
+        "c": "float64",
+        "d": "float64",
+        "e": "int64",
+    }
+
+
+def test_the_header_is_fixed_by_the_first_row(tmp_path: Path):
+    writer = CsvWriter(tmp_path / "t.csv")
+    writer.append({"a": 1, "b": 2.0})
+    with pytest.raises(ValueError, match=r"t.csv: row lacks \['b'\] and brings \['c'\]"):
+        writer.append({"a": 1, "c": 2.0})
+    with pytest.raises(ValueError, match=r"lacks \[\] and brings \['c'\]"):
+        writer.append({"a": 1, "b": 2.0, "c": 2.0})
+    writer.append({"b": 3.0, "a": 4})
+    writer.close()
+    assert (tmp_path / "t.csv").read_text() == "a,b\n1,2.0\n4,3.0\n"
+    with pytest.raises(FileExistsError):
+        CsvWriter(tmp_path / "t.csv")
+
+
+def test_a_row_of_metrics_has_a_place(config: Config):
+    run = create_run(config, [])
+    with pytest.raises(ValueError, match=r"row lacks \['labels'\]"):
+        run.log({"iteration": 1, "env_steps": 5, "loss": 1.0})
+    with pytest.raises(ValueError, match=r"evaluations\.csv"):
+        run.evaluation([{"episode": 1, "return": 2.0}])
+
+
+def finished_run(config: Config, seed: int = 0) -> Path:
+    run: Run = create_run(replace(config, seed=seed), [])
+    run.log(ROW)
+    run.evaluation([EPISODE])
+    run.finish({})
+    return run.path
+
+
+def test_what_is_not_a_run_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="no such run"):
+        load_run(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"is not a run: it has no config.yaml"):
+        load_run(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("config.yaml", "a: [", "is not YAML"),
+        ("config.yaml", "a: 1", "not a run of this version"),
+        ("config.yaml", "- 1", "not a run of this version"),
+        ("status.json", "{", "is not JSON"),
+        ("status.json", "[]", "does not hold a JSON object"),
+        ("status.json", '{"state": "resting"}', "not a run of this version: state 'resting'"),
+        ("status.json", "{}", "not a run of this version"),
+    ],
+)
+def test_damaged_files_are_named(config: Config, file: str, text: str, complaint: str):
+    path = finished_run(config)
+    (path / file).write_text(text)
+    with pytest.raises(UserError, match=complaint) as caught:
+        load_run(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_tables_are_named(config: Config):
+    path = finished_run(config)
+    (path / "metrics.csv").write_text("iteration,labels\n1,2\n")
+    (path / "evaluations.csv").write_text('a,b\n"1')
+    record = load_run(path)
+    with pytest.raises(UserError, match=r"metrics\.csv has no column env_steps"):
+        _ = record.metrics
+    with pytest.raises(UserError, match=r"cannot read .*evaluations.csv"):
+        _ = record.evaluations
+
+
+def test_runs_are_found_below_a_folder(config: Config, tmp_path: Path):
+    paths = [finished_run(config, seed) for seed in (0, 1)]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("")
+    assert find_runs(tmp_path) == paths
+    assert find_runs(paths[0]) == [paths[0]]
+    with pytest.raises(UserError, match="no run in"):
+        find_runs(tmp_path / "other")
+    with pytest.raises(UserError, match="no such folder"):
+        find_runs(tmp_path / "nowhere")
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "status.json"
+    results.write_json(file, {"state": "running"})
+
+    def disk_full(descriptor: int) -> None:
+        raise OSError(28, f"No space left on device ({descriptor})")
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        results.write_json(file, {"state": "finished"})
+    assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
+    assert json.loads(file.read_text()) == {"state": "running"}
+
+
+def test_the_commit_of_a_checkout_is_recorded(tmp_path: Path):
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert results._git_state(tmp_path) is None
+    git("init")
+    assert results._git_state(tmp_path) is None  # no commit yet
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "one")
+    assert results._git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "file").write_text("2")
+    assert results._git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": True}
