@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test learning check format constraints clean
+.PHONY: help venv demo test learning bench check format constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,9 +46,9 @@ demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (five minutes), draw thei
 		$(BIN)/sailctl train -m experiment=demo algo=sail,sail_revkl out=$(DEMO); \
 	fi
 	$(BIN)/sailctl plot $(DEMO) --out $(DEMO)/learning_curves.png
-	@run=$$(ls -d $(DEMO)/halfcheetah-v5/sail_revkl/*/ | head -n 1); run=$${run%/}; \
+	@set -e; run=$$(ls -d $(DEMO)/halfcheetah-v5/sail_revkl/*/ | head -n 1); run=$${run%/}; \
 	echo "$(BIN)/sailctl eval $$run --video $(DEMO)/halfcheetah.mp4"; \
-	$(BIN)/sailctl eval $$run --video $(DEMO)/halfcheetah.mp4; \
+	$(BIN)/sailctl eval $$run --video $(DEMO)/halfcheetah.mp4 || [ $$? -eq 1 ]; \
 	echo; \
 	echo "runs      $$(echo $(DEMO)/halfcheetah-v5/*/*/)"; \
 	echo "figure    $(DEMO)/learning_curves.png"; \
@@ -61,6 +61,11 @@ test: venv ## tests that need no long training
 
 learning: venv ## the tests that `make test` leaves out: training until a return is reached (minutes each)
 	$(BIN)/python -m pytest -m 'slow or learning'
+
+bench: venv ## measure speed, memory and learning (about an hour; writes into results/)
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.footprint
+	$(BIN)/python -m benchmarks.learning
 
 check: venv ## formatting, lint and strict types
 	$(BIN)/ruff format --check .

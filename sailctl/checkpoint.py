@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from sailctl.config import PolicyConfig
+from sailctl.files import write_atomically
 from sailctl.policy import GaussianPolicy
 from sailctl.types import EnvSpec, UserError
 
@@ -80,20 +80,6 @@ def policy_folder(place: str | Path) -> Path:
         if (folder / DESCRIPTION).is_file():
             return folder
     raise UserError(f"there is no {DESCRIPTION} in {place} or in {Path(place) / 'policy'}")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either the old one or the whole new one, also after a crash."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def dump_batch(batch: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -19,7 +19,7 @@ from sailctl import __version__
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from sailctl.config import Job, Plan
+    from sailctl.compose import Job, Plan
 
 HELP = """\
 usage: sailctl VERB ...
@@ -118,7 +118,7 @@ class _Parser(argparse.ArgumentParser):
 
 def train(arguments: Sequence[str]) -> int:
     """``sailctl train``: check every run of the command line, then let Hydra launch them."""
-    from sailctl.config import compose_jobs, describe
+    from sailctl.compose import compose_jobs, describe
     from sailctl.types import UserError
 
     parser = _Parser("train", _train_help())
@@ -229,7 +229,7 @@ def _exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def _sweep(plan: Plan) -> int:
-    from sailctl.config import quoted
+    from sailctl.compose import quoted
 
     folder = _new_folder(Path(plan.jobs[0].composed.hydra.sweep.dir))
     try:

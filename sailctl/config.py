@@ -1,8 +1,7 @@
 """One dataclass per config group: the schema of every run. Values live in ``conf/``, types here.
 
-Also everything between a command line and a checked ``Config``: composing it with Hydra, converting it to
-the types below, refusing what cannot work (always a one-line ``UserError``), naming it by a hash, showing it.
-Nothing here imports a simulator or a neural network.
+A composed configuration becomes typed, checked, frozen objects, or a one-line ``UserError``; a hash names
+it. Nothing here imports a simulator or a neural network.
 """
 
 from __future__ import annotations
@@ -12,20 +11,17 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from sailctl import __version__
 from sailctl.types import UserError
 
 if TYPE_CHECKING:
-    import yaml
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
 
@@ -295,7 +291,7 @@ def _require(allowed: bool, key: str, what: str, value: object, known: Iterable[
 
 
 def _refused(key: str, what: str, value: object, known: Iterable[str] = ()) -> UserError:
-    return UserError(f"{key} must be {what}, got {_show(value)}{did_you_mean(str(value), known)}")
+    return UserError(f"{key} must be {what}, got {show(value)}{did_you_mean(str(value), known)}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -328,7 +324,7 @@ def to_config(cfg: DictConfig) -> Config:
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...") from error
     except InterpolationResolutionError as error:
-        raise UserError(f"{error.full_key} cannot be resolved: {_first_line(error)}") from error
+        raise UserError(f"{error.full_key} cannot be resolved: {first_line(error)}") from error
     except ConfigKeyError as error:
         raise unknown_key(str(error.full_key)) from error
     except OmegaConfBaseException as error:
@@ -403,150 +399,17 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield prefix + key, value
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
+    """``value`` as it is written in YAML or on a command line."""
     words = {None: "null", True: "true", False: "false"}
     if isinstance(value, str):
         return repr(value)
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def _first_line(error: BaseException) -> str:
-    # The later lines are OmegaConf's bookkeeping: full_key, object_type and the like.
+def first_line(error: BaseException) -> str:
+    """What OmegaConf or Hydra says, without the bookkeeping (full_key, object_type) of its later lines."""
     return str(error).split("\n", 1)[0]
-
-
-# Composing
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a command line, composed and checked."""
-
-    overrides: list[str]
-    """``key=value`` words of this run (Hydra's own left out)."""
-    composed: DictConfig
-    """Everything that Hydra composed, its own node included."""
-    config: Config
-    """The same as checked objects."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a command line asks for."""
-
-    jobs: list[Job]
-    multirun: bool
-    """Whether Hydra runs it as a sweep (``-m``, or ``hydra.mode`` in a configuration)."""
-    arguments: list[str]
-    """Overrides to hand to Hydra, the extra config folder included."""
-
-
-def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: Path | None = None) -> Plan:
-    """Compose and check every run that a command line asks for, before any of them starts.
-
-    ``overlay`` is a user's own folder of config groups, searched after the shipped one.
-
-    Raises:
-        UserError: one line about the first thing that is wrong.
-    """
-    from hydra import initialize_config_dir
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-    from hydra.types import RunMode
-
-    search_path = [] if overlay is None else [_search_path(overlay)]
-    with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
-        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-        parsed = [_parse(parser, text) for text in overrides]
-        own = [str(item.input_line) for item in parsed if item.is_hydra_override()] + search_path
-        wanted = [item for item in parsed if not item.is_hydra_override()]
-        fixed = [str(item.input_line) for item in wanted if not item.is_sweep_override()]
-        base = _compose(own + fixed)
-        multirun = multirun or base.hydra.mode == RunMode.MULTIRUN
-        if multirun:
-            if not str(base.hydra.sweeper._target_).endswith(".BasicSweeper"):
-                raise UserError("hydra/sweeper must be basic: a training returns no value to optimise")
-            params = [
-                _parse(parser, f"{key}={value}") for key, value in (base.hydra.sweeper.params or {}).items()
-            ]
-            try:
-                (batch,) = BasicSweeper.split_arguments([*params, *wanted], None)
-            except HydraException as error:
-                raise UserError(f"this sweep cannot be listed: {_first_line(error)}") from error
-            if not batch:
-                raise UserError("the sweep is empty: one of its keys has no value")
-            jobs = [_job(words, own) for words in batch]
-            _refuse_twins(jobs)
-        else:
-            _refuse_sweeps(wanted)
-            jobs = [Job(fixed, base, to_config(base))]
-    return Plan(jobs, multirun, [*overrides, *search_path])
-
-
-def _job(words: list[str], own: list[str]) -> Job:
-    composed = _compose(own + words)
-    return Job(words, composed, to_config(composed))
-
-
-def _search_path(overlay: Path) -> str:
-    if not overlay.is_dir():
-        raise UserError(f"--config-dir must be an existing folder, got '{overlay}'")
-    return f"hydra.searchpath=[{quoted(f'file://{overlay.resolve()}')}]"
-
-
-def quoted(text: str | Path) -> str:
-    """``text`` as a quoted value of a Hydra override."""
-    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _parse(parser: OverridesParser, text: str) -> Override:
-    """One ``key=value`` word, refused when it cannot be an override of ours."""
-    from hydra.errors import HydraException
-
-    try:
-        item = parser.parse_override(text)
-    except (HydraException, ValueError, AssertionError) as error:
-        name, equals, rest = text.partition("=")
-        hint = f"; quote a value with special characters: \"{name}='{rest}'\"" if equals else ""
-        raise UserError(f"cannot read {text!r}; write key=value{hint}") from error
-    item.config_loader = parser.config_loader
-    key, value = item.key_or_group, item.value()
-    if key == "hydra.searchpath":
-        raise UserError("hydra.searchpath is set by --config-dir FOLDER")
-    if item.is_hydra_override():
-        if item.is_sweep_override():
-            raise UserError(f"{text!r} holds several values; Hydra's own options take one")
-    elif item.is_add() or item.is_force_add() or item.is_delete():
-        raise UserError(f"{text!r} would add or delete a key; only key=value for an existing key is possible")
-    elif item.package is not None or key not in (*GROUPS, "experiment", *leaf_types()):
-        raise unknown_key(item.get_key_element())
-    elif key in (*GROUPS, "experiment") and not isinstance(value, str) and not item.is_sweep_override():
-        raise UserError(f"{key} takes the name of a file in conf/{key}, got {_show(value)}")
-    return item
-
-
-def _compose(words: list[str]) -> DictConfig:
-    from hydra import compose
-    from hydra.errors import HydraException, MissingConfigException
-    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        return compose("config", words, return_hydra_config=True)
-    except MissingConfigException as error:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        known = list(error.options or [])
-        listed = f"{did_you_mean(option, known)} (known: {', '.join(known)})"
-        raise UserError(f"unknown {group or 'configuration'} '{option}'{listed}") from error
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-        cause = error.__cause__
-        if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-            raise unknown_key(str(cause.full_key)) from error
-        text = " ".join(f"{error} {_first_line(cause) if cause else ''}".split())
-        raise UserError(f"the configuration cannot be composed: {text}") from error
 
 
 def unknown_key(key: str) -> UserError:
@@ -557,91 +420,3 @@ def unknown_key(key: str) -> UserError:
     if not hint and (near := difflib.get_close_matches(key.rpartition(".")[2], last_words, n=1)):
         hint = f"; did you mean '{last_words[near[0]]}'?"
     return UserError(f"unknown key '{key}'{hint or '; sailctl train --cfg job lists all keys'}")
-
-
-def _refuse_sweeps(parsed: Sequence[Override]) -> None:
-    types = leaf_types()
-    for item in parsed:
-        if item.is_sweep_override():
-            key, text = item.key_or_group, str(item.input_line)
-            listed = f", or write {key}=[...] for a list" if get_origin(types.get(key)) is list else ""
-            raise UserError(f"{text!r} holds several values; add -m to run one job for each{listed}")
-
-
-def _refuse_twins(jobs: Sequence[Job]) -> None:
-    seen: dict[tuple[str, ...], int] = {}
-    for number, job in enumerate(jobs):
-        config = job.config
-        run = (config.out, config.env.id, config.algo.name, run_id(config), str(config.seed))
-        first = seen.setdefault(run, number)
-        if first != number:
-            same, other = " ".join(jobs[first].overrides), " ".join(job.overrides)
-            raise UserError(f"the sweep asks for the same run twice: '{same}' and '{other}'")
-
-
-# Showing
-
-
-def describe(cfg: DictConfig, choices: Mapping[str, str | None], overlay: Path | None = None) -> str:
-    """``cfg`` resolved, as YAML, each value with the comment that stands where the value is defined.
-
-    ``choices`` names the option of each group. A value whose own line has no comment (in a user's file, say)
-    shows the one of the same key in a shipped option of its group.
-
-    Raises:
-        UserError: as ``to_config``.
-    """
-    folders = [conf_dir(), *([] if overlay is None else [overlay])]
-    comments = _comments(folders, "", "config")
-    lines = []
-    if choices.get("experiment"):
-        lines.append(f"# experiment={choices['experiment']}")
-    for key, value in to_dict(to_config(cfg)).items():
-        if isinstance(value, Mapping):
-            option = choices.get(key)
-            lines += ["", f"{key}:" + (f"  # {key}={option}" if option else "")]
-            lines += _aligned(value, _comments(folders, key, str(option)), "  ")
-    top = {key: value for key, value in to_dict(to_config(cfg)).items() if not isinstance(value, Mapping)}
-    return "\n".join([*lines, "", *_aligned(top, comments, "")]).lstrip("\n") + "\n"
-
-
-def _aligned(values: Mapping[str, Any], comments: Mapping[str, str], indent: str) -> list[str]:
-    import yaml
-
-    pairs = {}
-    for key, value in values.items():
-        text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
-        pairs[key] = f"{indent}{key}: {text.removesuffix('...' + chr(10)).strip()}"
-    width = max(len(pair) for pair in pairs.values())
-    return [f"{pair:<{width}}  # {comments[key]}" if key in comments else pair for key, pair in pairs.items()]
-
-
-def _comments(folders: Sequence[Path], group: str, option: str) -> dict[str, str]:
-    """Comment of each key of one config file, completed from the shipped files of its group."""
-    chosen = [folder / group / f"{option}.yaml" for folder in folders]
-    found: dict[str, str] = {}
-    for file in [*filter(Path.is_file, chosen), *sorted((conf_dir() / group).glob("*.yaml"))]:
-        found = read_comments(file) | found
-    return found
-
-
-def read_comments(file: Path) -> dict[str, str]:
-    """``{key: comment}`` of every ``key: value # comment`` line of a YAML file, keys dotted."""
-    import yaml
-
-    text = file.read_text(encoding="utf-8")
-    lines = text.splitlines()
-
-    def visit(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, str]]:
-        if not isinstance(node, yaml.MappingNode):
-            return
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            if isinstance(value, yaml.MappingNode) and not value.flow_style:
-                yield from visit(value, f"{name}.")
-                continue
-            rest = lines[value.end_mark.line][value.end_mark.column :].strip() if lines else ""
-            if rest.startswith("#"):
-                yield name, rest.removeprefix("#").strip()
-
-    return dict(visit(yaml.compose(text), ""))

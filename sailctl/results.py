@@ -32,6 +32,7 @@ import numpy as np
 
 from sailctl import __version__
 from sailctl.config import Config, run_id, to_yaml
+from sailctl.files import write_atomically
 from sailctl.types import RunError, UserError
 
 if TYPE_CHECKING:
@@ -307,20 +308,6 @@ def provenance(command: Sequence[str]) -> dict[str, object]:
 def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write ``value`` as JSON, atomically; NaN and infinity become null (JSON has neither)."""
     write_atomically(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader, or a crash, finds the old file or the whole new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _cell(value: float) -> str:

@@ -189,9 +189,8 @@ class Simulator:
         moved = np.abs(after[:, 0] - before[:, 0] - seconds) < 0.25 * self.task.timestep
         if not (moved.all() and np.isfinite(after).all()):
             bad = np.flatnonzero(~(moved & np.isfinite(after).all(axis=1)))
-            raise RunError(
-                f"{self.task.id}: {len(bad)} of {len(after)} states are unstable in MuJoCo (first: row {bad[0]})"
-            )
+            found = f"{len(bad)} of {len(after)} states (first: row {bad[0]})"
+            raise RunError(f"{self.task.id}: MuJoCo is unstable in {found}")
 
     def _last_stage_positions(self, physics: DoubleArray, control: DoubleArray) -> DoubleArray:
         """(N, nq) joint positions at which MuJoCo last placed the bodies in the sub-step from ``physics``.

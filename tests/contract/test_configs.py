@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sailctl.config import (
-    GROUPS,
-    Config,
-    compose_jobs,
-    conf_dir,
-    describe,
-    leaf_types,
-    read_comments,
-    to_dict,
-)
+from sailctl.compose import compose_jobs, describe, read_comments
+from sailctl.config import GROUPS, Config, conf_dir, leaf_types, to_dict
 from sailctl_envs import ALL_TASKS
 
 CONF = conf_dir()

@@ -11,11 +11,10 @@ import pytest
 import yaml
 
 from sailctl import config as config_module
+from sailctl.compose import compose_jobs, describe
 from sailctl.config import (
     Config,
-    compose_jobs,
     conf_dir,
-    describe,
     leaf_types,
     run_id,
     segment_lengths,
@@ -313,7 +312,7 @@ def test_checking_imports_neither_simulator_nor_network() -> None:
     heavy = ("torch", "mujoco", "wandb", "matplotlib", "pandas", "stable_baselines3", "gymnasium")
     script = (
         "import sys\n"
-        "from sailctl.config import compose_jobs\n"
+        "from sailctl.compose import compose_jobs\n"
         "compose_jobs(['seed=0,1'], multirun=True)\n"
         f"print([name for name in {heavy} if name in sys.modules])\n"
     )

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from sailctl import logger
-from sailctl.config import Config, LoggerConfig, compose_jobs, to_dict
+from sailctl.compose import compose_jobs
+from sailctl.config import Config, LoggerConfig, to_dict
 from sailctl.logger import Logger, ProgressBar, WandbMirror, check_mirrors
 from sailctl.results import Run, create_run, load_run
 from sailctl.types import RunError, UserError
@@ -471,7 +472,7 @@ def test_a_hung_wandb_does_not_hold_the_interpreter(
 def test_the_training_process_never_imports_wandb(config: Config):
     code = (
         "import sys; from sailctl.logger import Logger; from sailctl.results import create_run\n"
-        "from sailctl.config import compose_jobs\n"
+        "from sailctl.compose import compose_jobs\n"
         f"config = compose_jobs(['out={config.out}', 'env=hopper-v5']).jobs[0].config\n"
         "with Logger(create_run(config, []), config) as log:\n"
         "    log.log({'iteration': 1, 'env_steps': 1, 'labels': 1})\n"

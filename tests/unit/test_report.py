@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from sailctl import report
-from sailctl.config import Config, compose_jobs
+from sailctl.compose import compose_jobs
+from sailctl.config import Config
 from sailctl.report import (
     Curve,
     final_score,

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sailctl import __version__, results
-from sailctl.config import Config, compose_jobs, run_id, to_dict
+from sailctl.compose import compose_jobs
+from sailctl.config import Config, run_id, to_dict
 from sailctl.results import CsvWriter, Run, create_run, find_runs, load_run
 from sailctl.types import RunError, UserError
 
