@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,18 @@ class Task(ABC):
         import mujoco
 
         path = Path(gymnasium_mujoco.__file__).parent / "assets" / self.xml
-        return mujoco.MjModel.from_xml_path(str(path))
+        before = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(self._warn)
+        try:
+            return mujoco.MjModel.from_xml_path(str(path))
+        finally:
+            mujoco.set_mju_user_warning(before)
+
+    def _warn(self, message: str) -> None:
+        # The originals' model files use deprecated attributes; MuJoCo would say so, and log it into the
+        # working folder, at every start. Whoever runs a task cannot mend it, so only other warnings pass.
+        if "deprecated" not in message:
+            warnings.warn(f"{self.xml}: {message}", stacklevel=2)
 
     @abstractmethod
     def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
