@@ -1,0 +1,380 @@
+"""Every task is the same task as the Gymnasium environment it names.
+
+Both sides are set to the same physics state and take one control step. MuJoCo's warm start is no part of
+that state, so the original starts its solver cold here, as the simulator always does; only the free-running
+test lets the original keep its warm starts. Tasks are found in ``ALL_TASKS``: a new one is tested unnamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+from gymnasium.envs.mujoco import MujocoEnv
+
+from sailctl.simulator import Simulator, States, Step
+from sailctl.types import RunError
+from sailctl_envs import ALL_TASKS, Physics, Task
+
+FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+LAGGED_TOLERANCE = 1e-9
+"""Tasks with ``fk_lag`` rebuild body positions that the original reads; all others are exact."""
+
+ROWS = 12
+TESTED = 3000
+"""Resets of the original, which makes them one by one."""
+DRAWN = 20_000
+"""Resets of ours."""
+
+
+@pytest.fixture(params=sorted(ALL_TASKS))
+def task(request: pytest.FixtureRequest) -> Task:
+    return ALL_TASKS[request.param]()
+
+
+@pytest.fixture
+def simulator(task: Task) -> Iterator[Simulator]:
+    simulator = Simulator(task)
+    yield simulator
+    simulator.close()
+
+
+@pytest.fixture
+def original(task: Task) -> Iterator[MujocoEnv]:
+    env = gymnasium.make(task.gymnasium_id)
+    env.reset(seed=0)
+    assert isinstance(env.unwrapped, MujocoEnv)
+    yield env.unwrapped
+    env.close()
+
+
+def ends(task: Task) -> bool:
+    """Whether the task has terminations at all."""
+    return type(task).terminated is not Task.terminated
+
+
+def tolerance(task: Task) -> float:
+    return LAGGED_TOLERANCE if task.fk_lag else 0.0
+
+
+def full_state(env: MujocoEnv) -> np.ndarray:
+    """(nstate,) physics state of the original."""
+    state = np.empty(mujoco.mj_stateSize(env.model, FULL))
+    mujoco.mj_getState(env.model, env.data, state, FULL)
+    return state
+
+
+def physics_of(states: np.ndarray, model: mujoco.MjModel) -> Physics:
+    """Positions and velocities in (N, nstate) states."""
+    return Physics(states[:, 1 : 1 + model.nq], states[:, 1 + model.nq : 1 + model.nq + model.nv])
+
+
+def assert_same_step(
+    env: MujocoEnv, task: Task, states: States, actions: np.ndarray, ours: Step
+) -> dict[str, int]:
+    """Compare each row with one step of the original; counts active contacts and joint limits."""
+    seen = {"contact": 0, "limit": 0}
+    for row, action in enumerate(actions):
+        mujoco.mj_setState(env.model, env.data, states.physics[row], FULL)
+        env.data.qacc_warmstart[:] = 0.0
+        obs, reward, terminated, truncated, _ = env.step(action)
+        np.testing.assert_allclose(ours.states.obs[row], obs, rtol=0, atol=tolerance(task))
+        np.testing.assert_allclose(ours.reward[row], reward, rtol=0, atol=tolerance(task))
+        assert ours.terminated[row] == terminated
+        assert not truncated
+        np.testing.assert_array_equal(ours.states.physics[row], full_state(env))
+        seen["contact"] += env.data.ncon > 0
+        seen["limit"] += bool((env.data.efc_type == mujoco.mjtConstraint.mjCNSTR_LIMIT_JOINT).any())
+    return seen
+
+
+def uniform(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, _: int) -> np.ndarray:
+    return rng.uniform(low, high, (ROWS, len(low)))
+
+
+def bang_bang(rng: np.random.Generator, low: np.ndarray, high: np.ndarray, _: int) -> np.ndarray:
+    return np.where(rng.random((ROWS, len(low))) < 0.5, low, high)
+
+
+def beyond_bounds(_: np.random.Generator, low: np.ndarray, high: np.ndarray, time: int) -> np.ndarray:
+    """Held for ten steps each, so that joints are driven into their limits."""
+    held = np.random.default_rng(time // 10)
+    return 3.0 * np.where(held.random((ROWS, len(low))) < 0.5, low, high)
+
+
+@pytest.mark.parametrize("draw", [uniform, bang_bang, beyond_bounds])
+def test_one_step_equals_the_original(
+    task: Task, simulator: Simulator, original: MujocoEnv, draw: Callable[..., np.ndarray]
+) -> None:
+    """From starts, mid-episode and terminated states: half of the rows go on after a termination."""
+    rng = np.random.default_rng(1)
+    spec, model = simulator.spec, simulator.model
+    states = simulator.reset(ROWS, rng)
+    seen = {"contact": 0, "limit": 0, "end": 0, "after end": 0}
+    over = np.zeros(ROWS, dtype=bool)
+    for time in range(40):
+        actions = draw(rng, spec.act_low, spec.act_high, time)
+        step = simulator.step(states, actions)
+        for name, count in assert_same_step(original, task, states, actions, step).items():
+            seen[name] += count
+        seen["end"] += int(step.terminated.sum())
+        seen["after end"] += int(over.sum())
+        fresh = np.flatnonzero(step.terminated & (np.arange(ROWS) % 2 == 0))
+        states = step.states.put(fresh, simulator.reset(len(fresh), rng))
+        over |= step.terminated
+        over[fresh] = False
+    if ends(task):
+        assert seen["end"] > 10
+        assert seen["after end"] > 10
+    else:
+        assert seen["end"] == 0
+    if draw is beyond_bounds:
+        grounded = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE) & (model.geom_conaffinity != 0)
+        if grounded.any() and model.opt.gravity.any() and not model.opt.viscosity:
+            assert seen["contact"] > 10
+        if model.jnt_limited.any():
+            assert seen["limit"] > 10
+
+
+def thrown(simulator: Simulator, rng: np.random.Generator, size: float) -> States:
+    """One state per coordinate and sign: an episode start with that coordinate moved by ``size``."""
+    coordinates = simulator.model.nq + simulator.model.nv
+    states = simulator.reset(2 * coordinates, rng)
+    states.physics[:coordinates, 1:] += size * np.eye(coordinates)
+    states.physics[coordinates:, 1:] -= size * np.eye(coordinates)
+    return states
+
+
+def stable_rows(simulator: Simulator, states: States, actions: np.ndarray) -> np.ndarray:
+    """The rows from which MuJoCo can take a step; the simulator refuses the others, as it should."""
+    stable = []
+    for row in range(len(states)):
+        try:
+            simulator.step(states.take(np.array([row])), actions[row : row + 1])
+        except RunError:
+            continue
+        stable.append(row)
+    return np.array(stable)
+
+
+@pytest.mark.parametrize("size", [0.5, 3.0, 15.0, 150.0])
+def test_one_step_from_extreme_states_equals_the_original(
+    task: Task, simulator: Simulator, original: MujocoEnv, size: float
+) -> None:
+    rng = np.random.default_rng(2)
+    states = thrown(simulator, rng, size)
+    spec = simulator.spec
+    actions = rng.uniform(spec.act_low, spec.act_high, (len(states), spec.act_dim))
+    rows = stable_rows(simulator, states, actions)
+    assert len(rows) > 0.25 * len(states)
+    states, actions = states.take(rows), actions[rows]
+    step = simulator.step(states, actions)
+    assert_same_step(original, task, states, actions, step)
+    assert step.terminated.any() == ends(task)
+
+
+@pytest.mark.parametrize("size", [0.5, 3.0, 15.0, 150.0])
+def test_episodes_end_at_the_same_edge(
+    task: Task, simulator: Simulator, original: MujocoEnv, size: float
+) -> None:
+    """Bisect between a start that lives and one that dies: the original agrees on both sides of the edge."""
+    rng = np.random.default_rng(3)
+    extreme = thrown(simulator, rng, size)
+    actions = np.zeros((len(extreme), simulator.spec.act_dim))
+    rows = stable_rows(simulator, extreme, actions)
+    extreme, actions = extreme.take(rows), actions[rows]
+    dying = simulator.step(extreme, actions).terminated
+    assert dying.any() == ends(task)
+    dead, alive = extreme.physics[dying], simulator.reset(int(dying.sum()), rng).physics
+    actions = actions[dying]
+
+    def states(physics: np.ndarray) -> States:
+        return States(physics, np.zeros((len(physics), simulator.spec.obs_dim)), np.zeros(len(physics), int))
+
+    for _ in range(40):
+        middle = 0.5 * (alive + dead)
+        died = simulator.step(states(middle), actions).terminated
+        alive = np.where(died[:, None], alive, middle)
+        dead = np.where(died[:, None], middle, dead)
+    assert np.all(np.abs(alive - dead) < 1e-9)
+    for side in (alive, dead):
+        step = simulator.step(states(side), actions)
+        assert (step.terminated == (side is dead)).all()
+        assert_same_step(original, task, states(side), actions, step)
+
+
+@pytest.mark.parametrize("phase", range(4))
+def test_free_running_trajectory_equals_the_original(
+    simulator: Simulator, original: MujocoEnv, phase: int
+) -> None:
+    """50 steps side by side and never synchronised, with the original's own warm starts."""
+    original.reset(seed=phase)
+    spec = simulator.spec
+    physics = full_state(original)[None]
+    states = States(physics, np.zeros((1, spec.obs_dim)), np.zeros(1, dtype=np.int64))
+    wave = np.random.default_rng(phase).uniform(0, 2 * np.pi, spec.act_dim)
+    for time in range(50):
+        action = 0.2 * spec.act_high * np.sin(0.2 * time + wave)
+        obs, reward, terminated, _, _ = original.step(action)
+        step = simulator.step(states, action[None])
+        states = step.states
+        np.testing.assert_allclose(states.obs[0], obs, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(step.reward[0], reward, rtol=1e-6, atol=1e-6)
+        assert step.terminated[0] == terminated
+
+
+def test_sizes_and_times_equal_the_original(task: Task, simulator: Simulator, original: MujocoEnv) -> None:
+    spec = simulator.spec
+    assert spec.id == task.id
+    assert (spec.obs_dim,) == original.observation_space.shape
+    assert (spec.act_dim,) == original.action_space.shape
+    np.testing.assert_array_equal(spec.act_low.astype(np.float32), original.action_space.low)
+    np.testing.assert_array_equal(spec.act_high.astype(np.float32), original.action_space.high)
+    assert task.frame_skip == original.frame_skip
+    assert task.timestep == original.model.opt.timestep == simulator.model.opt.timestep
+    assert spec.dt == task.dt == original.dt
+    assert spec.horizon == task.horizon == gymnasium.spec(task.gymnasium_id).max_episode_steps
+
+
+def test_time_limit_falls_on_the_same_step(task: Task, simulator: Simulator) -> None:
+    """Through Gymnasium's TimeLimit, held in its first state so that nothing ends the episode earlier."""
+    env = gymnasium.make(task.gymnasium_id)
+    env.reset(seed=0)
+    inner = env.unwrapped
+    assert isinstance(inner, MujocoEnv)
+    physics = full_state(inner)
+    spec = simulator.spec
+    states = States(physics[None], np.zeros((1, spec.obs_dim)), np.zeros(1, dtype=np.int64))
+    action = np.zeros(spec.act_dim, dtype=np.float32)
+    cut = []
+    for _ in range(task.horizon):
+        mujoco.mj_setState(inner.model, inner.data, physics, FULL)
+        _, _, terminated, truncated, _ = env.step(action)
+        step = simulator.step(states, action[None].astype(np.float64))
+        assert not (step.terminated & step.truncated).any()
+        assert (bool(step.terminated[0]), bool(step.truncated[0])) == (terminated, truncated)
+        cut.append(truncated)
+        states = States(physics[None], step.states.obs, step.states.elapsed)
+    env.close()
+    assert cut == [False] * (task.horizon - 1) + [True]
+
+
+def features(states: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """(N, F) scaled coordinates, and the differences of neighbours, which a noise they share would shrink."""
+    scaled = (states - centre) / np.where(spread > 0, spread, 1.0)
+    return np.concatenate([scaled, np.diff(scaled, axis=1)], axis=1)
+
+
+def ks_statistics(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(F,) two-sample Kolmogorov-Smirnov statistics: the largest gap between two empirical distributions."""
+    gaps = []
+    for a, b in zip(one.T, other.T, strict=True):
+        a, b = np.sort(a), np.sort(b)
+        at = np.concatenate([a, b])
+        below_a = np.searchsorted(a, at, side="right") / len(a)
+        below_b = np.searchsorted(b, at, side="right") / len(b)
+        gaps.append(np.abs(below_a - below_b).max())
+    return np.array(gaps)
+
+
+def ks_threshold(n: int, m: int, comparisons: int, level: float = 0.01) -> float:
+    """Statistic that equal distributions exceed with probability level / comparisons (asymptotic)."""
+    return float(np.sqrt(-0.5 * np.log(level / comparisons / 2) * (n + m) / (n * m)))
+
+
+def test_reset_distribution_equals_the_original(
+    task: Task, simulator: Simulator, original: MujocoEnv
+) -> None:
+    model = simulator.model
+    theirs, obs = [], []
+    for seed in range(TESTED):
+        first, _ = original.reset(seed=0 if seed == 0 else None)
+        theirs.append(full_state(original))
+        obs.append(first)
+    start = physics_of(np.array(theirs), model)
+    np.testing.assert_allclose(task.observe(start, start.qpos), np.array(obs), rtol=0, atol=tolerance(task))
+
+    drawn = simulator.reset(DRAWN, np.random.default_rng(4))
+    assert (drawn.elapsed == 0).all()
+    mine = physics_of(drawn.physics, model)
+    np.testing.assert_array_equal(drawn.obs, task.observe(mine, mine.qpos))
+    ours, reference = (np.concatenate([p.qpos, p.qvel], axis=1) for p in (mine, start))
+    np.testing.assert_array_equal(ours.std(axis=0) > 0, reference.std(axis=0) > 0)
+
+    centre, spread = ours.mean(axis=0), ours.std(axis=0)
+    ours, reference = (features(x, centre, spread) for x in (ours, reference))
+    threshold = ks_threshold(DRAWN, TESTED, comparisons=ours.shape[1] * len(ALL_TASKS))
+    assert (ks_statistics(ours, reference) < threshold).all()
+
+    # The same test would have told noise of another size, or of another centre, in any coordinate.
+    noisy = np.flatnonzero(spread > 0)
+    assert len(noisy) > 0
+    for wrong in (1.3 * ours, ours + 0.3):
+        assert (ks_statistics(wrong, reference)[noisy] > threshold).all()
+
+
+def arrays_of(*parts: States | Step | np.ndarray) -> list[np.ndarray]:
+    found: list[np.ndarray] = []
+    for part in parts:
+        if isinstance(part, Step):
+            found += [*arrays_of(part.states), part.reward, part.terminated, part.truncated]
+        elif isinstance(part, States):
+            found += [part.physics, part.obs, part.elapsed]
+        else:
+            found.append(part)
+    return found
+
+
+def test_the_same_seed_gives_the_same_bits(task: Task, simulator: Simulator) -> None:
+    """Two simulators, one of them disturbed by other draws and steps in between."""
+    other = Simulator(task)
+    spec = simulator.spec
+
+    def run(simulator: Simulator, disturb: bool) -> list[np.ndarray]:
+        rng = np.random.default_rng(5)
+        states = simulator.reset(4, rng)
+        seen = arrays_of(states)
+        for _ in range(5):
+            if disturb:
+                simulator.step(simulator.reset(3, np.random.default_rng(6)), np.ones((3, spec.act_dim)))
+            actions = rng.uniform(spec.act_low, spec.act_high, (4, spec.act_dim))
+            step = simulator.step(states, actions)
+            states = step.states.put(np.array([1]), simulator.reset(1, rng))
+            seen += arrays_of(step, states)
+        return seen
+
+    for one, two in zip(run(simulator, disturb=False), run(other, disturb=True), strict=True):
+        np.testing.assert_array_equal(one, two, strict=True)
+    other.close()
+
+
+def test_resets_are_independent_draws(simulator: Simulator) -> None:
+    rng = np.random.default_rng(7)
+    drawn = np.concatenate([simulator.reset(50, rng).physics for _ in range(2)])
+    assert len(np.unique(drawn, axis=0)) == 100
+    other = simulator.reset(50, np.random.default_rng(8)).physics
+    assert not (other == drawn[:50]).all(axis=1).any()
+
+
+def test_no_memory_is_shared_and_inputs_are_left_alone(simulator: Simulator) -> None:
+    rng = np.random.default_rng(9)
+    spec = simulator.spec
+    states = simulator.reset(4, rng)
+    actions = rng.uniform(spec.act_low, spec.act_high, (4, spec.act_dim))
+    inputs = arrays_of(states, actions)
+    copies = [a.copy() for a in inputs]
+    first = simulator.step(states, actions)
+    second = simulator.step(first.states, actions)
+    again = simulator.step(states, actions)
+    fresh = simulator.reset(4, rng)
+    for array, copy in zip(inputs, copies, strict=True):
+        np.testing.assert_array_equal(array, copy, strict=True)
+    for one, two in zip(arrays_of(first), arrays_of(again), strict=True):
+        np.testing.assert_array_equal(one, two, strict=True)
+    held = [*inputs, *arrays_of(first, second, again, fresh)]
+    for index, one in enumerate(held):
+        for two in held[:index]:
+            assert not np.shares_memory(one, two)
