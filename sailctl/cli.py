@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -195,7 +195,7 @@ def run_job(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
     sweep = hydra.mode == RunMode.MULTIRUN
-    outcome = _attempt(cfg, overrides, prefix=f"{' '.join(overrides)}: " if sweep and overrides else "")
+    outcome = _attempt(cfg, overrides, sweep)
     if sweep:
         file = Path(hydra.runtime.output_dir) / f"{hydra.job.num}.json"
         file.write_text(json.dumps({"overrides": overrides, **asdict(outcome)}) + "\n", encoding="utf-8")
@@ -205,14 +205,21 @@ def run_job(cfg: DictConfig) -> None:
         raise _JobEnded(_exit_code([outcome]))
 
 
-def _attempt(cfg: DictConfig, overrides: list[str], prefix: str) -> Outcome:
+def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:
     from sailctl.types import RunError, UserError
 
+    prefix = f"{' '.join(overrides)}: " if sweep and overrides else ""
     try:
         from sailctl.config import to_config
         from sailctl.train import train as train_run
 
-        return Outcome("done", str(train_run(to_config(cfg), overrides)))
+        config = to_config(cfg)
+        if sweep:  # progress bars of jobs side by side would overwrite each other; a line says when one ends
+            config = replace(config, logger=replace(config.logger, progress=False))
+        path = train_run(config, overrides)
+        if sweep:
+            print(f"{prefix}done", flush=True)
+        return Outcome("done", str(path))
     except (UserError, RunError) as error:
         print(f"sailctl: {prefix}{error}", file=sys.stderr)
         return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))

@@ -25,8 +25,10 @@ from sailctl.types import EnvSpec, NonFiniteError, UserError
 from sailctl_envs import ALL_TASKS
 
 
-def train(config: Config, command: list[str]) -> Path:
+def train(config: Config, overrides: list[str]) -> Path:
     """Train one policy from preferences alone and return its run directory.
+
+    ``overrides`` are the ``key=value`` words that made ``config``, kept in the run's provenance.
 
     Raises:
         UserError: when the run exists already, or the reference policy does not fit the task.
@@ -43,7 +45,7 @@ def train(config: Config, command: list[str]) -> Path:
     teacher = Teacher(config.oracle, generators.oracle)
     learner = Learner(policy, policy.snapshot(), config.algo, generators.minibatch)
 
-    run = create_run(config, command)
+    run = create_run(config, ["sailctl", "train", *overrides])
     with Logger(run, config) as logger:
         clock, env_steps, iteration, going, score = Clock(), 0, 0, True, float("nan")
         while going:

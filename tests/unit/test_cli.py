@@ -209,7 +209,9 @@ def test_a_sweep_goes_on_past_failures_and_lists_every_job(
         assert (work / f"runs/{algo}/s0/threads").read_text() == "1"
     assert done.stderr.count("\nKeyError: 'a bug'\n") == 2  # the tracebacks
 
-    title, header, *rows = done.stdout.strip().splitlines()
+    ended, table = done.stdout.split("\n\n")
+    assert sorted(ended.splitlines()) == ["algo=sail seed=0: done", "algo=sail_revkl seed=0: done"]
+    title, header, *rows = table.strip().splitlines()
     assert title.startswith("8 jobs: 2 done, 2 refused, 4 failed (runs/.sweeps/")
     assert header.split() == ["overrides", "state", "run", "directory", "or", "error"]
     assert [row.split(maxsplit=3) for row in rows] == [
