@@ -1,0 +1,294 @@
+"""Whole short runs: reproducible to the bit, counted to the label, and clear about what went wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sailctl.train
+from sailctl.checkpoint import load_policy, save_policy
+from sailctl.compose import compose_jobs
+from sailctl.config import Config, segment_lengths
+from sailctl.evaluate import evaluate
+from sailctl.learner import Learner
+from sailctl.policy import GaussianPolicy
+from sailctl.results import load_run
+from sailctl.simulator import Simulator, Step
+from sailctl.train import first_policy, train
+from sailctl.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
+from sailctl_envs import ALL_TASKS
+
+SMALL = (
+    "env=reacher-v5",
+    "rollout.prompts=8",
+    "env_steps=2000",
+    "evaluation.every=1000",
+    "evaluation.episodes=3",
+    "policy.hidden=[8]",
+    "algo.epochs=2",
+    "logger.wandb=disabled",
+    "logger.progress=false",
+)
+
+
+def config_of(out: Path, *overrides: str) -> Config:
+    chosen = {word.split("=", 1)[0]: word for word in (*SMALL, *overrides)}
+    (job,) = compose_jobs([*chosen.values(), f"out={out}"]).jobs
+    return job.config
+
+
+def run(out: Path, *overrides: str) -> Path:
+    return train(config_of(out, *overrides), ["sailctl", "train", *overrides])
+
+
+def numbers(path: Path) -> pd.DataFrame:
+    """The metrics without the columns that hold times."""
+    metrics = load_run(path).metrics
+    return metrics.drop(columns=[name for name in metrics if name.endswith("_s")])
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    pd.testing.assert_frame_equal(numbers(one), numbers(two), check_exact=True)
+    assert (one / "evaluations.csv").read_text() == (two / "evaluations.csv").read_text()
+    first, second = load_policy(one).state_dict(), load_policy(two).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the small configuration."""
+    return run(tmp_path_factory.mktemp("finished"))
+
+
+# Reproducible
+
+
+def test_one_seed_is_one_run(finished: Path, tmp_path: Path):
+    torch.manual_seed(123)  # torch's global generator has no part in it
+    assert_same_run(finished, run(tmp_path))
+
+
+def test_threads_of_the_simulator_change_no_number(finished: Path, tmp_path: Path):
+    assert_same_run(finished, run(tmp_path, "threads=2"))
+
+
+def test_another_seed_is_another_run(finished: Path, tmp_path: Path):
+    other = run(tmp_path, "seed=1")
+    assert not np.array_equal(numbers(finished)["loss"], numbers(other)["loss"])
+
+
+def test_evaluating_more_often_changes_nothing_but_the_evaluations(finished: Path, tmp_path: Path):
+    often = run(tmp_path, "evaluation.every=1", "evaluation.episodes=2", "evaluation.seed=7")
+    ours, theirs = (numbers(path).drop(columns="eval_return") for path in (finished, often))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    assert numbers(often)["eval_return"].notna().all()
+
+
+# Counted
+
+
+def test_the_record_of_a_run(finished: Path):
+    record = load_run(finished)
+    assert (record.state, record.task, record.algorithm, record.seed) == (
+        "finished",
+        "reacher-v5",
+        "sail_revkl",
+        0,
+    )
+    metrics = numbers(finished)
+    # Reacher never terminates: 16 segments, each judged for 50 steps or up to its episode's end.
+    assert metrics["env_steps"].iloc[-1] >= 2000 > metrics["env_steps"].iloc[-2]
+    assert (metrics["env_steps"].diff().dropna() <= 16 * 50).all()
+    assert metrics["iteration"].tolist() == list(range(1, len(metrics) + 1))
+    assert metrics["labels"].tolist() == [8 * i for i in metrics["iteration"]]
+    status = json.loads((finished / "status.json").read_text())
+    assert status["env_steps"] == metrics["env_steps"].iloc[-1]
+    assert status["labels"] == metrics["labels"].iloc[-1]
+    assert np.isfinite(metrics.drop(columns="eval_return").to_numpy()).all()
+    times = record.metrics
+    spent = times[["collect_s", "update_s", "evaluate_s"]].sum(axis=1)
+    assert (spent <= times["wall_s"]).all()
+
+
+def test_env_steps_are_all_that_training_simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    steps, evaluating = [0, 0], [False]
+    step, measure = Simulator.step, evaluate
+
+    def counted(self: Simulator, states: object, action: np.ndarray) -> Step:
+        steps[evaluating[0]] += len(action)
+        return step(self, states, action)
+
+    def evaluated(*arguments: object) -> object:
+        evaluating[0] = True
+        result = measure(*arguments)
+        evaluating[0] = False
+        return result
+
+    monkeypatch.setattr(Simulator, "step", counted)
+    monkeypatch.setattr(sailctl.train, "evaluate", evaluated)
+    path = run(tmp_path, "env=invertedpendulum-v5")
+    assert numbers(path)["env_steps"].iloc[-1] == steps[0]
+    assert steps[1] == load_run(path).evaluations["length"].sum()
+
+
+def test_evaluations_come_when_they_are_due_and_at_the_end(finished: Path):
+    metrics = numbers(finished)
+    table = load_run(finished).evaluations
+    crossed = metrics["env_steps"] // 1000 > metrics["env_steps"].shift(fill_value=0) // 1000
+    crossed.iloc[-1] = True
+    np.testing.assert_array_equal(metrics["eval_return"].notna(), crossed)
+    assert table["env_steps"].unique().tolist() == metrics["env_steps"][crossed].tolist()
+    means = table.groupby("env_steps")["return"].mean()
+    np.testing.assert_allclose(means, metrics["eval_return"].dropna(), rtol=1e-12)
+
+
+def test_the_saved_policy_is_the_one_that_was_evaluated_last(finished: Path):
+    simulator = Simulator(ALL_TASKS["reacher-v5"]())
+    config = config_of(finished)
+    again = evaluate(load_policy(finished), simulator, config.evaluation.episodes, config.evaluation.seed)
+    table = load_run(finished).evaluations
+    np.testing.assert_array_equal(table["return"].tail(3), again.returns)
+    status = json.loads((finished / "status.json").read_text())
+    assert status["final_return"] == pytest.approx(again.mean, rel=1e-12)
+
+
+@pytest.mark.parametrize("budget", [1, 8, 19])
+def test_the_label_budget_is_exact_and_ends_the_run(tmp_path: Path, budget: int):
+    path = run(tmp_path, f"oracle.budget={budget}", "env_steps=1_000_000")
+    metrics = numbers(path)
+    assert metrics["labels"].tolist() == [*range(8, budget, 8), budget]
+    assert load_run(path).state == "finished"
+    assert metrics["eval_return"].notna().iloc[-1]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("algo=sail", "policy=linear", "policy.features=6"),
+        ("algo=dpo_online", "oracle=stochastic"),
+        ("rollout=unrelated",),
+        ("rollout=episodes",),
+        ("rollout.forks=3", "rollout.start_fraction=0.5", "algo.optimiser=sgd", "algo.refresh=0"),
+        ("env=invertedpendulum-v5", "policy.normalise=false", "oracle.tie_margin=1"),
+    ],
+    ids=["sail-linear", "dpo-stochastic", "unrelated", "episodes", "three-forks", "pendulum"],
+)
+def test_other_configurations_run(tmp_path: Path, overrides: tuple[str, ...]):
+    path = run(tmp_path, *overrides, "env_steps=500")
+    assert load_run(path).state == "finished"
+    config = config_of(tmp_path, *overrides)
+    pairs = config.rollout.prompts * math.comb(config.rollout.forks, 2)
+    assert numbers(path)["labels"].iloc[0] == pairs
+    assert segment_lengths(config)[0] <= segment_lengths(config)[1]
+
+
+# Refused
+
+
+def test_a_run_that_exists_is_not_overwritten(finished: Path):
+    out = finished.parents[2]
+    before = {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()}
+    with pytest.raises(UserError) as caught:
+        run(out)
+    assert finished.name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_goes_on_from_the_policy_of_another(finished: Path, tmp_path: Path):
+    config = config_of(tmp_path, f"algo.reference={finished}", "algo.refresh=0", "env_steps=1")
+    started = first_policy(config, Simulator(ALL_TASKS["reacher-v5"]()).spec, None)
+    for name, tensor in load_policy(finished).state_dict().items():
+        assert torch.equal(tensor, started.state_dict()[name])
+    path = train(config, ["sailctl"])
+    # One iteration only: the new policy is near the reference, and not equal to it.
+    new, old = load_policy(path), load_policy(finished / "policy")
+    distance = torch.nn.utils.parameters_to_vector(new.parameters()).detach()
+    distance = (distance - torch.nn.utils.parameters_to_vector(old.parameters()).detach()).abs().max()
+    assert 0 < float(distance) < 0.01
+    assert float(new.obs_count) > float(old.obs_count) > 0
+
+
+def test_a_reference_for_another_task_is_refused(finished: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="is a policy for reacher-v5, not for invertedpendulum-v5"):
+        run(tmp_path, f"algo.reference={finished}", "env=invertedpendulum-v5")
+    assert not list(tmp_path.iterdir()), "nothing may be left behind"
+
+
+def test_a_damaged_reference_is_refused(finished: Path, tmp_path: Path):
+    save_policy(load_policy(finished), tmp_path / "policy")
+    (tmp_path / "policy" / "policy.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(UserError, match="cannot be read"):
+        run(tmp_path / "out", f"algo.reference={tmp_path}")
+    assert not (tmp_path / "out").exists()
+
+
+# Stopped
+
+
+def only_run(out: Path) -> Path:
+    (path,) = out.glob("*/*/*")
+    return path
+
+
+def test_numbers_that_are_not_finite_stop_the_run_and_leave_their_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    update = Learner.update
+
+    def poisoned(self: Learner, segments: SegmentBatch, preferences: Preferences) -> dict[str, float]:
+        if self.updates == 1:
+            segments.actions[:, 0, 0] = math.nan
+        return update(self, segments, preferences)
+
+    monkeypatch.setattr(Learner, "update", poisoned)
+    with pytest.raises(NonFiniteError) as caught:
+        run(tmp_path)
+    path = only_run(tmp_path)
+    dump = path / "nonfinite.safetensors"
+    assert str(dump) in str(caught.value)
+    batch = load_file(dump)
+    assert torch.isnan(batch["actions"][:, 0, 0]).all()
+    assert set(batch["label"].tolist()) <= {-1.0, 0.0, 1.0}
+    status = json.loads((path / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "not finite" in status["error"]
+    assert len(numbers(path)) == 1, "what came before is kept"
+
+
+def test_a_training_that_blows_up_is_told_apart_from_a_crash(tmp_path: Path):
+    explosion = (
+        "algo.optimiser=sgd",
+        "algo.lr=1e38",
+        "algo.max_grad_norm=null",
+        "algo.radius=null",
+        "algo.c=100",
+    )
+    with pytest.raises(RunError, match="not finite"):
+        run(tmp_path, *explosion, "algo.baseline=none")
+    path = only_run(tmp_path)
+    assert load_run(path).state == "failed"
+    assert (path / "nonfinite.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(KeyboardInterrupt(), "interrupted"), (OSError("disk"), "failed")]
+)
+def test_a_run_that_is_stopped_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, state: str
+):
+    def stops(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(GaussianPolicy, "observe", stops)
+    with pytest.raises(type(error)):
+        run(tmp_path)
+    status = json.loads((only_run(tmp_path) / "status.json").read_text())
+    assert status["state"] == state
