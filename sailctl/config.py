@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
@@ -127,6 +126,9 @@ class Config:
 GROUPS = ("algo", "env", "oracle", "rollout", "policy", "evaluation", "logger")
 """Config groups, each with its dataclass. (``conf/experiment`` holds values of any of them.)"""
 
+LARGEST = 3.4e38
+"""A larger setting is infinite to a policy, which computes in 32-bit floating point."""
+
 NUMBERLESS = ("logger", "out", "threads", "seed")
 """Top-level keys left out of ``run_id``: they do not change the numbers, or (seed) are named beside it."""
 
@@ -192,7 +194,7 @@ def validate(config: Config) -> None:
     """
     values = dict(_leaves(to_dict(config)))
     for key, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, float) and not abs(value) <= LARGEST:
             raise _refused(key, "a finite number", value)
     for key in ABOVE_ZERO:
         _require(values[key] is None or values[key] > 0, key, "above 0", values[key])

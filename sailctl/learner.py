@@ -63,7 +63,8 @@ class Learner:
         Returns the diagnostics of the last epoch (means over its minibatches).
 
         Raises:
-            NonFiniteError: when a loss, a gradient or a parameter is NaN or infinite; it carries the batch.
+            NonFiniteError: when a segment, a loss, a gradient or a parameter is NaN or infinite; it carries
+                the batch.
         """
         if self._config.refresh and self.updates % self._config.refresh == 0:
             self.reference = self.policy.snapshot()
@@ -92,6 +93,9 @@ class Learner:
     def _prepare(self, segments: SegmentBatch) -> UpdateBatch:
         obs, actions = torch.from_numpy(segments.obs), torch.from_numpy(segments.actions)
         mask = torch.from_numpy(segments.mask)
+        if not (torch.isfinite(obs).all() and torch.isfinite(actions).all()):
+            given = {"obs": obs, "actions": actions, "mask": mask}
+            raise NonFiniteError(f"update {self.updates + 1} was given segments that are not finite", given)
         features = self.policy.features(obs)
         behaviour_logp = segment_log_prob(self.policy, self.policy.mean(features), actions, mask)
         ref_mean = self.reference.mean(self.reference.features(obs))

@@ -132,6 +132,7 @@ BAD = [
     ("out=", "out must be a folder"),
     ("algo.lr=nan", "algo.lr must be a finite number, got nan"),
     ("algo.gamma=inf", "algo.gamma must be a finite number, got inf"),
+    ("algo.lr=1e39", "algo.lr must be a finite number, got 1e+39"),
     ("algo.beta=1e400", "algo.beta must be a finite number"),
 ]
 

@@ -256,7 +256,6 @@ def test_numbers_that_are_not_finite_stop_the_run_and_leave_their_batch(
     assert str(dump) in str(caught.value)
     batch = load_file(dump)
     assert torch.isnan(batch["actions"][:, 0, 0]).all()
-    assert set(batch["label"].tolist()) <= {-1.0, 0.0, 1.0}
     status = json.loads((path / "status.json").read_text())
     assert status["state"] == "failed"
     assert "not finite" in status["error"]
