@@ -55,7 +55,7 @@ class Learner:
         self._rng = rng
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-        self._optimiser = optimisers[config.optimiser](self._parameters, lr=config.lr)
+        self._optimiser = optimisers[config.optimiser](self._parameters, lr=config.lr, fused=True)
 
     def update(self, segments: SegmentBatch, preferences: Preferences) -> dict[str, float]:
         """Epochs x minibatches of gradient steps on the labelled pairs.
@@ -75,8 +75,9 @@ class Learner:
             order = self._rng.permutation(len(groups))
             for chosen in np.array_split(order, min(self._config.minibatches, len(groups))):
                 pairs = np.concatenate([groups[g] for g in chosen])
-                metrics = self._step(batch, preferences, pairs)
-                if epoch == self._config.epochs - 1:
+                last_epoch = epoch == self._config.epochs - 1
+                metrics = self._step(batch, preferences, pairs, measured=last_epoch)
+                if last_epoch:
                     history.append(metrics)
         self.policy.observe(segments.obs[segments.mask > 0])
         self.updates += 1
@@ -102,8 +103,13 @@ class Learner:
         ref_logp = segment_log_prob(self.reference, ref_mean, actions, mask)
         return UpdateBatch(features, actions, mask, behaviour_logp, ref_logp, ref_mean)
 
-    def _step(self, batch: UpdateBatch, preferences: Preferences, pairs: IntArray) -> dict[str, float]:
-        """One gradient step on the chosen pairs; each segment is evaluated once, however many share it."""
+    def _step(
+        self, batch: UpdateBatch, preferences: Preferences, pairs: IntArray, measured: bool
+    ) -> dict[str, float]:
+        """One gradient step on the chosen pairs; each segment is evaluated once, however many share it.
+
+        Returns the diagnostics, taken before the step, when it is ``measured``; else nothing.
+        """
         config = self._config
         first, second = preferences.pairs.first[pairs], preferences.pairs.second[pairs]
         used, place = np.unique(np.concatenate([first, second]), return_inverse=True)
@@ -134,18 +140,18 @@ class Learner:
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         numbers = {"loss": float(loss.detach()), "gradient norm": grad_norm}
         self._refuse_non_finite(numbers, batch, preferences, pairs)
-        with torch.no_grad():
-            # Before the step: ``mean`` and the policy's standard deviation are of one set of parameters.
-            drift = logp - batch.behaviour_logp[rows]
-            diagnostics = {name: float(value) for name, value in metrics.items()} | {
-                "loss": numbers["loss"],
-                "grad_norm": grad_norm,
-                "kl_ref_pi": float(self._mean_kl("kl_ref_pi", mean, ref_mean, mask)),
-                "kl_pi_ref": float(self._mean_kl("kl_pi_ref", mean, ref_mean, mask)),
-                "ratio_drift": float(drift.abs().mean()),
-                "ratio_drift_max": float(drift.abs().max()),
-            }
-
+        diagnostics: dict[str, float] = {}
+        if measured:
+            with torch.no_grad():
+                drift = (logp - batch.behaviour_logp[rows]).abs()
+                metrics |= {
+                    "kl_ref_pi": self._mean_kl("kl_ref_pi", mean, ref_mean, mask),
+                    "kl_pi_ref": self._mean_kl("kl_pi_ref", mean, ref_mean, mask),
+                    "ratio_drift": drift.mean(),
+                    "ratio_drift_max": drift.max(),
+                }
+            diagnostics = {name: float(value) for name, value in metrics.items()}
+            diagnostics |= {"loss": numbers["loss"], "grad_norm": grad_norm}
         self._optimiser.step()
         param_norm = project_ball(self._parameters, config.radius)
         self._refuse_non_finite({"parameter norm": param_norm}, batch, preferences, pairs)

@@ -373,9 +373,9 @@ def test_statistics_are_frozen_in_an_update_and_gathered_after_it(monkeypatch: p
     counts: list[float] = []
     step = learner._step
 
-    def watched(*arguments: object) -> dict[str, float]:
+    def watched(*arguments: object, measured: bool) -> dict[str, float]:
         counts.append(float(learner.policy.obs_count))
-        return step(*arguments)
+        return step(*arguments, measured=measured)
 
     monkeypatch.setattr(learner, "_step", watched)
     learner.update(segments, preferences)
@@ -432,9 +432,9 @@ def test_every_pair_is_used_once_in_each_epoch_and_groups_stay_together(monkeypa
     used: list[np.ndarray] = []
     step = learner._step
 
-    def watched(batch: object, answers: Preferences, pairs: np.ndarray) -> dict[str, float]:
+    def watched(batch: object, answers: Preferences, pairs: np.ndarray, measured: bool) -> dict[str, float]:
         used.append(pairs)
-        return step(batch, answers, pairs)
+        return step(batch, answers, pairs, measured)
 
     monkeypatch.setattr(learner, "_step", watched)
     learner.update(segments, preferences)
