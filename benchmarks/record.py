@@ -1,0 +1,40 @@
+"""Writes what a benchmark measured: a tidy CSV and, beside it, a JSON record of how it was made."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from sailctl.results import provenance
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the option that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write the CSV and JSON into")
+    return parser
+
+
+def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]], about: Mapping[str, object]) -> None:
+    """Write ``name.csv`` and ``name.json`` into ``folder`` and print the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / f"{name}.csv", index=False)
+    record = {"made_by": " ".join(["python", "-m", *module_and_arguments()]), **about, **provenance(sys.argv)}
+    record["finished_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
+    (folder / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    print(table.to_string(index=False))
+    print(f"written: {folder / name}.csv, {folder / name}.json")
+
+
+def module_and_arguments() -> list[str]:
+    """The module that runs and its arguments, as typed."""
+    return [f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
