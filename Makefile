@@ -42,8 +42,8 @@ demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (five minutes), draw thei
 	elif [ -n "$$finished" ]; then \
 		echo "demo: $(DEMO)/ holds finished runs, nothing is trained; remove it to start anew"; \
 	else \
-		echo "$(BIN)/sailctl train -m experiment=demo algo=sail,sail_revkl out=$(DEMO)"; \
-		$(BIN)/sailctl train -m experiment=demo algo=sail,sail_revkl out=$(DEMO); \
+		echo "$(BIN)/sailctl train -m experiment=demo algo=sail,sail_revkl seed=0,1,2 out=$(DEMO)"; \
+		$(BIN)/sailctl train -m experiment=demo algo=sail,sail_revkl seed=0,1,2 out=$(DEMO); \
 	fi
 	$(BIN)/sailctl plot $(DEMO) --out $(DEMO)/learning_curves.png
 	@set -e; run=$$(ls -d $(DEMO)/halfcheetah-v5/sail_revkl/*/ | head -n 1); run=$${run%/}; \

@@ -25,7 +25,6 @@ LINE = (
     "checkpoint",
     "logger",
     "results",
-    "compare",
     "report",
 )
 """Rooms in the order in which data flow; each may import the rooms before it."""
