@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from sailctl.config import PolicyConfig
-from sailctl.files import write_atomically
+from sailctl.files import POLICY, find_policy, write_atomically
 from sailctl.policy import GaussianPolicy
 from sailctl.types import EnvSpec, UserError
 
 FORMAT = 1
 """Version of the file format, raised when a reader of the old one could not read the new one."""
-DESCRIPTION, TENSORS = "policy.json", "policy.safetensors"
+TENSORS = "policy.safetensors"
 
 
 def save_policy(policy: GaussianPolicy, folder: Path) -> None:
@@ -33,7 +33,7 @@ def save_policy(policy: GaussianPolicy, folder: Path) -> None:
     about: dict[str, Any] = {"format": FORMAT, "policy": asdict(policy.config), "spec": spec}
     about["sha256"] = checksum(about, tensors)
     write_atomically(folder / TENSORS, tensors)
-    write_atomically(folder / DESCRIPTION, (json.dumps(about, indent=2) + "\n").encode())
+    write_atomically(folder / POLICY, (json.dumps(about, indent=2) + "\n").encode())
 
 
 def load_policy(place: str | Path) -> GaussianPolicy:
@@ -45,16 +45,17 @@ def load_policy(place: str | Path) -> GaussianPolicy:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    folder = policy_folder(place)
+    description = find_policy(place)
+    if description is None:
+        raise UserError(f"there is no {POLICY} in {place} or in {Path(place) / 'policy'}")
+    folder = description.parent
     try:
-        about: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text())
+        about: dict[str, Any] = json.loads(description.read_text())
         if about["format"] != FORMAT:
-            raise UserError(
-                f"{folder / DESCRIPTION} has format {about['format']}; this version reads {FORMAT}"
-            )
+            raise UserError(f"{description} has format {about['format']}; this version reads {FORMAT}")
         tensors = (folder / TENSORS).read_bytes()
         if about.pop("sha256") != checksum(about, tensors):
-            raise ValueError(f"{DESCRIPTION} and {TENSORS} are damaged, or not of one policy")
+            raise ValueError(f"{POLICY} and {TENSORS} are damaged, or not of one policy")
         spec = dict(about["spec"])
         spec["act_low"], spec["act_high"] = np.array(spec["act_low"]), np.array(spec["act_high"])
         policy = GaussianPolicy(PolicyConfig(**about["policy"]), EnvSpec(**spec), np.random.default_rng(0))
@@ -68,18 +69,6 @@ def load_policy(place: str | Path) -> GaussianPolicy:
 def checksum(about: Mapping[str, Any], tensors: bytes) -> str:
     """SHA-256 of the description and the tensors together: a flipped bit or a mixed pair of files shows."""
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode() + tensors).hexdigest()
-
-
-def policy_folder(place: str | Path) -> Path:
-    """Where ``policy.json`` is: ``place`` itself or its folder ``policy``.
-
-    Raises:
-        UserError: when it is in neither.
-    """
-    for folder in (Path(place), Path(place) / "policy"):
-        if (folder / DESCRIPTION).is_file():
-            return folder
-    raise UserError(f"there is no {DESCRIPTION} in {place} or in {Path(place) / 'policy'}")
 
 
 def dump_batch(batch: Mapping[str, torch.Tensor], path: Path) -> None:

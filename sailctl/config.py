@@ -18,6 +18,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from sailctl import __version__
+from sailctl.files import find_policy
 from sailctl.types import UserError
 
 if TYPE_CHECKING:
@@ -268,10 +269,8 @@ def _validate_policy(policy: PolicyConfig) -> None:
 def _validate_reference(reference: str) -> None:
     if reference == "initial":
         return
-    folder = Path(reference)
-    found = (folder / "policy.json").is_file() or (folder / "policy" / "policy.json").is_file()
     what = "initial, or an existing run directory or policy folder (one that holds policy.json)"
-    _require(found, "algo.reference", what, reference)
+    _require(find_policy(reference) is not None, "algo.reference", what, reference)
 
 
 def segment_lengths(config: Config) -> tuple[int, int]:
@@ -357,6 +356,10 @@ def to_yaml(config: Config) -> str:
 def run_id(config: Config) -> str:
     """Eight hexadecimal digits that stand for everything that changes the numbers of a run but its seed."""
     numbers = {key: value for key, value in to_dict(config).items() if key not in NUMBERLESS}
+    reference = config.algo.reference
+    if reference != "initial" and (policy := find_policy(reference)) is not None:
+        # What is in the reference changes the numbers, not where it lies; its description holds a checksum.
+        numbers["algo"]["reference"] = hashlib.sha256(policy.read_bytes()).hexdigest()
     canonical = json.dumps({"sailctl": __version__, **numbers}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 

@@ -1,9 +1,20 @@
-"""Files that are never half written."""
+"""Where a saved policy is found, and files that are never half written."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+POLICY = "policy.json"
+"""Describes the policy in its folder, and holds a checksum of all of it."""
+
+
+def find_policy(place: str | Path) -> Path | None:
+    """``policy.json`` of ``place``: of a policy folder, or of a run directory (in its folder ``policy``)."""
+    for file in (Path(place) / POLICY, Path(place) / "policy" / POLICY):
+        if file.is_file():
+            return file
+    return None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

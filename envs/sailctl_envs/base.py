@@ -94,3 +94,10 @@ class Task(ABC):
     def terminated(self, now: Physics) -> Bools:
         """(N,) whether the episode ended in ``now`` for good (a time limit is not a termination)."""
         return np.zeros(len(now.qpos), dtype=bool)
+
+
+def uniformly_around(init: Physics, n: int, noise: float, rng: np.random.Generator) -> Physics:
+    """``n`` states with uniform noise of half width ``noise`` on each position and velocity of ``init``."""
+    qpos = init.qpos + rng.uniform(-noise, noise, (n, init.qpos.shape[1]))
+    qvel = init.qvel + rng.uniform(-noise, noise, (n, init.qvel.shape[1]))
+    return Physics(qpos, qvel)

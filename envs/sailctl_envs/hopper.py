@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Bools, Physics, Task
+from sailctl_envs.base import Array, Bools, Physics, Task, uniformly_around
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 HEALTHY_REWARD = 1.0  # reward per control step in a healthy state
@@ -30,9 +30,7 @@ class Hopper(Task):
     camera: ClassVar[dict[str, float]] = {"distance": 3.0, "elevation": -12.0, "height": 1.0}
 
     def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
-        qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
-        qvel = init.qvel + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qvel.shape[1]))
-        return Physics(qpos, qvel)
+        return uniformly_around(init, n, RESET_NOISE, rng)
 
     def observe(self, now: Physics, seen: Array) -> Array:
         velocity = np.clip(now.qvel, -VELOCITY_CLIP, VELOCITY_CLIP)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Bools, Physics, Task
+from sailctl_envs.base import Array, Bools, Physics, Task, uniformly_around
 
 RESET_NOISE = 0.01  # half width of the uniform noise on positions (m, rad) and velocities
 UPRIGHT_ANGLE = 0.2  # the episode ends when the pole leans further than this (rad)
@@ -24,9 +24,7 @@ class InvertedPendulum(Task):
     camera: ClassVar[dict[str, float]] = {"distance": 2.5, "elevation": -12.0, "height": 0.2}
 
     def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
-        qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
-        qvel = init.qvel + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qvel.shape[1]))
-        return Physics(qpos, qvel)
+        return uniformly_around(init, n, RESET_NOISE, rng)
 
     def observe(self, now: Physics, seen: Array) -> Array:
         return np.concatenate([now.qpos, now.qvel], axis=1)

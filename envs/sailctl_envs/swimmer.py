@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Physics, Task
+from sailctl_envs.base import Array, Physics, Task, uniformly_around
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 CONTROL_COST = 1e-4  # reward lost per squared unit of control
@@ -25,9 +25,7 @@ class Swimmer(Task):
     camera: ClassVar[dict[str, float]] = {"distance": 6.0, "elevation": -60.0, "height": 0.0}
 
     def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
-        qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
-        qvel = init.qvel + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qvel.shape[1]))
-        return Physics(qpos, qvel)
+        return uniformly_around(init, n, RESET_NOISE, rng)
 
     def observe(self, now: Physics, seen: Array) -> Array:
         return np.concatenate([now.qpos[:, 2:], now.qvel], axis=1)

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "sailctl"
 TASKS = Path(__file__).parents[2] / "envs" / "sailctl_envs"
 
-SHARED = {"types": set(), "seeding": set(), "files": set(), "config": {"types", "sailctl_envs"}}
+SHARED = {"types": set(), "seeding": set(), "files": set(), "config": {"types", "files", "sailctl_envs"}}
 """Rooms that everybody may import, and what they may import themselves."""
 
 LINE = (

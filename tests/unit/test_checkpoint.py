@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 import sailctl
-from sailctl.checkpoint import DESCRIPTION, TENSORS, dump_batch, load_policy, save_policy, write_atomically
+from sailctl.checkpoint import TENSORS, dump_batch, load_policy, save_policy
 from sailctl.config import PolicyConfig
+from sailctl.files import POLICY, write_atomically
 from sailctl.policy import GaussianPolicy
 from sailctl.simulator import Simulator
 from sailctl.types import UserError
@@ -72,7 +73,7 @@ def test_a_run_directory_is_as_good_as_its_policy_folder(tmp_path: Path):
 
 
 def damage(folder: Path, how: str) -> None:
-    tensors, description = folder / TENSORS, folder / DESCRIPTION
+    tensors, description = folder / TENSORS, folder / POLICY
     content, about = bytearray(tensors.read_bytes()), json.loads(description.read_text())
     if how == "tensors missing":
         tensors.unlink()
@@ -154,12 +155,12 @@ def test_a_place_without_a_policy_is_named(tmp_path: Path):
 def test_nothing_is_pickled(tmp_path: Path):
     """Neither in the files (no pickle opcodes, only safetensors and JSON) nor anywhere in the package."""
     save_policy(trained(LINEAR), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [DESCRIPTION, TENSORS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [POLICY, TENSORS]
     content = (tmp_path / TENSORS).read_bytes()
     header = int.from_bytes(content[:8], "little")
     layout = json.loads(content[8 : 8 + header])
     assert {entry["dtype"] for entry in layout.values()} <= {"F32", "F64"}
-    json.loads((tmp_path / DESCRIPTION).read_text())
+    json.loads((tmp_path / POLICY).read_text())
     for file in Path(sailctl.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -187,7 +188,7 @@ def test_a_crash_leaves_the_old_file_and_no_debris(
     with pytest.raises(OSError, match="no space left"):
         save_policy(new, tmp_path)
     monkeypatch.undo()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [DESCRIPTION, TENSORS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [POLICY, TENSORS]
     assert torch.equal(load_policy(tmp_path).log_std, old.log_std)
     save_policy(new, tmp_path)
     assert torch.equal(load_policy(tmp_path).log_std, new.log_std)

@@ -180,6 +180,17 @@ def test_reference_is_a_policy_folder_or_a_run(tmp_path: Path, place: str) -> No
     assert composed(f"algo.reference={tmp_path}").algo.reference == str(tmp_path)
 
 
+def test_run_id_knows_what_is_in_the_reference_and_not_where_it_lies(tmp_path: Path) -> None:
+    for place, content in (("one", "a"), ("moved", "a"), ("other", "b")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "policy.json").write_text(content)
+    one, moved, other = (
+        run_id(composed(f"algo.reference={tmp_path / p}")) for p in ("one", "moved", "other")
+    )
+    assert one == moved
+    assert len({one, other, run_id(composed())}) == 3
+
+
 @pytest.mark.parametrize("field", ["algo.beta", "algo.radius", "rollout.start_fraction", "oracle.tie_margin"])
 def test_validate_refuses_nan_in_objects_built_by_hand(field: str) -> None:
     group, name = field.split(".")
