@@ -274,6 +274,7 @@ def _panel(axes: Axes, groups: Sequence[Group], x: str) -> None:
             low, high = interval.T
             axes.fill_between(getattr(mean, x), low, high, color=colour, alpha=0.15, lw=0)
     axes.set_xlabel("env steps" if x == "env_steps" else "labels used")
+    axes.margins(x=0.04)  # room for the last label, which would be cut at the edge of the figure
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 

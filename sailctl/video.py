@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sailctl.types import DoubleArray, RunError
+from sailctl.types import DoubleArray, IntArray, RunError
 
 if TYPE_CHECKING:
     import mujoco
@@ -120,6 +120,7 @@ def render_process(folder: str) -> None:
         path[t] = data.xpos[1, :2]
     path = smooth(path, max(1, round(_SMOOTHING_S / view["dt"])))
 
+    floor, tile = floors(model)
     model.vis.global_.offwidth, model.vis.global_.offheight = WIDTH, HEIGHT
     model.vis.quality.offsamples = 0  # smoothed edges double the time of a frame in software OpenGL
     video = imageio_ffmpeg.write_frames(
@@ -132,10 +133,26 @@ def render_process(folder: str) -> None:
         for state, (x, y) in zip(states, path, strict=True):
             mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
             mujoco.mj_forward(model, data)
+            # The floor ends where it is drawn, not where it is simulated: it follows by whole tiles, unseen.
+            data.geom_xpos[floor, :2] = model.geom_pos[floor, :2] + tile * np.round(np.array([x, y]) / tile)
             camera.lookat[:] = x, y, view["height"]
             renderer.update_scene(data, camera)
             video.send(renderer.render())
     video.close()
+
+
+def floors(model: mujoco.MjModel) -> tuple[IntArray, DoubleArray]:
+    """Ids (F,) of the level planes of the world that have an end, and size (F, 2) of their tiles (m)."""
+    import mujoco
+
+    level = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE) & (model.geom_quat[:, 0] == 1.0)
+    ids = np.flatnonzero(level & (model.geom_bodyid == 0) & (model.geom_size[:, :2] > 0.0).all(axis=1))
+    tile = np.ones((len(ids), 2))
+    for row, (geom, material) in enumerate(zip(ids, model.geom_matid[ids], strict=True)):
+        if material >= 0:
+            span = 1.0 if model.mat_texuniform[material] else 2.0 * model.geom_size[geom, :2]
+            tile[row] = span / model.mat_texrepeat[material]
+    return ids, tile
 
 
 def smooth(path: DoubleArray, steps: int) -> DoubleArray:

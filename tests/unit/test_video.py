@@ -14,7 +14,7 @@ import pytest
 
 from sailctl import video
 from sailctl.types import DoubleArray, RunError
-from sailctl.video import offscreen_backend, render_video, smooth
+from sailctl.video import floors, offscreen_backend, render_video, smooth
 from sailctl_envs import ALL_TASKS
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -61,6 +61,23 @@ def test_a_video_plays_at_the_speed_of_simulated_time(tmp_path: Path, task_id: s
     assert 150 < columns.mean() < 490
     assert rows.min() > 10
     assert rows.max() < 470
+
+
+def test_the_floor_goes_with_the_runner(tmp_path: Path):
+    need_offscreen()
+    task = ALL_TASKS["halfcheetah-v5"]()
+    model = task.make_model()
+    (floor,), ((tile, _),) = floors(model)
+    assert model.geom(floor).name == "floor"
+    pictures = []
+    for tiles in (0, 10, 1000):  # the floor as it is simulated ends after 30 tiles
+        qpos = np.tile(model.qpos0, (2, 1))
+        qpos[:, 0] = tiles * tile
+        render_video(model, states_of(model, qpos), tmp_path / "v.mp4", task.camera, task.dt)
+        pictures.append(iio.imread(tmp_path / "v.mp4", plugin="FFMPEG")[0].astype(int))
+    # The light stays at the origin, so brightness may differ; black and white tiles may not.
+    for picture in pictures[1:]:
+        assert np.corrcoef(pictures[0][240:].ravel(), picture[240:].ravel())[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("task_id", ALL_TASKS)
