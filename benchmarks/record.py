@@ -13,6 +13,7 @@ import pandas as pd
 
 from sailctl.results import provenance
 
+STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
@@ -28,13 +29,10 @@ def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]], about: 
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
     table.to_csv(folder / f"{name}.csv", index=False)
-    record = {"made_by": " ".join(["python", "-m", *module_and_arguments()]), **about, **provenance(sys.argv)}
-    record["finished_utc"] = datetime.now(UTC).isoformat(timespec="seconds")
+    module = f"benchmarks.{Path(sys.argv[0]).stem}"
+    record = {**about, **provenance(["python", "-m", module, *sys.argv[1:]])}
+    record["started"] = STARTED
+    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     (folder / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     print(table.to_string(index=False))
     print(f"written: {folder / name}.csv, {folder / name}.json")
-
-
-def module_and_arguments() -> list[str]:
-    """The module that runs and its arguments, as typed."""
-    return [f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]

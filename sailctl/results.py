@@ -369,12 +369,12 @@ def _version(package: str) -> str | None:
 
 
 def _git_state(root: Path) -> dict[str, object] | None:
-    """Commit of the checkout at ``root`` and whether files differ from it; None where there is none."""
+    """Commit of the checkout at ``root`` and whether files (but results) differ from it; None without one."""
     if not (root / ".git").exists():
         return None
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        changed = _git(root, "status", "--porcelain")
+        changed = _git(root, "status", "--porcelain", "--", ".", ":!results")
     except (OSError, subprocess.SubprocessError):
         return None
     return {"commit": commit, "dirty": bool(changed)}
