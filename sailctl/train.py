@@ -67,7 +67,7 @@ def train(config: Config, overrides: list[str]) -> Path:
             train_reward = float(collected.judged.rewards.sum()) / judged_steps
             logger.log(place | metrics | {"reward_per_step": train_reward} | clock.read())
         save_policy(policy, run.path / "policy")
-        logger.finish({**place, **clock.read(), "final_return": score})
+        logger.finish({**place, **clock.read(), "last_return": score})
     simulator.close()
     return run.path
 

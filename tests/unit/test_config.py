@@ -226,7 +226,7 @@ def test_sweep_may_stand_in_a_configuration(tmp_path: Path) -> None:
 
 
 def test_lengths_follow_the_task_and_null_is_an_episode() -> None:
-    assert segment_lengths(composed("env=hopper-v5")) == (25, 125)
+    assert segment_lengths(composed("env=hopper-v5")) == (25, 250)
     assert segment_lengths(composed("env=reacher-v5", "rollout=episodes")) == (50, 50)
     assert segment_lengths(composed("rollout.segment=7", "rollout.judged=null")) == (7, 1000)
 

@@ -156,7 +156,7 @@ def test_the_saved_policy_is_the_one_that_was_evaluated_last(finished: Path):
     table = load_run(finished).evaluations
     np.testing.assert_array_equal(table["return"].tail(3), again.returns)
     status = json.loads((finished / "status.json").read_text())
-    assert status["final_return"] == pytest.approx(again.mean, rel=1e-12)
+    assert status["last_return"] == pytest.approx(again.mean, rel=1e-12)
 
 
 @pytest.mark.parametrize("budget", [1, 8, 19])
