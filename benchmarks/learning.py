@@ -1,6 +1,7 @@
 """Trains a suite of arms with several seeds each and tables the final true returns.
 
-A suite is a YAML file in ``benchmarks/suites``. The final score of a run is the mean of its last three
+A suite is a YAML file in ``benchmarks/suites``. Every launch trains anew, into a folder of its own, so that
+no number comes from an older version of the code. The final score of a run is the mean of its last three
 evaluations, fixed in advance; a run that failed counts as a failed seed and is never left out of the
 denominator.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -75,9 +77,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the runs")
     asked = parser.parse_args()
     suite = yaml.safe_load((SUITES / f"{asked.suite}.yaml").read_text())
+    launch = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     rows, verdicts = [], []
     for arm in suite["arms"]:
-        out = asked.out / asked.suite / arm["name"].replace(" ", "-")
+        out = asked.out / asked.suite / launch / arm["name"].replace(" ", "-")
         train(arm, suite["seeds"], out)
         rows += rows_of(arm, suite["seeds"], out)
         verdicts.append(verdict(arm, rows[-len(suite["seeds"]) :]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sailctl.files import write_atomically
 from sailctl.results import provenance
 
 STARTED = datetime.now(UTC).isoformat(timespec="seconds")
@@ -28,11 +29,11 @@ def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]], about: 
     """Write ``name.csv`` and ``name.json`` into ``folder`` and print the table."""
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
-    table.to_csv(folder / f"{name}.csv", index=False)
+    write_atomically(folder / f"{name}.csv", table.to_csv(index=False))
     module = f"benchmarks.{Path(sys.argv[0]).stem}"
     record = {**about, **provenance(["python", "-m", module, *sys.argv[1:]])}
     record["started"] = STARTED
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    (folder / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_atomically(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")
     print(table.to_string(index=False))
     print(f"written: {folder / name}.csv, {folder / name}.json")

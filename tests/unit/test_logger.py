@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -138,8 +137,6 @@ def test_a_missing_tensorboard_is_refused_in_time(monkeypatch: pytest.MonkeyPatc
 
 
 def test_tensorboard_files_hold_the_rows(config: Config):
-    if importlib.util.find_spec("tensorboard") is None:
-        pytest.skip("tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = replace(config, logger=replace(QUIET, tensorboard=True))
