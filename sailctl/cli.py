@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -195,7 +198,8 @@ def run_job(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
     sweep = hydra.mode == RunMode.MULTIRUN
-    outcome = _attempt(cfg, overrides, sweep)
+    with _interruptible():
+        outcome = _attempt(cfg, overrides, sweep)
     if sweep:
         file = Path(hydra.runtime.output_dir) / f"{hydra.job.num}.json"
         file.write_text(json.dumps({"overrides": overrides, **asdict(outcome)}) + "\n", encoding="utf-8")
@@ -203,6 +207,22 @@ def run_job(cfg: DictConfig) -> None:
         print(outcome.detail)
     else:
         raise _JobEnded(_exit_code([outcome]))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """In a worker process of a launcher, let Ctrl-C end the job inside the block, and nothing outside it.
+
+    Between jobs an interrupt is the launcher's to handle; the worker would answer it with a traceback.
+    """
+    if multiprocessing.current_process().name == "MainProcess":
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:

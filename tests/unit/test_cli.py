@@ -269,10 +269,21 @@ def test_an_interrupt_is_one_line_and_exit_code_130(
         ["train", "seed=5"] if launcher is None else ["train", "-m", "seed=5,0", f"hydra/launcher={launcher}"]
     )
     with subprocess.Popen(
-        [*child, *arguments], cwd=work, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*child, *arguments],
+        cwd=work,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Tests in the background of a script inherit an ignored SIGINT, which a terminal's command does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
-        while not (work / "started").exists() and time.monotonic() < deadline:
+        # A worker of joblib that is interrupted while Python itself starts in it speaks up in its own way; so
+        # the other worker has ended its job before.
+        others = [work / "runs/.sweeps"] if launcher == "joblib" else []
+        while time.monotonic() < deadline:
+            if (work / "started").exists() and all(list(place.glob("*/1.json")) for place in others):
+                break
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the launcher's processes too
         _, errors = process.communicate(timeout=60)
