@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from sailctl.policy import GaussianPolicy
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_policy"]
+__all__ = [
+    "PreferenceData",
+    "__version__",
+    "from_arrays",
+    "load_policy",
+    "load_preferences",
+    "save_preferences",
+]
 
+if TYPE_CHECKING:
+    from sailctl.checkpoint import load_policy
+    from sailctl.data import from_arrays, load_preferences, save_preferences
+    from sailctl.types import PreferenceData
+else:
+    _HOMES = {
+        "PreferenceData": "sailctl.types",
+        "from_arrays": "sailctl.data",
+        "load_policy": "sailctl.checkpoint",
+        "load_preferences": "sailctl.data",
+        "save_preferences": "sailctl.data",
+    }
 
-def load_policy(run: str | Path) -> GaussianPolicy:
-    """The policy of a finished run (or of a folder with ``policy.json``), ready for ``predict(obs)``.
+    def __getattr__(name: str) -> object:
+        """Import what is asked for when it is first used: ``sailctl --help`` need not wait for it."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
 
-    Raises:
-        UserError: when there is no readable policy in ``run``.
-    """
-    from sailctl.checkpoint import load_policy as load
-
-    return load(run)
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

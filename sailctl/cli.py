@@ -30,9 +30,10 @@ usage: sailctl VERB ...
 Continuous control in MuJoCo, learned from preferences between trajectories.
 
 verbs:
-  train   train a policy, or a sweep of policies
-  eval    measure the true return of a trained policy, and film it
-  plot    draw the learning curves of runs
+  train    train a policy, or a sweep of policies
+  eval     measure the true return of a trained policy, and film it
+  plot     draw the learning curves of runs
+  collect  make a data set of preferences to learn from
 
   sailctl VERB --help explains a verb; sailctl --version prints the version.
 
@@ -43,6 +44,7 @@ examples:
   sailctl train --cfg job                             every setting with its meaning, nothing is run
   sailctl eval runs/halfcheetah-v5/sail/1a2b3c4d-s0   the run's folder, as train printed it
   sailctl plot runs/halfcheetah-v5                    learning curves of all runs in a folder
+  sailctl collect --pairs 500 --out cheetah.parquet   500 answers, for sailctl train algo.data=cheetah.parquet
 """
 
 TRAIN_HELP = """\
@@ -69,6 +71,33 @@ examples:
   sailctl train --cfg job rollout=episodes
 
 Exit code: 0 done, 1 a run failed, 2 something asked for is impossible, 130 interrupted.
+"""
+
+COLLECT_HELP = """\
+usage: sailctl collect --pairs N --out FILE.parquet [--config-dir FOLDER] [KEY=VALUE ...]
+
+Let a policy that does not learn act, ask the teacher about pairs of segments until it has answered N of them,
+and write the answers into a file that algorithms learn from (algo.data=FILE) and pandas reads.
+
+  KEY=VALUE      settings as for sailctl train; those that matter are
+                 env, rollout, oracle   the task, the segments and the teacher
+                 policy                 the policy that acts, untrained, unless
+                 algo.reference         names a run or a policy folder that it comes from
+                 seed, threads
+
+options:
+  --pairs N            answers to collect; ties count, pairs that the teacher skips do not
+  --out FILE.parquet   file to make; one that exists is left alone
+  --config-dir FOLDER  also look for options in your own FOLDER/env/*.yaml, FOLDER/oracle/*.yaml, ...
+  -h, --help           this text
+
+examples:
+  sailctl collect --pairs 500 --out cheetah.parquet
+  sailctl collect --pairs 2000 --out hopper.parquet env=hopper-v5 oracle=mistake seed=7
+  sailctl collect --pairs 500 --out good.parquet algo.reference=runs/halfcheetah-v5/sail/1a2b3c4d-s0
+  sailctl train algo=dpo_offline algo.data=cheetah.parquet
+
+Exit code: 0 done, 1 it had to stop, 2 something asked for is impossible, 130 interrupted.
 """
 
 
@@ -362,4 +391,31 @@ def plot(arguments: Sequence[str]) -> int:
     return 0
 
 
-VERBS = {"train": train, "eval": evaluate, "plot": plot}
+# Collecting
+
+
+def collect(arguments: Sequence[str]) -> int:
+    """``sailctl collect``: a data set of answers about one policy."""
+    from sailctl.compose import compose_jobs
+    from sailctl.types import UserError
+
+    parser = _Parser("collect", COLLECT_HELP)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--pairs", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_intermixed_args(arguments)
+
+    # Composed as a sweep, so that several values are refused in words of this verb, which has no use for -m.
+    plan = compose_jobs(options.overrides, multirun=True, overlay=options.config_dir)
+    if options.multirun or len(plan.jobs) > 1:
+        raise UserError("sailctl collect makes one file: leave out -m, and give each key one value")
+
+    from sailctl.collect import collect as collect_pairs
+
+    collect_pairs(plan.jobs[0].config, options.pairs, options.out, ["sailctl", "collect", *arguments])
+    return 0
+
+
+VERBS = {"train": train, "eval": evaluate, "plot": plot, "collect": collect}

@@ -50,10 +50,29 @@ class RolloutConfig:
 class OracleConfig:
     """``conf/oracle``: the synthetic teacher and its label budget."""
 
-    teacher: str
-    inverse_temperature: float
+    inverse_temperature: float | None
+    normalise: bool
+    discount: float
+    mistake: float
+    skip: float
+    equal: float
     tie_margin: float
+    rho: float
+    bpref_compat: bool
     budget: int | None
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """``conf/reward``: the ensemble of learned rewards, where an algorithm uses one."""
+
+    members: int
+    hidden: list[int]
+    lr: float
+    epochs: int
+    enough: float
+    batch: int
+    inverse_temperature: float | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,15 @@ class AlgoConfig:
     beta: float
     c: float
     baseline: str
+    responses: str
+    labels: str
+    w: float
+    data: str | None
+    queries: int | None
+    selection: str
+    rho: float
+    worst_case: str
+    step: str
     gamma: float
     kl: str
     radius: float | None
@@ -86,6 +114,27 @@ class AlgoConfig:
     epochs: int
     minibatches: int
     max_grad_norm: float | None
+    iterations: int | None
+
+    @property
+    def simulates(self) -> bool:
+        """Whether the policy is rolled out at all: it is not when every sample comes from a data set."""
+        return self.responses == "policy" and self.w > 0
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether a part of the samples comes from a data set."""
+        return self.w < 1 or self.responses == "data"
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether a data set, where there is one, is looked at: for samples, or to teach a reward model."""
+        return self.needs_data or self.models_reward
+
+    @property
+    def models_reward(self) -> bool:
+        """Whether a reward model is learned, to label pairs or to choose which of them the teacher sees."""
+        return self.labels == "reward_model" or (self.queries is not None and self.selection in MODEL_RULES)
 
 
 @dataclass(frozen=True)
@@ -93,6 +142,7 @@ class EvaluationConfig:
     """``conf/evaluation``: how the true return is measured."""
 
     every: int
+    iterations: int
     episodes: int
     seed: int
 
@@ -116,6 +166,7 @@ class Config:
     oracle: OracleConfig
     rollout: RolloutConfig
     policy: PolicyConfig
+    reward: RewardConfig
     evaluation: EvaluationConfig
     logger: LoggerConfig
     seed: int
@@ -124,7 +175,7 @@ class Config:
     out: str
 
 
-GROUPS = ("algo", "env", "oracle", "rollout", "policy", "evaluation", "logger")
+GROUPS = ("algo", "env", "oracle", "rollout", "policy", "reward", "evaluation", "logger")
 """Config groups, each with its dataclass. (``conf/experiment`` holds values of any of them.)"""
 
 LARGEST = 3.4e38
@@ -133,18 +184,28 @@ LARGEST = 3.4e38
 NUMBERLESS = ("logger", "out", "threads", "seed")
 """Top-level keys left out of ``run_id``: they do not change the numbers, or (seed) are named beside it."""
 
+MODEL_RULES = ("disagreement", "entropy", "kcenter_disagreement", "kcenter_entropy")
+"""Rules of ``algo.selection`` that look at a reward model."""
+
 ABOVE_ZERO = (
     "algo.beta",
     "algo.lr",
     "algo.radius",
     "algo.max_grad_norm",
     "oracle.inverse_temperature",
+    "oracle.discount",
     "policy.initial_std",
+    "reward.lr",
+    "reward.inverse_temperature",
 )
 NOT_NEGATIVE = (
     "algo.c",
     "algo.gamma",
+    "algo.rho",
+    "algo.queries",
     "algo.refresh",
+    "oracle.skip",
+    "oracle.equal",
     "oracle.tie_margin",
     "policy.features",
     "evaluation.seed",
@@ -155,17 +216,43 @@ AT_LEAST_ONE = (
     "oracle.budget",
     "algo.epochs",
     "algo.minibatches",
+    "algo.iterations",
+    "reward.members",
+    "reward.epochs",
+    "reward.batch",
     "evaluation.every",
+    "evaluation.iterations",
     "evaluation.episodes",
     "env_steps",
     "threads",
 )
+SHARES = (
+    "algo.w",
+    "algo.rho",
+    "rollout.start_fraction",
+    "oracle.discount",
+    "oracle.mistake",
+    "oracle.rho",
+    "reward.enough",
+)
+"""Probabilities and weights from 0 to 1."""
 CHOICES = {
     "algo.baseline": ("leave_one_out", "none"),
+    "algo.responses": ("policy", "data"),
+    "algo.labels": ("teacher", "reward_model", "policy"),
+    "algo.selection": (
+        "uniform",
+        "disagreement",
+        "entropy",
+        "kcenter",
+        "kcenter_disagreement",
+        "kcenter_entropy",
+    ),
+    "algo.worst_case": ("exact", "clipped"),
+    "algo.step": ("gradient", "proximal"),
     "algo.kl": ("kl_ref_pi", "kl_pi_ref"),
     "algo.optimiser": ("adam", "sgd"),
-    "oracle.teacher": ("oracle", "stochastic"),
-    "rollout.pairing": ("forked", "unrelated"),
+    "rollout.pairing": ("forked", "unrelated", "ranked"),
     "policy.kind": ("mlp", "linear"),
     "logger.wandb": ("offline", "online", "disabled"),
 }
@@ -200,15 +287,20 @@ def validate(config: Config) -> None:
     for key in ABOVE_ZERO:
         _require(values[key] is None or values[key] > 0, key, "above 0", values[key])
     for key in NOT_NEGATIVE:
-        _require(values[key] >= 0, key, "0 or more", values[key])
+        _require(values[key] is None or values[key] >= 0, key, "0 or more", values[key])
     for key in AT_LEAST_ONE:
         _require(values[key] is None or values[key] >= 1, key, "at least 1", values[key])
+    for key in SHARES:
+        _require(0 <= values[key] <= 1, key, "from 0 to 1", values[key])
     for key, choices in CHOICES.items():
         _require(values[key] in choices, key, " or ".join(choices), values[key], choices)
     _validate_names(config)
     _validate_rollout(config)
     _validate_policy(config.policy)
+    _validate_widths("reward.hidden", config.reward.hidden)
     _validate_reference(config.algo.reference)
+    _validate_design(config)
+    _validate_teacher(config)
 
 
 def _validate_names(config: Config) -> None:
@@ -241,9 +333,6 @@ def _validate_rollout(config: Config) -> None:
         f"a divisor of rollout.prompts={rollout.prompts}",
         config.algo.minibatches,
     )
-    _require(
-        0 <= rollout.start_fraction <= 1, "rollout.start_fraction", "from 0 to 1", rollout.start_fraction
-    )
     segment, judged = segment_lengths(config)
     episode = f"{horizon} (an episode of {config.env.id})"
     _require(1 <= segment <= horizon, "rollout.segment", f"from 1 to {episode}", segment)
@@ -257,13 +346,13 @@ def _validate_rollout(config: Config) -> None:
 
 def _validate_policy(policy: PolicyConfig) -> None:
     if policy.kind == "mlp":
-        _require(
-            len(policy.hidden) >= 1, "policy.hidden", "at least one width, such as [64, 64]", policy.hidden
-        )
         _require(policy.features == 0, "policy.features", "0 unless policy.kind=linear", policy.features)
-    _require(
-        all(width >= 1 for width in policy.hidden), "policy.hidden", "widths of at least 1", policy.hidden
-    )
+        _validate_widths("policy.hidden", policy.hidden)
+
+
+def _validate_widths(key: str, widths: list[int]) -> None:
+    _require(len(widths) >= 1, key, "at least one width, such as [64, 64]", widths)
+    _require(all(width >= 1 for width in widths), key, "widths of at least 1", widths)
 
 
 def _validate_reference(reference: str) -> None:
@@ -271,6 +360,79 @@ def _validate_reference(reference: str) -> None:
         return
     what = "initial, or an existing run directory or policy folder (one that holds policy.json)"
     _require(find_policy(reference) is not None, "algo.reference", what, reference)
+
+
+def _validate_design(config: Config) -> None:
+    """What an algorithm needs beside its own numbers: a data set, a limit, another group's settings."""
+    algo, offline = config.algo, not config.algo.simulates
+    _require(
+        algo.data is not None or not algo.needs_data,
+        "algo.data",
+        "a file of preferences, as `sailctl collect` makes it, unless algo.responses=policy and algo.w=1",
+        algo.data,
+    )
+    if algo.data is not None:
+        _require(
+            Path(algo.data).is_file(),
+            "algo.data",
+            "an existing file, as `sailctl collect` makes it",
+            algo.data,
+        )
+    _require(
+        algo.iterations is not None or not offline,
+        "algo.iterations",
+        "a number: this run simulates nothing, so env_steps cannot end it",
+        algo.iterations,
+    )
+    _require(
+        algo.labels != "reward_model" or algo.responses == "policy",
+        "algo.responses",
+        "policy with algo.labels=reward_model",
+        algo.responses,
+    )
+    if algo.labels == "reward_model":
+        _require(
+            algo.queries != 0 or algo.data is not None,
+            "algo.queries",
+            "above 0 without algo.data: the reward model would see no label",
+            algo.queries,
+        )
+    elif algo.simulates and algo.labels == "teacher":
+        _require(algo.queries != 0, "algo.queries", "above 0 with algo.labels=teacher", algo.queries)
+    if config.rollout.pairing == "ranked":
+        _require(algo.labels == "teacher", "algo.labels", "teacher with rollout.pairing=ranked", algo.labels)
+        _require(
+            algo.rho == 0, "algo.rho", "0 with rollout.pairing=ranked: its bound is one of pairs", algo.rho
+        )
+        rule = algo.selection
+        plain = algo.queries is None or rule == "uniform"
+        _require(plain, "algo.selection", "uniform with rollout.pairing=ranked", rule)
+    if algo.step == "proximal":
+        linear = config.policy.kind == "linear" and not config.policy.learn_std
+        known = "gradient, unless policy.kind=linear, policy.learn_std=false and algo.optimiser=sgd"
+        _require(linear and algo.optimiser == "sgd", "algo.step", known, algo.step)
+        exact = algo.worst_case == "exact"
+        _require(exact, "algo.worst_case", "exact with algo.step=proximal", algo.worst_case)
+
+
+def _validate_teacher(config: Config) -> None:
+    oracle, pairing = config.oracle, config.rollout.pairing
+    if pairing == "ranked":
+        for key in ("mistake", "equal", "tie_margin", "rho"):
+            value = getattr(oracle, key)
+            _require(
+                value == 0, f"oracle.{key}", "0 with rollout.pairing=ranked: it is defined for pairs", value
+            )
+    if oracle.skip > 0 or oracle.equal > 0:
+        _, judged = segment_lengths(config)
+        whole = judged == _horizons()[config.env.id]
+        _require(
+            config.rollout.start_fraction < 1 or whole,
+            "rollout.start_fraction",
+            "below 1 with oracle.skip or oracle.equal, unless whole episodes are judged: "
+            "their threshold is a share of the episode return",
+            config.rollout.start_fraction,
+        )
 
 
 def segment_lengths(config: Config) -> tuple[int, int]:
@@ -323,7 +485,8 @@ def to_config(cfg: DictConfig) -> Config:
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
         config = OmegaConf.to_object(OmegaConf.merge(_schema(), values))
     except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...") from error
+        made = " (`sailctl collect` makes such a file)" if error.full_key == "algo.data" else ""
+        raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...{made}") from error
     except InterpolationResolutionError as error:
         raise UserError(f"{error.full_key} cannot be resolved: {first_line(error)}") from error
     except ConfigKeyError as error:
@@ -360,6 +523,8 @@ def run_id(config: Config) -> str:
     if reference != "initial" and (policy := find_policy(reference)) is not None:
         # What is in the reference changes the numbers, not where it lies; its description holds a checksum.
         numbers["algo"]["reference"] = hashlib.sha256(policy.read_bytes()).hexdigest()
+    if config.algo.data is not None:
+        numbers["algo"]["data"] = hashlib.sha256(Path(config.algo.data).read_bytes()).hexdigest()
     canonical = json.dumps({"sailctl": __version__, **numbers}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 

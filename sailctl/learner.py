@@ -6,16 +6,55 @@ The learner is given ``SegmentBatch`` and ``Preferences``; no type that it can r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sailctl.config import AlgoConfig
-from sailctl.objectives import kl_penalty, project_ball, sail_loss
+from sailctl.objectives import (
+    kl_penalty,
+    pair_score,
+    project_ball,
+    prox_mean_abs,
+    ranking_loss,
+    sail_loss,
+)
 from sailctl.policy import GaussianPolicy
-from sailctl.types import IntArray, NonFiniteError, Preferences, SegmentBatch
+from sailctl.seeding import Generators
+from sailctl.types import (
+    DoubleArray,
+    FloatArray,
+    IntArray,
+    NonFiniteError,
+    Pairs,
+    PreferenceData,
+    Preferences,
+    Rankings,
+    SegmentBatch,
+)
+
+Comparisons = Preferences | Rankings | Pairs
+"""What is known about segments: labelled pairs, rankings, or pairs that the policy is to label itself."""
+
+DIAGNOSTICS = (
+    "h_abs",
+    "F",
+    "accuracy",
+    "robust_cost",
+    "t1_weight",
+    "t2_weight",
+    "kl_ref_pi",
+    "kl_pi_ref",
+    "ratio_drift",
+    "ratio_drift_max",
+    "loss",
+    "grad_norm",
+)
+"""Numbers of an update; those of the data set beside a design are ``data_*`` for the ones in ``OF_DATA``."""
+OF_DATA = ("h_abs", "F", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -36,31 +75,68 @@ class UpdateBatch:
     """(S, H, A) mean actions of the reference."""
 
 
-class Learner:
-    """SAIL, SAIL-RevKL and online DPO: the same update with other coefficients.
+@dataclass(frozen=True)
+class Part:
+    """One source of samples in an update: a design, or the data set with its recorded labels."""
 
-    maximise J(theta) - gamma E_s[KL], theta on the ball of ``radius``  (SAIL [Ding et al. 2024], single-level
-    objective; RevKL [Wu et al. 2026], penalised and projected objective). gamma = 0 and no radius is SAIL,
-    c = 0 as well is online DPO.
+    batch: UpdateBatch
+    rows: IntArray
+    """(N, K) rows of the segments of each sample: the two of a pair, or a ranking's, the best first."""
+    label: FloatArray | None
+    """(N,) labels of pairs; None for rankings, and for pairs that the policy labels itself."""
+    group: IntArray
+    """(N,) samples that share a segment share a group."""
+    weight: float
+    """Weight in the mixture of sources."""
+    responses: bool
+    """Whether the segments were drawn from the policy."""
+    own_labels: bool
+    """Whether the policy labels the pairs itself."""
+    prefix: str = ""
+    """Put before the names of its diagnostics: ``data_`` for a data set beside a design."""
+
+
+class Learner:
+    """Every algorithm of ``conf/algo``: the same update with other sources and coefficients.
+
+    maximise w J_design(theta) + (1 - w) J_data(theta) - gamma E_s[KL], theta on the ball of ``radius``
+    (SAIL [Ding et al. 2024], designs DDP, DPP and DPR of the single-level objective; RevKL [Wu et al. 2026],
+    penalised and projected objective; Robust [Li et al. 2026], J minus rho E|h|). Policy responses, a
+    teacher's labels and w = 1 are SAIL-RevKL; without gamma and radius that is SAIL, without c online DPO.
+    w = 0 and c = 0 is offline DPO.
+
+    ``data`` is the data set of ``config.data``; an iteration learns from (1 - w) / w times as many of its
+    pairs as there are ``prompts``, so that single samples weigh alike.
     """
 
     def __init__(
-        self, policy: GaussianPolicy, reference: GaussianPolicy, config: AlgoConfig, rng: np.random.Generator
+        self,
+        policy: GaussianPolicy,
+        reference: GaussianPolicy,
+        config: AlgoConfig,
+        generators: Generators,
+        data: PreferenceData | None = None,
+        prompts: int = 1,
     ) -> None:
         self.policy = policy
         self.reference = reference
         self.updates = 0
         """Updates done so far."""
         self._config = config
-        self._rng = rng
+        self._rng = generators
+        self._data = data
+        self._prompts = prompts
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
         self._optimiser = optimisers[config.optimiser](self._parameters, lr=config.lr, fused=True)
 
-    def update(self, segments: SegmentBatch, preferences: Preferences) -> dict[str, float]:
-        """Epochs x minibatches of gradient steps on the labelled pairs.
+    def update(
+        self, segments: SegmentBatch | None = None, comparisons: Comparisons | None = None
+    ) -> dict[str, float]:
+        """Epochs x minibatches of gradient steps on what the policy just did, the data set, or both.
 
-        Returns the diagnostics of the last epoch (means over its minibatches).
+        Returns the diagnostics of the last epoch (means over its minibatches; NaN where there was nothing to
+        learn from, since the teacher skipped every question, say).
 
         Raises:
             NonFiniteError: when a segment, a loss, a gradient or a parameter is NaN or infinite; it carries
@@ -68,27 +144,67 @@ class Learner:
         """
         if self._config.refresh and self.updates % self._config.refresh == 0:
             self.reference = self.policy.snapshot()
-        batch = self._prepare(segments)
-        groups = rows_by_group(preferences.pairs.group)
+        parts = self._parts(segments, comparisons)
+        groups = [rows_by_group(part.group) for part in parts]
+        steps = min([self._config.minibatches, *(len(rows) for rows in groups)])
         history: list[dict[str, float]] = []
-        for epoch in range(self._config.epochs):
-            order = self._rng.permutation(len(groups))
-            for chosen in np.array_split(order, min(self._config.minibatches, len(groups))):
-                pairs = np.concatenate([groups[g] for g in chosen])
+        for epoch in range(self._config.epochs if parts else 0):
+            orders = [np.array_split(self._rng.minibatch.permutation(len(rows)), steps) for rows in groups]
+            for step in range(steps):
+                chosen = [
+                    np.concatenate([rows[g] for g in order[step]])
+                    for rows, order in zip(groups, orders, strict=True)
+                ]
                 last_epoch = epoch == self._config.epochs - 1
-                metrics = self._step(batch, preferences, pairs, measured=last_epoch)
+                metrics = self._step(parts, chosen, measured=last_epoch)
                 if last_epoch:
                     history.append(metrics)
-        self.policy.observe(segments.obs[segments.mask > 0])
+        if segments is not None:
+            self.policy.observe(segments.obs[segments.mask > 0])
         self.updates += 1
-        means = {name: float(np.mean([row[name] for row in history])) for name in history[0]}
-        labelled = preferences.label != 0
-        return means | {
-            "tie_share": float(1.0 - labelled.mean()),
+        labels = [part.label for part in parts if part.label is not None]
+        return self._means(history) | {
+            "tie_share": float(np.mean(labels[0] == 0)) if labels else 0.0,
             "entropy": self.policy.entropy(),
             "std": float(self.policy.log_std.detach().exp().mean()),
             "param_norm": math.sqrt(sum(float(p.detach().square().sum()) for p in self._parameters)),
         }
+
+    @torch.no_grad()
+    def score(self, segments: SegmentBatch, pairs: Pairs) -> FloatArray:
+        """(B,) h of pairs, under the policy and the reference that the last update was made against.
+
+        Raises:
+            NonFiniteError: when a segment is not finite.
+        """
+        batch = self._prepare(segments)
+        ratio = self._config.beta * (batch.behaviour_logp - batch.ref_logp)
+        h: FloatArray = (ratio[pairs.first] - ratio[pairs.second]).numpy()
+        return h
+
+    # Sources
+
+    def _parts(self, segments: SegmentBatch | None, comparisons: Comparisons | None) -> list[Part]:
+        """The sources of one update: the design first, then the data set with its recorded labels."""
+        config, parts = self._config, []
+        own = config.labels == "policy"
+        if segments is not None and comparisons is not None and len(comparisons):
+            batch = self._prepare(segments)
+            parts.append(part_of(batch, comparisons, config.w, responses=True, own_labels=own))
+        if self._data is not None and config.responses == "data" and config.w > 0:
+            parts.append(self._drawn_from_data(self._data, self._prompts, config.w, own_labels=own))
+        if self._data is not None and config.w < 1:
+            share = (1 - config.w) / config.w if config.w > 0 else 1.0
+            count = max(1, round(share * self._prompts))
+            recorded = self._drawn_from_data(self._data, count, 1 - config.w, own_labels=False)
+            parts.append(replace(recorded, prefix="data_" if config.w > 0 else ""))
+        return parts
+
+    def _drawn_from_data(self, data: PreferenceData, count: int, weight: float, own_labels: bool) -> Part:
+        rows = self._rng.data.choice(len(data), count, replace=count > len(data))
+        drawn = data.take(rows)
+        batch = self._prepare(drawn.segments)
+        return part_of(batch, drawn.preferences, weight, responses=False, own_labels=own_labels)
 
     @torch.no_grad()
     def _prepare(self, segments: SegmentBatch) -> UpdateBatch:
@@ -103,44 +219,66 @@ class Learner:
         ref_logp = segment_log_prob(self.reference, ref_mean, actions, mask)
         return UpdateBatch(features, actions, mask, behaviour_logp, ref_logp, ref_mean)
 
-    def _step(
-        self, batch: UpdateBatch, preferences: Preferences, pairs: IntArray, measured: bool
-    ) -> dict[str, float]:
-        """One gradient step on the chosen pairs; each segment is evaluated once, however many share it.
+    # One step
+
+    def _step(self, parts: Sequence[Part], chosen: Sequence[IntArray], measured: bool) -> dict[str, float]:
+        """One gradient step on the chosen samples of each part.
 
         Returns the diagnostics, taken before the step, when it is ``measured``; else nothing.
         """
         config = self._config
-        first, second = preferences.pairs.first[pairs], preferences.pairs.second[pairs]
-        used, place = np.unique(np.concatenate([first, second]), return_inverse=True)
-        rows = torch.from_numpy(used)
-        one, two = torch.from_numpy(place[: len(pairs)]), torch.from_numpy(place[len(pairs) :])
-        mask, ref_logp, ref_mean = batch.mask[rows], batch.ref_logp[rows], batch.ref_mean[rows]
-
-        mean = self.policy.mean(batch.features[rows])
-        logp = segment_log_prob(self.policy, mean, batch.actions[rows], mask)
-        group = torch.from_numpy(preferences.pairs.group[pairs])
-        losses, metrics = sail_loss(
-            logp[one],
-            logp[two],
-            ref_logp[one],
-            ref_logp[two],
-            torch.from_numpy(preferences.label[pairs]),
-            beta=config.beta,
-            c=config.c,
-            group=group if config.baseline == "leave_one_out" else None,
-        )
-        loss = losses.mean()
-        if config.gamma > 0.0:
-            loss = loss + config.gamma * self._mean_kl(config.kl, mean, ref_mean, mask)
+        loss = torch.zeros(())
+        diagnostics: dict[str, float] = {}
+        for part, samples in zip(parts, chosen, strict=True):
+            own, metrics = self._loss(part, samples, measured)
+            loss = own if part.weight == 1 else loss + part.weight * own
+            wanted = OF_DATA if part.prefix else metrics
+            diagnostics |= {part.prefix + name: float(metrics[name]) for name in wanted if measured}
 
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         numbers = {"loss": float(loss.detach()), "gradient norm": grad_norm}
-        self._refuse_non_finite(numbers, batch, preferences, pairs)
-        diagnostics: dict[str, float] = {}
+        self._refuse_non_finite(numbers, parts, chosen)
+        self._optimiser.step()
+        if config.step == "proximal":
+            self._proximal_step(parts, chosen)
+        param_norm = project_ball(self._parameters, config.radius)
+        self._refuse_non_finite({"parameter norm": param_norm}, parts, chosen)
+        return diagnostics | {"loss": numbers["loss"], "grad_norm": grad_norm} if measured else {}
+
+    def _loss(self, part: Part, samples: IntArray, measured: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of the samples, the KL penalty included, and metrics; each segment is evaluated once,
+        however many samples share it."""
+        config, batch = self._config, part.batch
+        used, place = np.unique(part.rows[samples], return_inverse=True)
+        rows, places = torch.from_numpy(used), torch.from_numpy(place.reshape(len(samples), -1))
+        mask, ref_mean = batch.mask[rows], batch.ref_mean[rows]
+        mean = self.policy.mean(batch.features[rows])
+        logp = segment_log_prob(self.policy, mean, batch.actions[rows], mask)
+        ours, theirs = logp[places], batch.ref_logp[rows][places]
+        if part.label is None and not part.own_labels:
+            losses, metrics = ranking_loss(
+                ours, theirs, beta=config.beta, c=config.c, baseline=config.baseline == "leave_one_out"
+            )
+        else:
+            scored = ours[:, 0], ours[:, 1], theirs[:, 0], theirs[:, 1]
+            losses, metrics = sail_loss(
+                *scored,
+                self._labels(part, samples, scored),
+                beta=config.beta,
+                c=config.c,
+                group=torch.from_numpy(part.group[samples]) if config.baseline == "leave_one_out" else None,
+                responses=part.responses,
+                own_labels=part.own_labels,
+                rho=0.0 if part.own_labels else config.rho,
+                worst_case=config.worst_case,
+                proximal=config.step == "proximal",
+            )
+        loss = losses.mean()
+        if config.gamma > 0.0:
+            loss = loss + config.gamma * self._mean_kl(config.kl, mean, ref_mean, mask)
         if measured:
             with torch.no_grad():
                 drift = (logp - batch.behaviour_logp[rows]).abs()
@@ -150,12 +288,58 @@ class Learner:
                     "ratio_drift": drift.mean(),
                     "ratio_drift_max": drift.max(),
                 }
-            diagnostics = {name: float(value) for name, value in metrics.items()}
-            diagnostics |= {"loss": numbers["loss"], "grad_norm": grad_norm}
-        self._optimiser.step()
-        param_norm = project_ball(self._parameters, config.radius)
-        self._refuse_non_finite({"parameter norm": param_norm}, batch, preferences, pairs)
-        return diagnostics
+        return loss, metrics
+
+    @torch.no_grad()
+    def _labels(self, part: Part, samples: IntArray, scored: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        """The recorded labels, or new ones drawn from p_theta(z) = sigma(z h) of the policy as it is now."""
+        if part.label is not None:
+            return torch.from_numpy(part.label[samples])
+        chance = pair_score(*scored, self._config.beta).sigmoid().numpy()
+        drawn = np.where(self._rng.labels.random(len(samples)) < chance, 1.0, -1.0)
+        return torch.from_numpy(drawn.astype(np.float32))
+
+    def _proximal_step(self, parts: Sequence[Part], chosen: Sequence[IntArray]) -> None:
+        """The proximal map of lr * rho * mean |h| over the samples whose labels are not the policy's own.
+
+        h is taken as linear around the parameters that the gradient step has reached. It is linear where the
+        two segments of a pair visit the same states (one step from a shared start); over several steps the
+        normalisers of the states visited leave a quadratic part, and this is the prox-linear step.
+        """
+        theta = torch.nn.utils.parameters_to_vector(self._parameters).detach().double().numpy()
+        slopes, offsets = [], []
+        for part, samples in zip(parts, chosen, strict=True):
+            if part.own_labels:
+                continue
+            h, slope = self._linearised(part, samples)
+            slopes.append(part.weight / len(h) * slope)
+            offsets.append(part.weight / len(h) * (h - slope @ theta))
+        if not slopes:
+            return
+        count = sum(len(offset) for offset in offsets)
+        weight = self._config.lr * self._config.rho * count
+        moved, _ = prox_mean_abs(theta, np.concatenate(slopes), np.concatenate(offsets), weight)
+        vector = torch.from_numpy(moved.astype(np.float32))
+        torch.nn.utils.vector_to_parameters(vector, self._parameters)
+
+    def _linearised(self, part: Part, samples: IntArray) -> tuple[DoubleArray, DoubleArray]:
+        """(N,) scores and (N, d) their gradients in the parameters."""
+        batch, rows = part.batch, torch.from_numpy(part.rows[samples])
+        both = rows.ravel()
+        mean = self.policy.mean(batch.features[both])
+        logp = segment_log_prob(self.policy, mean, batch.actions[both], batch.mask[both]).reshape(rows.shape)
+        ref_logp = batch.ref_logp[rows]
+        h = pair_score(logp[:, 0], logp[:, 1], ref_logp[:, 0], ref_logp[:, 1], self._config.beta)
+        gradients = torch.autograd.grad(h, self._parameters, torch.eye(len(h)), is_grads_batched=True)
+        slope = torch.cat([gradient.reshape(len(h), -1) for gradient in gradients], dim=1)
+        return h.detach().double().numpy(), slope.double().numpy()
+
+    def _means(self, history: Sequence[dict[str, float]]) -> dict[str, float]:
+        """Mean of each diagnostic; NaN for one that no step has brought."""
+        mixed = self._data is not None and 0 < self._config.w < 1
+        names = [*DIAGNOSTICS, *(f"data_{name}" for name in OF_DATA if mixed)]
+        found = {name: [row[name] for row in history if name in row] for name in names}
+        return {name: float(np.mean(values)) if values else math.nan for name, values in found.items()}
 
     def _mean_kl(self, direction: str, mean: Tensor, ref_mean: Tensor, mask: Tensor) -> Tensor:
         """KL per visited state, averaged over the states of the minibatch (how often each is visited depends
@@ -164,25 +348,38 @@ class Learner:
         return (kl * mask).sum() / mask.sum().clamp(min=1.0)
 
     def _refuse_non_finite(
-        self, numbers: dict[str, float], batch: UpdateBatch, preferences: Preferences, pairs: IntArray
+        self, numbers: dict[str, float], parts: Sequence[Part], chosen: Sequence[IntArray]
     ) -> None:
         bad = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
         if not bad:
             return
-        first, second = preferences.pairs.first[pairs], preferences.pairs.second[pairs]
-        rows = torch.from_numpy(np.concatenate([first, second]))
-        raise NonFiniteError(
-            f"update {self.updates + 1} is not finite: {', '.join(bad)}",
-            {
-                "features": batch.features[rows],
-                "actions": batch.actions[rows],
-                "mask": batch.mask[rows],
-                "ref_logp": batch.ref_logp[rows],
-                "ref_mean": batch.ref_mean[rows],
-                "label": torch.from_numpy(preferences.label[pairs]),
-                "log_std": self.policy.log_std.detach().clone(),
-            },
-        )
+        given = {"log_std": self.policy.log_std.detach().clone()}
+        for part, samples in zip(parts, chosen, strict=True):
+            prefix = part.prefix
+            batch, rows = part.batch, torch.from_numpy(part.rows[samples].ravel())
+            given |= {
+                f"{prefix}features": batch.features[rows],
+                f"{prefix}actions": batch.actions[rows],
+                f"{prefix}mask": batch.mask[rows],
+                f"{prefix}ref_logp": batch.ref_logp[rows],
+                f"{prefix}ref_mean": batch.ref_mean[rows],
+            }
+            if part.label is not None:
+                given[f"{prefix}label"] = torch.from_numpy(part.label[samples])
+        raise NonFiniteError(f"update {self.updates + 1} is not finite: {', '.join(bad)}", given)
+
+
+def part_of(
+    batch: UpdateBatch, comparisons: Comparisons, weight: float, *, responses: bool, own_labels: bool
+) -> Part:
+    """The samples of one source; with ``own_labels`` a label that the pairs bring is not read."""
+    if isinstance(comparisons, Rankings):
+        rows, group = comparisons.order, np.arange(len(comparisons))
+        return Part(batch, rows, None, group, weight, responses, own_labels=False)
+    pairs = comparisons if isinstance(comparisons, Pairs) else comparisons.pairs
+    label = None if isinstance(comparisons, Pairs) or own_labels else comparisons.label
+    rows = np.stack([pairs.first, pairs.second], axis=1)
+    return Part(batch, rows, label, pairs.group, weight, responses, own_labels)
 
 
 def segment_log_prob(policy: GaussianPolicy, mean: Tensor, actions: Tensor, mask: Tensor) -> Tensor:

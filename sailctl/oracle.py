@@ -1,65 +1,224 @@
-"""Synthetic teachers: true segment returns in, preferences out. The label budget lives here."""
+"""Synthetic teachers: true rewards of segments in, preferences or rankings out. The label budget lives here.
+
+One teacher with a knob for each way of being wrong, in the order of B-Pref (Lee et al. 2021, arXiv
+2111.03026: the simulated human teacher). With R the return of a judged window of L steps, T the time limit
+of an episode, and dR the R of the first segment minus that of the second:
+
+1. a threshold is a share of what an average window earns, eps * (mean of the last 10 episode returns) * L/T;
+2. a pair is skipped where the better R is not above the ``skip`` threshold;
+3. a pair is a tie where |dR| is below the ``equal`` threshold;
+4. rewards are weighed by discount^(L - 1 - t), so that the last steps count most; from here on R is weighed;
+5. P(first preferred) = sigmoid(inverse_temperature * dR), or the higher R where there is no temperature;
+6. an adversary moves P by ``rho`` against the policy (Li et al. 2026, arXiv 2602.20457: pointwise bounded
+   perturbation of the oracle);
+7. the answer is drawn, flipped with probability ``mistake``, and replaced by 0 where the pair is a tie.
+
+``docs/teachers.md`` explains the choices and what differs from the public code.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import deque
+
 import numpy as np
-from numpy.typing import NDArray
 
 from sailctl.config import OracleConfig
-from sailctl.types import DoubleArray, JudgedRewards, Pairs, Preferences, RunError
+from sailctl.types import (
+    BoolArray,
+    DoubleArray,
+    FloatArray,
+    IntArray,
+    JudgedRewards,
+    Pairs,
+    Preferences,
+    Rankings,
+    RunError,
+)
+
+EPISODES = 10
+"""Episodes whose mean return the thresholds are shares of (B-Pref: the last ten of training)."""
 
 
 class Teacher:
-    """Answers which segment of a pair has the higher true return, and counts every answer.
+    """Answers which segment is better, as ``config`` has it, and counts every answer.
 
-    ``oracle`` always names the higher return. ``stochastic`` follows Bradley-Terry:
-    P(first preferred) = sigmoid(inverse_temperature * (return of first - return of second)), on raw
-    returns [B-Pref, Lee et al. 2021, the rational teacher]. Returns that differ by no more than
-    ``tie_margin`` are a tie for either of them.
+    ``horizon`` is T, the control steps of an episode. A teacher asked about the same questions draws the same
+    random numbers whatever its knobs and its answers are: teachers can be compared question by question.
     """
 
-    def __init__(self, config: OracleConfig, rng: np.random.Generator) -> None:
+    def __init__(self, config: OracleConfig, rng: np.random.Generator, horizon: int) -> None:
         self._config = config
         self._rng = rng
+        self._horizon = horizon
+        self._episodes: deque[float] = deque(maxlen=EPISODES)
+        self._had_thresholds = False
+        self._price = 1
+        self._squares, self._differences = 0.0, 0
         self.labels = 0
-        """Answers given so far."""
+        """Labels given so far: one for a pair, K - 1 for a ranking of K segments."""
+        self.skipped = 0
+        """Labels that skipped questions would have brought so far, counted in the same way."""
 
     @property
     def remaining(self) -> int | None:
-        """Answers left in the budget; None without a budget."""
+        """Labels left in the budget; None without a budget."""
         budget = self._config.budget
         return None if budget is None else budget - self.labels
 
     @property
     def spent(self) -> bool:
-        """Whether the budget is used up."""
-        return self.remaining == 0
+        """Whether the budget cannot pay for another question of the kind asked last (a pair before any)."""
+        return self.remaining is not None and self.remaining < self._price
 
-    def answer(self, pairs: Pairs, judged: JudgedRewards) -> Preferences:
-        """Labels for the pairs, or for the first of them where the budget ends among them.
+    @property
+    def needs_score(self) -> bool:
+        """Whether ``answer`` has to be given the scores that an adversary works against."""
+        return self._config.rho > 0
+
+    def observe_episodes(self, returns: DoubleArray) -> None:
+        """Take note of the true returns (E,) of episodes that have ended, in the order in which they did.
+
+        Raises:
+            RunError: when one is NaN or infinite: no threshold would mean anything.
+        """
+        _refuse_non_finite(returns, "episodes")
+        self._episodes.extend(returns.tolist())
+
+    def answer(self, pairs: Pairs, judged: JudgedRewards, score: FloatArray | None = None) -> Preferences:
+        """Labels for the pairs, skipped ones and those beyond the budget left out.
+
+        Args:
+            pairs: the B questions, asked in this order.
+            judged: true rewards of the segments that they name.
+            score: (B,) h_theta of each pair, positive where the policy favours the first; read with rho only.
+
+        Raises:
+            RunError: when a return is NaN or infinite: no answer would mean anything.
+            ValueError: when the score is missing and needed.
+        """
+        if not self.needs_score:
+            score = np.zeros(len(pairs), dtype=np.float32)
+        elif score is None:
+            raise ValueError("oracle.rho > 0 needs the score of each pair")
+        returns = judged.returns
+        _refuse_non_finite(returns, "segments")
+        skip, equal = self._thresholds(judged)
+        draws = self._rng.random((len(pairs), 2))
+
+        best = np.maximum(returns[pairs.first], returns[pairs.second])
+        rows = self._admitted(best, skip, price=1)
+        pairs, draws, score = pairs.take(rows), draws[rows], score[rows]
+        weighed = self._weighed(judged)
+        difference = weighed[pairs.first] - weighed[pairs.second]
+        chance = np.clip(self._chance(difference) - self._config.rho * np.sign(score), 0.0, 1.0)
+        mistaken = draws[:, 1] < self._config.mistake
+        label = np.where((draws[:, 0] < chance) != mistaken, 1.0, -1.0)
+        label[self._ties(returns[pairs.first] - returns[pairs.second], difference, equal)] = 0.0
+        return Preferences(pairs, label.astype(np.float32))
+
+    def rank(self, rows: IntArray, judged: JudgedRewards) -> Rankings:
+        """Orders of groups of segments, skipped groups and those beyond the budget left out.
+
+        The best of K is chosen with probability softmax(inverse_temperature * R), then the best of the rest,
+        and so on (Plackett 1975, Luce 1959); all at once by sorting R under Gumbel noise (Yellott 1977). Two
+        segments are ranked as ``answer`` prefers them. Without a temperature the higher R comes first, and
+        equal ones in random order.
+
+        Args:
+            rows: (G, K) segments of each group.
+            judged: true rewards of the segments.
 
         Raises:
             RunError: when a return is NaN or infinite: no answer would mean anything.
         """
-        if self.remaining is not None:
-            pairs = pairs.head(self.remaining)
+        forks = rows.shape[1]
         returns = judged.returns
-        if not np.isfinite(returns).all():
-            raise RunError(f"the true return of {(~np.isfinite(returns)).sum()} segments is not finite")
-        label = self._label(returns[pairs.first] - returns[pairs.second])
-        self.labels += len(pairs)
-        return Preferences(pairs, label)
+        _refuse_non_finite(returns, "segments")
+        skip, _ = self._thresholds(judged)
+        noise = self._rng.gumbel(size=rows.shape)
 
-    def _label(self, difference: DoubleArray) -> NDArray[np.float32]:
-        if self._config.teacher == "stochastic":
-            chance = bradley_terry(difference, self._config.inverse_temperature)
-            label = np.where(self._rng.random(len(difference)) < chance, 1.0, -1.0)
-        else:
-            label = np.sign(difference)
-        return np.where(np.abs(difference) <= self._config.tie_margin, 0.0, label).astype(np.float32)
+        admitted = self._admitted(returns[rows].max(axis=1), skip, price=forks - 1)
+        rows, noise = rows[admitted], noise[admitted]
+        utility = self._weighed(judged)[rows]
+        if self._config.inverse_temperature is not None:
+            one, other = np.triu_indices(forks, 1)
+            scale = self._scale(utility[:, one] - utility[:, other])
+            utility = self._config.inverse_temperature * utility / scale + noise
+        order = np.lexsort((-noise, -utility))
+        return Rankings(np.take_along_axis(rows, order, axis=1))
+
+    def _thresholds(self, judged: JudgedRewards) -> tuple[float, float]:
+        """Returns of ``skip`` and ``equal`` for this session; 0 before the first episode has ended.
+
+        In the public training loop of B-Pref the shares are multiplied in twice from the second session on.
+        """
+        if not self._episodes:
+            return 0.0, 0.0
+        window = math.fsum(self._episodes) / len(self._episodes) * judged.rewards.shape[1] / self._horizon
+        power = 2 if self._config.bpref_compat and self._had_thresholds else 1
+        self._had_thresholds = True
+        return self._config.skip**power * window, self._config.equal**power * window
+
+    def _admitted(self, best: DoubleArray, threshold: float, price: int) -> IntArray:
+        """Which questions are answered, given the ``best`` return in each; counts them and the skipped ones.
+
+        A question is asked while the budget could still pay for an answer to it.
+        """
+        worth = best > threshold if threshold > 0 else np.full(len(best), True)
+        asked = np.full(len(best), True)
+        if self.remaining is not None:
+            answers_before = np.cumsum(worth) - worth
+            asked = price * (answers_before + 1) <= self.remaining
+        self._price = price
+        self.labels += price * int((asked & worth).sum())
+        self.skipped += price * int((asked & ~worth).sum())
+        return np.flatnonzero(asked & worth)
+
+    def _weighed(self, judged: JudgedRewards) -> DoubleArray:
+        """(S,) returns in which the last step of the window counts most."""
+        steps = judged.rewards.shape[1]
+        weights = self._config.discount ** np.arange(steps - 1, -1, -1)
+        total: DoubleArray = (judged.rewards * weights).sum(axis=1)
+        return total
+
+    def _chance(self, difference: DoubleArray) -> DoubleArray:
+        """(B,) P(first preferred) of the differences, before anybody tampers with it."""
+        if self._config.inverse_temperature is None:
+            return (difference >= 0).astype(np.float64)
+        return bradley_terry(difference / self._scale(difference), self._config.inverse_temperature)
+
+    def _scale(self, difference: DoubleArray) -> float:
+        """What differences of returns are divided by: 1, or their running standard deviation.
+
+        Which segment of a pair comes first means nothing, so each difference stands for both signs: the mean
+        is 0, and the standard deviation the root of the mean square of all differences so far.
+        """
+        if not self._config.normalise:
+            return 1.0
+        self._squares += float(np.square(difference).sum())
+        self._differences += difference.size
+        return math.sqrt(self._squares / self._differences) if self._squares > 0 else 1.0
+
+    def _ties(self, undiscounted: DoubleArray, difference: DoubleArray, equal: float) -> BoolArray:
+        """(B,) pairs between which the teacher does not choose.
+
+        ``equal`` is about undiscounted returns, as in B-Pref; ``tie_margin`` about those that are compared.
+        """
+        config = self._config
+        tie: BoolArray = np.abs(undiscounted) < equal
+        if config.bpref_compat and config.tie_margin == 0:
+            return tie
+        return tie | (np.abs(difference) <= config.tie_margin)
 
 
 def bradley_terry(difference: DoubleArray, inverse_temperature: float) -> DoubleArray:
     """(B,) P(first preferred) = sigmoid(inverse_temperature * difference), without overflow."""
     chance: DoubleArray = 0.5 * (1.0 + np.tanh(0.5 * inverse_temperature * difference))
     return chance
+
+
+def _refuse_non_finite(returns: DoubleArray, what: str) -> None:
+    bad = int((~np.isfinite(returns)).sum())
+    if bad:
+        raise RunError(f"the true return of {bad} {what} is not finite")

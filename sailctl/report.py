@@ -30,10 +30,20 @@ BAND_SEEDS = 3
 BOOTSTRAPS = 2000
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers and in grey.
-LOOKS = {"sail": ("#0072B2", "o"), "sail_revkl": ("#D55E00", "s"), "dpo_online": ("#009E73", "^")}
+LOOKS = {
+    "sail": ("#0072B2", "o"),
+    "sail_revkl": ("#D55E00", "s"),
+    "dpo_online": ("#009E73", "^"),
+    "sail_robust": ("#CC79A7", "D"),
+    "sail_dpr": ("#E69F00", "v"),
+    "sail_dpp": ("#56B4E9", "P"),
+    "sail_ddp": ("#000000", "*"),
+    "dpo_offline": ("#7F7F7F", "X"),
+}
 """Colour and marker of an algorithm."""
-_OTHER_LOOKS = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#000000", "*"))
+_OTHER_LOOKS = (("#8C510A", "h"), ("#5E3C99", "p"), ("#B2182B", "<"), ("#01665E", ">"))
 _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # tell the settings of one algorithm apart
+_AXES = {"env_steps": "env steps", "labels": "labels used", "iteration": "iterations"}
 _PANEL = (3.6, 2.7)  # inches
 
 
@@ -45,8 +55,15 @@ class Curve:
     """(E,) env steps at each evaluation, rising."""
     labels: DoubleArray
     """(E,) labels used by then."""
+    iteration: DoubleArray
+    """(E,) iterations done by then."""
     returns: DoubleArray
     """(E,) mean true return of the evaluation's episodes."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether nothing was simulated to learn from: the curve has iterations alone to go along."""
+        return len(self.env_steps) > 0 and not self.env_steps.any()
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,9 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
 def learning_curves(records: Sequence[RunRecord], path: Path) -> None:
     """Draw true return against env steps (first row) and labels (second row), one column per task.
 
+    Where an algorithm learned from a data set alone, a third row has iterations and its curve; its final mean
+    is a level line in the other two, where it does not move.
+
     Each seed is a faint line and the mean over finished seeds a bold one, with a 95% bootstrap interval of
     the mean from ``BAND_SEEDS`` seeds on.
 
@@ -123,18 +143,20 @@ def learning_curves(records: Sequence[RunRecord], path: Path) -> None:
             "svg.hashsalt": "sailctl",
         }
     ):
-        figure = Figure(figsize=(_PANEL[0] * len(tasks), 2 * _PANEL[1]), layout="constrained")
+        offline = any(curve(record).offline for record in records)
+        rows = tuple(_AXES) if offline else ("env_steps", "labels")
+        figure = Figure(figsize=(_PANEL[0] * len(tasks), len(rows) * _PANEL[1]), layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(2, len(tasks), sharey="col", squeeze=False)
+        panels = figure.subplots(len(rows), len(tasks), sharey="col", squeeze=False)
         for column, task in enumerate(tasks):
             here = [group for group in groups if group.task == task]
-            for row, x in enumerate(("env_steps", "labels")):
+            for row, x in enumerate(rows):
                 _panel(panels[row, column], here, x)
             panels[0, column].set_title(task)
-            panels[1, column].legend(
+            panels[-1, column].legend(
                 loc="upper center", bbox_to_anchor=(0.5, -0.24), frameon=False, fontsize=8, ncols=1
             )
-        for row in (0, 1):
+        for row in range(len(rows)):
             panels[row, 0].set_ylabel("true return")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=200)
@@ -180,12 +202,9 @@ def final_score(record: RunRecord) -> float:
 
 def curve(record: RunRecord) -> Curve:
     """The evaluations of a run, each the mean of its episodes."""
-    table = record.evaluations.groupby("env_steps", sort=True)[["labels", "return"]].mean()
-    return Curve(
-        table.index.to_numpy(dtype=np.float64),
-        table["labels"].to_numpy(dtype=np.float64),
-        table["return"].to_numpy(dtype=np.float64),
-    )
+    table = record.evaluations.groupby("iteration", sort=True)[["env_steps", "labels", "return"]].mean()
+    columns = (table["env_steps"], table["labels"], table.index.to_series(), table["return"])
+    return Curve(*(column.to_numpy(dtype=np.float64) for column in columns))
 
 
 def group_runs(records: Sequence[RunRecord]) -> list[Group]:
@@ -222,15 +241,20 @@ def mean_curve(curves: Sequence[Curve]) -> tuple[Curve, DoubleArray]:
         The mean, and the (E, 2) ends of the 95% percentile bootstrap interval of its returns, for which
         whole runs are drawn with replacement.
     """
-    low = max(c.env_steps[0] for c in curves)
-    high = min(c.env_steps[-1] for c in curves)
-    steps = np.unique(np.concatenate([c.env_steps for c in curves]))
+    along = "iteration" if any(c.offline for c in curves) else "env_steps"
+    low = max(getattr(c, along)[0] for c in curves)
+    high = min(getattr(c, along)[-1] for c in curves)
+    steps = np.unique(np.concatenate([getattr(c, along) for c in curves]))
     steps = steps[(steps >= low) & (steps <= high)]
-    returns = np.stack([np.interp(steps, c.env_steps, c.returns) for c in curves])
-    labels = np.stack([np.interp(steps, c.env_steps, c.labels) for c in curves])
+
+    def interpolated(name: str) -> DoubleArray:
+        return np.stack([np.interp(steps, getattr(c, along), getattr(c, name)) for c in curves])
+
+    returns = interpolated("returns")
     drawn = np.random.default_rng(0).integers(len(curves), size=(BOOTSTRAPS, len(curves)))
     interval = np.quantile(returns[drawn].mean(axis=1), (0.025, 0.975), axis=0).T
-    return Curve(steps, labels.mean(axis=0), returns.mean(axis=0)), interval
+    env_steps, labels, iteration = (interpolated(name).mean(axis=0) for name in _AXES)
+    return Curve(env_steps, labels, iteration, returns.mean(axis=0)), interval
 
 
 def look_of(algorithm: str) -> tuple[str, str]:
@@ -247,6 +271,10 @@ def _panel(axes: Axes, groups: Sequence[Group], x: str) -> None:
         colour, marker = look_of(group.algorithm)
         line = _LINES[seen[group.algorithm] % len(_LINES)]
         seen[group.algorithm] += 1
+        if x != "iteration" and any(curve(record).offline for record in group.finished):
+            level = np.mean([final_score(record) for record in group.finished])
+            axes.axhline(float(level), color=colour, lw=1.2, ls=(0, (2, 2)), label=_legend(group))
+            continue
         for record in group.records:
             run = curve(record)
             if record.state == "finished":
@@ -273,7 +301,7 @@ def _panel(axes: Axes, groups: Sequence[Group], x: str) -> None:
         if len(curves) >= BAND_SEEDS:
             low, high = interval.T
             axes.fill_between(getattr(mean, x), low, high, color=colour, alpha=0.15, lw=0)
-    axes.set_xlabel("env steps" if x == "env_steps" else "labels used")
+    axes.set_xlabel(_AXES[x])
     axes.margins(x=0.04)  # room for the last label, which would be cut at the edge of the figure
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -7,7 +7,8 @@ crosses a reset: it ends, and its mask with it, where its episode ends.
 
 Chains cost nothing of their own: the chain of a prompt goes on from where the prompt's first fork stood
 after ``H`` steps, and starts a new episode when that fork's episode ended. So that a batch holds every
-phase of an episode, the chains' first episodes are cut short at phases spread over the time limit.
+phase of an episode, the chains' first episodes are cut short at phases spread over the time limit (and their
+returns, where the limit ended them, scaled up to a whole one).
 """
 
 from __future__ import annotations
@@ -20,21 +21,25 @@ from sailctl.config import RolloutConfig
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import Generators
 from sailctl.simulator import Simulator, States
-from sailctl.types import IntArray, JudgedRewards, Pairs, SegmentBatch
+from sailctl.types import BoolArray, DoubleArray, IntArray, JudgedRewards, Pairs, SegmentBatch
 
 
 @dataclass(frozen=True)
 class Collected:
     """One iteration's behaviour."""
 
+    window: SegmentBatch
+    """All L steps that the teacher judges: what a reward model sees of them."""
     segments: SegmentBatch
-    """What the learner sees."""
+    """The first H of them: what the learner sees."""
     judged: JudgedRewards
     """What the teacher sees."""
     pairs: Pairs
     """Which segments are to be compared."""
     env_steps: int
     """Control steps that were simulated for it, continuations included."""
+    episode_returns: DoubleArray
+    """True returns of the episodes that ended in it: for the teacher, whose thresholds are shares of them."""
 
 
 class Collector:
@@ -52,17 +57,18 @@ class Collector:
         self._rng = generators
         chains = config.prompts - round(config.start_fraction * config.prompts)
         self.chains = self._spread_chains(chains)
+        self._episode_return, self._episode_steps = np.zeros(chains), np.zeros(chains)
 
     def collect(self, policy: GaussianPolicy) -> Collected:
         """Roll the policy out from every prompt, and move the chains on."""
         forks, spec = self._config.forks, self._simulator.spec
         prompts = self._prompts()
         count = len(prompts) * forks
-        obs = np.zeros((count, self._steps, spec.obs_dim), dtype=np.float32)
-        actions = np.zeros((count, self._steps, spec.act_dim), dtype=np.float32)
+        obs = np.zeros((count, self._judged, spec.obs_dim), dtype=np.float32)
+        actions = np.zeros((count, self._judged, spec.act_dim), dtype=np.float32)
         taken = np.zeros((count, self._judged), dtype=np.float32)
         rewards = np.zeros((count, self._judged))
-        ended = np.ones(count, dtype=bool)
+        ended, terminated = np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
 
         states, rows, env_steps = prompts.fork(forks), np.arange(count), 0
         handed_on = states
@@ -71,12 +77,12 @@ class Collector:
             noise = self._rng.policy.standard_normal((count, spec.act_dim), dtype=np.float32)
             action = policy.act(states.obs, noise[rows])
             step = self._simulator.step(states, policy.to_controls(action))
-            if t < self._steps:
-                obs[rows, t] = states.obs
-                actions[rows, t] = action
+            obs[rows, t] = states.obs
+            actions[rows, t] = action
             taken[rows, t] = 1.0
             rewards[rows, t] = step.reward
             env_steps += len(rows)
+            terminated[rows] |= step.terminated
             done = step.done
             states = step.states
             if done.any():
@@ -87,12 +93,17 @@ class Collector:
             if len(rows) == 0:
                 break
 
+        judged = JudgedRewards(rewards, taken)
+        episode_returns = self._end_episodes(judged, ended, terminated)
         self._move_chains(handed_on, ended, forks)
+        window = SegmentBatch(obs, actions, taken, forks)
         return Collected(
-            segments=SegmentBatch(obs, actions, taken[:, : self._steps].copy(), forks),
-            judged=JudgedRewards(rewards, taken),
+            window=window,
+            segments=window.head(self._steps),
+            judged=judged,
             pairs=self._pairs(),
             env_steps=env_steps,
+            episode_returns=episode_returns,
         )
 
     def _spread_chains(self, chains: int) -> States:
@@ -106,9 +117,23 @@ class Collector:
         starts = self._config.prompts - len(self.chains)
         return States.join([self.chains, self._simulator.reset(starts, self._rng.sim)])
 
-    def _move_chains(
-        self, reached: States, ended: np.ndarray[tuple[int], np.dtype[np.bool_]], forks: int
-    ) -> None:
+    def _end_episodes(self, judged: JudgedRewards, ended: BoolArray, terminated: BoolArray) -> DoubleArray:
+        """Returns of the chains' episodes that ended here, and of starts that were judged to their end."""
+        chains, horizon = len(self.chains), self._simulator.spec.horizon
+        first_forks = self._config.forks * np.arange(self._config.prompts)
+        lived, started = first_forks[:chains], first_forks[chains:]
+        self._episode_return += judged.rewards[lived, : self._steps].sum(axis=1)
+        self._episode_steps += judged.mask[lived, : self._steps].sum(axis=1)
+        over = ended[lived]
+        # A chain's first episode had a shorter time limit; where that ended it, its return stands for a part.
+        whole = np.where(terminated[lived], 1.0, horizon / self._episode_steps.clip(min=1.0))
+        returns = (self._episode_return * whole)[over]
+        self._episode_return[over], self._episode_steps[over] = 0.0, 0.0
+        if self._judged == horizon:
+            returns = np.concatenate([returns, judged.returns[started]])
+        return returns
+
+    def _move_chains(self, reached: States, ended: BoolArray, forks: int) -> None:
         first_forks = forks * np.arange(len(self.chains))
         chains = reached.take(first_forks)
         restart = np.flatnonzero(ended[first_forks])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STREAMS = ("init", "sim", "policy", "prompts", "oracle", "minibatch")
+STREAMS = ("init", "sim", "policy", "prompts", "oracle", "minibatch", "labels", "ensemble", "queries", "data")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,14 @@ class Generators:
     """Answers of a stochastic teacher."""
     minibatch: np.random.Generator
     """Order of the pairs in each epoch."""
+    labels: np.random.Generator
+    """Labels that the policy or a reward model gives."""
+    ensemble: np.random.Generator
+    """Initial parameters and minibatches of the reward model."""
+    queries: np.random.Generator
+    """Which pairs are put to the teacher."""
+    data: np.random.Generator
+    """Which pairs of a data set an iteration learns from."""
 
 
 def named_generators(seed: int) -> Generators:

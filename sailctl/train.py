@@ -1,4 +1,4 @@
-"""The training loop: prompts -> segments -> preferences -> update -> log, until steps or labels are spent."""
+"""The training loop: prompts -> segments -> labels -> update -> log, until steps or labels are spent."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import torch
 
 from sailctl.checkpoint import dump_batch, load_policy, save_policy
 from sailctl.config import Config, segment_lengths
+from sailctl.data import check_fits, load_preferences
 from sailctl.evaluate import evaluate
+from sailctl.labelling import Labeller
 from sailctl.learner import Learner
 from sailctl.logger import Logger, check_mirrors
-from sailctl.oracle import Teacher
 from sailctl.policy import GaussianPolicy
 from sailctl.results import create_run
-from sailctl.rollout import Collector
+from sailctl.rollout import Collected, Collector
 from sailctl.seeding import Generators, named_generators
 from sailctl.simulator import Simulator
-from sailctl.types import EnvSpec, NonFiniteError, UserError
+from sailctl.types import EnvSpec, NonFiniteError, PreferenceData, UserError
 from sailctl_envs import ALL_TASKS
 
 
@@ -40,36 +41,74 @@ def train(config: Config, overrides: list[str]) -> Path:
     generators = named_generators(config.seed)
     simulator = Simulator(ALL_TASKS[config.env.id](), config.threads)
     policy = first_policy(config, simulator.spec, generators)
+    data = offline_data(config, simulator.spec, policy)
     steps, judged = segment_lengths(config)
     collector = Collector(simulator, config.rollout, steps, judged, generators)
-    teacher = Teacher(config.oracle, generators.oracle)
-    learner = Learner(policy, policy.snapshot(), config.algo, generators.minibatch)
+    labeller = Labeller(config, simulator.spec, generators, data)
+    learner = Learner(policy, policy.snapshot(), config.algo, generators, data, config.rollout.prompts)
 
     run = create_run(config, ["sailctl", "train", *overrides])
     with Logger(run, config) as logger:
         clock, env_steps, iteration, going, score = Clock(), 0, 0, True, float("nan")
         while going:
-            with clock.measure("collect_s"):
-                collected = collector.collect(policy)
-            preferences = teacher.answer(collected.pairs, collected.judged)
+            collected = comparisons = None
+            if config.algo.simulates:
+                with clock.measure("collect_s"):
+                    collected = collector.collect(policy)
+                with clock.measure("label_s"):
+                    comparisons = labeller.label(collected, learner.score)
             with clock.measure("update_s"), dumped_when_not_finite(run.path / "nonfinite.safetensors"):
-                metrics = learner.update(collected.segments, preferences)
+                metrics = learner.update(collected.segments if collected else None, comparisons)
             iteration += 1
-            before, env_steps = env_steps, env_steps + collected.env_steps
-            going = env_steps < config.env_steps and not teacher.spent
-            place = {"iteration": iteration, "env_steps": env_steps, "labels": teacher.labels}
-            if not going or env_steps // config.evaluation.every > before // config.evaluation.every:
+            before, env_steps = env_steps, env_steps + (collected.env_steps if collected else 0)
+            going = not labeller.exhausted and not limits_reached(config, env_steps, iteration)
+            place = {"iteration": iteration, "env_steps": env_steps, "labels": labeller.labels}
+            if not going or evaluation_due(config, before, env_steps, iteration):
                 with clock.measure("evaluate_s"):
                     result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
                 score = result.mean
                 logger.evaluation(**place, returns=result.returns, lengths=result.lengths)
-            judged_steps = max(float(collected.judged.mask.sum()), 1.0)
-            train_reward = float(collected.judged.rewards.sum()) / judged_steps
-            logger.log(place | metrics | {"reward_per_step": train_reward} | clock.read())
+            reward = {"reward_per_step": reward_per_step(collected)}
+            logger.log(place | metrics | labeller.metrics() | reward | clock.read())
         save_policy(policy, run.path / "policy")
         logger.finish({**place, **clock.read(), "last_return": score})
     simulator.close()
     return run.path
+
+
+def limits_reached(config: Config, env_steps: int, iteration: int) -> bool:
+    """Whether the run has simulated or iterated as much as it was asked to."""
+    iterations = config.algo.iterations
+    return env_steps >= config.env_steps or (iterations is not None and iteration >= iterations)
+
+
+def evaluation_due(config: Config, before: int, env_steps: int, iteration: int) -> bool:
+    """Whether this iteration passed a multiple of ``evaluation.every`` (env steps) or ``.iterations``."""
+    if config.algo.simulates:
+        return env_steps // config.evaluation.every > before // config.evaluation.every
+    return iteration % config.evaluation.iterations == 0
+
+
+def reward_per_step(collected: Collected | None) -> float:
+    """Mean true reward of the judged steps; NaN where nothing was simulated."""
+    if collected is None:
+        return float("nan")
+    return float(collected.judged.rewards.sum()) / max(float(collected.judged.mask.sum()), 1.0)
+
+
+def offline_data(config: Config, spec: EnvSpec, policy: GaussianPolicy) -> PreferenceData | None:
+    """The data set of ``algo.data``; a new policy takes its observation statistics from it.
+
+    Raises:
+        UserError: when it cannot be read, or is of another task.
+    """
+    if config.algo.data is None or not config.algo.reads_data:
+        return None
+    data = load_preferences(config.algo.data)
+    check_fits(data, spec)
+    if config.algo.reference == "initial":
+        policy.observe(data.segments.obs[data.segments.mask > 0])
+    return data
 
 
 def first_policy(config: Config, spec: EnvSpec, generators: Generators) -> GaussianPolicy:
@@ -104,7 +143,7 @@ class Clock:
 
     def read(self) -> dict[str, float]:
         """Seconds by part; ``wall_s`` is all of them and what lies between."""
-        parts = {part: self._spent[part] for part in ("collect_s", "update_s", "evaluate_s")}
+        parts = {part: self._spent[part] for part in ("collect_s", "label_s", "update_s", "evaluate_s")}
         return parts | {"wall_s": time.perf_counter() - self._start}
 
 

@@ -2,11 +2,11 @@
 
 One convention, written once: a label ``z`` is ``+1`` when the *first* segment of a pair is preferred,
 ``-1`` when the second is, and ``0`` for a tie (a soft label: weight 1/2 on both answers, left out of
-accuracy figures).
+accuracy figures). A ranking lists the segments of a prompt from the best to the worst.
 
 Shapes use these letters: P prompts, K forks of each prompt, S = P * K segments in prompt-major order
 (segment ``p * K + k`` is fork ``k`` of prompt ``p``), H control steps whose log-probabilities count,
-L >= H control steps the teacher judges, B pairs, O observation size, A action size.
+L >= H control steps the teacher judges, B pairs, G rankings, O observation size, A action size.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 class UserError(Exception):
@@ -93,6 +94,11 @@ class SegmentBatch:
         """S, the number of segments."""
         return int(self.mask.shape[0])
 
+    def head(self, steps: int) -> SegmentBatch:
+        """The first ``steps`` steps of each segment, in memory of their own."""
+        obs, actions, mask = self.obs[:, :steps], self.actions[:, :steps], self.mask[:, :steps]
+        return SegmentBatch(obs.copy(), actions.copy(), mask.copy(), self.forks)
+
 
 @dataclass(frozen=True)
 class JudgedRewards:
@@ -133,9 +139,13 @@ class Pairs:
     def __len__(self) -> int:
         return int(self.first.shape[0])
 
+    def take(self, rows: IntArray | BoolArray) -> Pairs:
+        """The chosen pairs."""
+        return Pairs(self.first[rows], self.second[rows], self.group[rows])
+
     def head(self, n: int) -> Pairs:
         """The first ``n`` pairs."""
-        return Pairs(self.first[:n], self.second[:n], self.group[:n])
+        return self.take(np.arange(min(n, len(self))))
 
 
 @dataclass(frozen=True)
@@ -155,3 +165,48 @@ class Preferences:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """Answers of a teacher that orders all K segments of a prompt at once."""
+
+    order: IntArray
+    """(G, K) rows of the segments of each prompt, the best first."""
+
+    def __post_init__(self) -> None:
+        if self.order.ndim != 2 or self.order.shape[1] < 2:
+            raise ValueError(
+                f"a ranking orders at least two segments: order must be (G, K), got {self.order.shape}"
+            )
+
+    def __len__(self) -> int:
+        return int(self.order.shape[0])
+
+
+@dataclass(frozen=True)
+class PreferenceData:
+    """A fixed data set of answered pairs: what offline alignment learns from. There is no reward in it."""
+
+    task: str
+    """Id of the task that the segments are from."""
+    segments: SegmentBatch
+    """2 B segments; pair i compares rows 2i and 2i + 1."""
+    preferences: Preferences
+    """The B answers."""
+
+    def __len__(self) -> int:
+        return len(self.preferences)
+
+    def take(self, rows: IntArray) -> PreferenceData:
+        """The chosen answers, with their segments."""
+        both = (2 * rows[:, None] + np.arange(2)).ravel()
+        segments = self.segments
+        place = 2 * np.arange(len(rows))
+        return PreferenceData(
+            self.task,
+            SegmentBatch(segments.obs[both], segments.actions[both], segments.mask[both], 2),
+            Preferences(
+                Pairs(place, place + 1, self.preferences.pairs.group[rows]), self.preferences.label[rows]
+            ),
+        )

@@ -31,7 +31,7 @@ def project_ball(parameters: Iterable[Tensor], radius: float | None) -> float:
         raise ValueError(f"the radius of the ball must be >= 0, not {radius}")
     theta = list(parameters)
     with torch.no_grad():
-        norm = math.sqrt(sum(parameter.double().square().sum().item() for parameter in theta))
+        norm = math.sqrt(sum(parameter.double().square().sum() for parameter in theta))
         if bound < norm < math.inf:
             for parameter in theta:
                 parameter.mul_(bound / norm)

@@ -11,6 +11,7 @@ import yaml
 
 from sailctl.compose import compose_jobs, describe, read_comments
 from sailctl.config import GROUPS, Config, conf_dir, leaf_types, to_dict
+from sailctl.types import UserError
 from sailctl_envs import ALL_TASKS
 
 CONF = conf_dir()
@@ -48,14 +49,36 @@ def test_every_task_has_its_file_and_every_folder_is_a_group() -> None:
     assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "experiment"}
 
 
+def needs_data(option: str) -> bool:
+    """Whether an option is an algorithm that asks for a data set."""
+    group, name = option.split("=")
+    return group == "algo" and values_of(CONF / group / f"{name}.yaml")["data"] == "???"
+
+
 @pytest.mark.parametrize("task", sorted(ALL_TASKS))
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_validates_with_every_task(option: str, task: str) -> None:
-    (job,) = compose_jobs([option, f"env={task}"]).jobs
+    data = [f"algo.data={__file__}"] if needs_data(option) else []  # composing looks whether there is a file
+    (job,) = compose_jobs([option, f"env={task}", *data]).jobs
     assert job.config.env.id == task
     group, name = option.split("=")
     if group == "algo":
         assert job.config.algo.name == name
+
+
+def test_an_algorithm_that_learns_from_data_asks_for_them() -> None:
+    asking = [option for option in OPTIONS if needs_data(option)]
+    assert set(asking) == {"algo=dpo_offline", "algo=sail_ddp", "algo=sail_dpp", "algo=sail_dpr"}
+    for option in asking:
+        with pytest.raises(UserError, match=r"algo\.data has no value; .*sailctl collect"):
+            compose_jobs([option])
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.startswith("algo=")])
+def test_the_penalties_compose_with_every_algorithm(option: str) -> None:
+    data = [f"algo.data={__file__}"] if needs_data(option) else []
+    (job,) = compose_jobs([option, *data, "algo.gamma=0.5", "algo.radius=20", "algo.rho=0.1"]).jobs
+    assert (job.config.algo.gamma, job.config.algo.rho) == (0.5, 0.1)
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

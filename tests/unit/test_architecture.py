@@ -21,6 +21,10 @@ LINE = (
     "rollout",
     "oracle",
     "objectives",
+    "data",
+    "reward",
+    "queries",
+    "labelling",
     "learner",
     "checkpoint",
     "logger",
@@ -33,14 +37,15 @@ TOP = {
     "video": set(),
     "evaluate": {"video"},
     "train": {"evaluate"},
+    "collect": {"train"},
     "compose": set(),
-    "cli": {"compose", "train", "evaluate", "video"},
+    "cli": {"compose", "train", "evaluate", "video", "collect"},
     "__init__": set(),
     "__main__": {"cli"},
 }
 """What sits on the line: each may import the whole line, and of the top only what is named here."""
 
-HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "pandas", "stable_baselines3")
+HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "pandas", "pyarrow", "stable_baselines3")
 
 
 def allowed(room: str) -> set[str]:

@@ -18,14 +18,23 @@ import torch
 import sailctl.learner
 import sailctl.objectives
 import sailctl.policy
-from sailctl.config import AlgoConfig, OracleConfig, PolicyConfig, RolloutConfig
+from sailctl.config import AlgoConfig, PolicyConfig, RolloutConfig
+from sailctl.labelling import TRUTHFUL
 from sailctl.learner import Learner, rows_by_group
 from sailctl.oracle import Teacher
 from sailctl.policy import GaussianPolicy
 from sailctl.rollout import Collector, forked_pairs
 from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator
-from sailctl.types import EnvSpec, JudgedRewards, NonFiniteError, Pairs, Preferences, SegmentBatch
+from sailctl.types import (
+    EnvSpec,
+    JudgedRewards,
+    NonFiniteError,
+    Pairs,
+    PreferenceData,
+    Preferences,
+    SegmentBatch,
+)
 from sailctl_envs import ALL_TASKS
 
 SAIL = AlgoConfig(
@@ -33,6 +42,15 @@ SAIL = AlgoConfig(
     beta=0.1,
     c=0.3,
     baseline="leave_one_out",
+    responses="policy",
+    labels="teacher",
+    w=1.0,
+    data=None,
+    queries=None,
+    selection="uniform",
+    rho=0.0,
+    worst_case="exact",
+    step="gradient",
     gamma=0.0,
     kl="kl_ref_pi",
     radius=None,
@@ -43,6 +61,7 @@ SAIL = AlgoConfig(
     epochs=3,
     minibatches=4,
     max_grad_norm=1.0,
+    iterations=None,
 )
 REVKL = replace(SAIL, name="sail_revkl", gamma=0.1, radius=30.0)
 MLP = PolicyConfig("mlp", [8], 0, 0.6, True, True)
@@ -73,7 +92,7 @@ def data(seed: int = 0, forks: int = 2, steps: int = STEPS) -> tuple[SegmentBatc
 
 def learner_of(config: AlgoConfig, policy: GaussianPolicy | None = None, seed: int = 0) -> Learner:
     policy = policy_of() if policy is None else policy
-    return Learner(policy, policy.snapshot(), config, np.random.default_rng(seed))
+    return Learner(policy, policy.snapshot(), config, named_generators(seed))
 
 
 def after(config: AlgoConfig, updates: int = 4, forks: int = 2) -> tuple[dict[str, torch.Tensor], list[dict]]:
@@ -123,13 +142,21 @@ def loss_in_numpy(
             [preferences.label > 0, preferences.label < 0], [log_sigmoid[1], log_sigmoid[-1]], tie
         )
 
-    held, group = certainty(start), preferences.pairs.group
+    def robust_cost(p: dict[str, np.ndarray]) -> np.ndarray:
+        ratio = config.beta * (log_prob(p) - log_prob(reference))
+        h = ratio[preferences.pairs.first] - ratio[preferences.pairs.second]
+        sure = (1 + preferences.label) / 2
+        room = np.where(h > 0, sure, 1 - sure) if config.worst_case == "clipped" else np.ones_like(h)
+        return np.minimum(config.rho, room) * np.abs(h)
+
+    held, group = certainty(start) - robust_cost(start), preferences.pairs.group
     baseline = np.zeros(len(held))
     if config.baseline == "leave_one_out":
         baseline = np.array([held[group != g].mean() for g in group])
     logp = log_prob(theta)
     both = logp[preferences.pairs.first] + logp[preferences.pairs.second]
-    loss = (-certainty(theta) - config.c * (held - baseline) * both).mean()
+    value = certainty(theta) - robust_cost(theta)
+    loss = (-value - config.c * (held - baseline) * both).mean()
 
     p, q = (reference, theta) if config.kl == "kl_ref_pi" else (theta, reference)
     var_p, var_q = np.exp(2 * p["log_std"]), np.exp(2 * q["log_std"])
@@ -146,8 +173,10 @@ def loss_in_numpy(
         {"c": 1.0, "baseline": "none"},
         {"c": 0.3, "gamma": 0.7},
         {"c": 0.3, "gamma": 0.7, "kl": "kl_pi_ref"},
+        {"c": 0.0, "rho": 0.3},
+        {"c": 1.0, "rho": 0.3, "worst_case": "clipped", "gamma": 0.7},
     ],
-    ids=["dpo", "sail", "no-baseline", "kl_ref_pi", "kl_pi_ref"],
+    ids=["dpo", "sail", "no-baseline", "kl_ref_pi", "kl_pi_ref", "robust", "clipped"],
 )
 def test_one_sgd_step_follows_the_finite_difference_gradient(changes: dict, forks: int):
     one_step = replace(
@@ -161,7 +190,7 @@ def test_one_sgd_step_follows_the_finite_difference_gradient(changes: dict, fork
     start = {name: policy.state_dict()[name].double().numpy().copy() for name in names}
     fixed = {name: reference.state_dict()[name].double().numpy().copy() for name in names}
 
-    Learner(policy, reference, config, np.random.default_rng(0)).update(segments, preferences)
+    Learner(policy, reference, config, named_generators(0)).update(segments, preferences)
 
     def loss(theta: dict[str, np.ndarray]) -> float:
         return loss_in_numpy(theta, start, fixed, config, features, segments, preferences)
@@ -432,9 +461,9 @@ def test_every_pair_is_used_once_in_each_epoch_and_groups_stay_together(monkeypa
     used: list[np.ndarray] = []
     step = learner._step
 
-    def watched(batch: object, answers: Preferences, pairs: np.ndarray, measured: bool) -> dict[str, float]:
-        used.append(pairs)
-        return step(batch, answers, pairs, measured)
+    def watched(parts: object, chosen: list[np.ndarray], measured: bool) -> dict[str, float]:
+        used.extend(chosen)
+        return step(parts, chosen, measured)
 
     monkeypatch.setattr(learner, "_step", watched)
     learner.update(segments, preferences)
@@ -531,8 +560,8 @@ def test_no_type_that_the_learner_is_given_holds_a_reward():
     given = [
         hint for function in (Learner.update, Learner.__init__) for hint in get_type_hints(function).values()
     ]
-    assert SegmentBatch in given
-    assert Preferences in given
+    kinds = {kind for hint in given for kind in (hint, *get_args(hint))}
+    assert {SegmentBatch, Preferences, PreferenceData} <= kinds
     found = set()
     for hint in given:
         found |= set(reachable(hint))
@@ -577,8 +606,8 @@ def test_rewards_replaced_by_noise_after_labelling_change_nothing():
         rollout = RolloutConfig(8, 2, None, None, 0.25, "forked")
         collector = Collector(simulator, rollout, 6, 15, rng)
         policy = GaussianPolicy(PolicyConfig("mlp", [8], 0, 0.6, True, True), simulator.spec, rng.init)
-        teacher = Teacher(OracleConfig("oracle", 1.0, 0.0, None), rng.oracle)
-        learner = Learner(policy, policy.snapshot(), REVKL, rng.minibatch)
+        teacher = Teacher(TRUTHFUL, rng.oracle, simulator.spec.horizon)
+        learner = Learner(policy, policy.snapshot(), REVKL, rng)
         history = []
         for iteration in range(4):
             collected = collector.collect(policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TypedDict
 
 import numpy as np
 import pytest
@@ -11,11 +12,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sailctl.objectives import dpo_loss, leave_one_group_out, pair_score, sail_loss
+from sailctl.objectives import (
+    dpo_loss,
+    leave_one_group_out,
+    pair_score,
+    robust_cost,
+    sail_loss,
+    score_function_terms,
+)
 
 BETA = 0.3
 LABELS = (1.0, -1.0, 0.0, 1.0, -1.0, 1.0, 0.0, -1.0)
 GROUPS = (0, 0, 0, 7, 7, 3, 3, 3)
+
+
+class Drawn(TypedDict):
+    """What the policy itself has drawn."""
+
+    responses: bool
+    own_labels: bool
+
+
+class Robust(TypedDict, total=False):
+    rho: float
+    worst_case: str
+    proximal: bool
+
+
+DESIGNS: dict[str, Drawn] = {
+    "offline": {"responses": False, "own_labels": False},
+    "DDP": {"responses": False, "own_labels": True},
+    "DPP": {"responses": True, "own_labels": True},
+    "DPR": {"responses": True, "own_labels": False},
+}
+TEACHERS: dict[str, Robust] = {
+    "trusted": {},
+    "exact": {"rho": 0.3},
+    "clipped": {"rho": 0.7, "worst_case": "clipped"},
+    "proximal": {"rho": 0.3, "proximal": True},
+    "proximal clipped": {"rho": 0.7, "worst_case": "clipped", "proximal": True},
+}
+every_design = pytest.mark.parametrize("drawn", DESIGNS.values(), ids=DESIGNS)
+every_teacher = pytest.mark.parametrize("robust", TEACHERS.values(), ids=TEACHERS)
+grouped_or_not = pytest.mark.parametrize("with_groups", [True, False], ids=["baseline", "no baseline"])
 
 
 def batch(dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -46,48 +85,112 @@ def slow_baseline(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     return np.array(result)
 
 
+def slow_cost(h: np.ndarray, label: np.ndarray, robust: Robust) -> tuple[np.ndarray, np.ndarray]:
+    """The robust cost and its slope in h, pair by pair."""
+    costs, slopes = [], []
+    for score, z in zip(h, label, strict=True):
+        rate = robust.get("rho", 0.0)
+        if robust.get("worst_case") == "clipped":
+            rate = min(rate, (1 + z) / 2 if score > 0 else (1 - z) / 2)
+        costs.append(rate * abs(score))
+        slopes.append(rate * np.sign(score))
+    return np.array(costs), np.array(slopes)
+
+
 def gradients(losses: Tensor, logps: list[Tensor]) -> list[Tensor]:
-    return list(torch.autograd.grad(losses.sum(), logps[:2]))
+    return list(torch.autograd.grad(losses.sum(), logps[:2], retain_graph=True))
 
 
-def test_scores_and_losses_equal_plain_numpy() -> None:
+@every_design
+@every_teacher
+@grouped_or_not
+def test_losses_and_metrics_equal_plain_numpy(drawn: Drawn, robust: Robust, with_groups: bool) -> None:
     logps, label, group = batch()
     h, label_logp = numpy_label_logp(logps, label, BETA)
     np.testing.assert_allclose(pair_score(*logps, BETA).detach().numpy(), h, rtol=1e-12)
 
-    for groups in (None, group):
-        losses, metrics = sail_loss(*logps, label, beta=BETA, c=0.4, group=groups)
-        baseline = 0.0 if groups is None else slow_baseline(label_logp, group.numpy())
-        factor = 0.4 * (label_logp - baseline)
-        total = (logps[0] + logps[1]).detach().numpy()
-        np.testing.assert_allclose(losses.detach().numpy(), -label_logp - factor * total, rtol=1e-12)
+    groups = group if with_groups else None
+    losses, metrics = sail_loss(*logps, label, beta=BETA, c=0.4, group=groups, **drawn, **robust)
+    cost, _ = slow_cost(h, label.numpy(), robust)
+    value = label_logp - cost
+    baseline = slow_baseline(value, group.numpy()) if with_groups else 0.0
+    factor = 0.4 * (value - baseline) * any(drawn.values())
+    both = (logps[0] + logps[1]).detach().numpy()
+    chosen = both * drawn["responses"] + label_logp * drawn["own_labels"]
+    np.testing.assert_allclose(losses.detach().numpy(), -value - factor * chosen, rtol=1e-12)
 
-        answered = label.numpy() != 0
-        sigma = 1 / (1 + np.exp(-h))
-        expected = {
-            "h_abs": np.abs(h).mean(),
-            "F": label_logp.mean(),
-            "accuracy": (np.sign(h) == label.numpy())[answered].mean(),
-            "t1_weight": (BETA * np.abs((1 + label.numpy()) / 2 - sigma)).mean(),
-            "t2_weight": np.abs(factor).mean(),
-        }
-        assert metrics.keys() == expected.keys()
-        for name, value in expected.items():
-            assert metrics[name].shape == ()
-            assert not metrics[name].requires_grad
-            assert metrics[name].item() == pytest.approx(value, rel=1e-12), name
+    answered = label.numpy() != 0
+    sigma = 1 / (1 + np.exp(-h))
+    expected = {
+        "h_abs": np.abs(h).mean(),
+        "F": label_logp.mean(),
+        "accuracy": (np.sign(h) == label.numpy())[answered].mean(),
+        "robust_cost": cost.mean(),
+        "t1_weight": (BETA * np.abs((1 + label.numpy()) / 2 - sigma)).mean(),
+        "t2_weight": np.abs(factor).mean(),
+    }
+    assert metrics.keys() == expected.keys()
+    for name, number in expected.items():
+        assert metrics[name].shape == ()
+        assert not metrics[name].requires_grad
+        assert metrics[name].item() == pytest.approx(number, rel=1e-12), name
+
+
+def assert_same_bits(ours: Tensor, theirs: Tensor, logps: list[Tensor]) -> None:
+    """Losses and their gradients, bit for bit."""
+    assert torch.equal(ours, theirs)
+    for here, there in zip(gradients(ours, logps), gradients(theirs, logps), strict=True):
+        assert torch.equal(here, there)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("with_groups", [True, False])
-def test_c_zero_is_dpo_bit_for_bit(dtype: torch.dtype, with_groups: bool) -> None:
+@every_design
+@grouped_or_not
+def test_c_zero_is_dpo_bit_for_bit(dtype: torch.dtype, drawn: Drawn, with_groups: bool) -> None:
     logps, label, group = batch(dtype)
-    losses, metrics = sail_loss(*logps, label, beta=BETA, c=0.0, group=group if with_groups else None)
-    dpo = dpo_loss(pair_score(*logps, BETA), label)
-    assert torch.equal(losses, dpo)
+    groups = group if with_groups else None
+    losses, metrics = sail_loss(*logps, label, beta=BETA, c=0.0, group=groups, **drawn)
+    assert_same_bits(losses, dpo_loss(pair_score(*logps, BETA), label), logps)
     assert metrics["t2_weight"].item() == 0
-    for ours, theirs in zip(gradients(losses, logps), gradients(dpo, logps), strict=True):
-        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_data_with_somebody_elses_labels_is_dpo_bit_for_bit_whatever_c(dtype: torch.dtype) -> None:
+    logps, label, group = batch(dtype)
+    offline = DESIGNS["offline"]
+    losses, metrics = sail_loss(*logps, label, beta=BETA, c=1.0, group=group, **offline)
+    assert_same_bits(losses, dpo_loss(pair_score(*logps, BETA), label), logps)
+    assert metrics["t2_weight"].item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("worst_case", ["exact", "clipped"])
+@pytest.mark.parametrize("proximal", [True, False])
+def test_rho_zero_is_sail_bit_for_bit(dtype: torch.dtype, worst_case: str, proximal: bool) -> None:
+    """SAIL written out, without a word about robustness."""
+    logps, label, group = batch(dtype)
+    dpo = dpo_loss(pair_score(*logps, BETA), label)
+    value = -dpo.detach()
+    sail = dpo - 0.4 * (value - leave_one_group_out(value, group)) * (logps[0] + logps[1])
+    losses, metrics = sail_loss(
+        *logps, label, beta=BETA, c=0.4, group=group, rho=0.0, worst_case=worst_case, proximal=proximal
+    )
+    assert_same_bits(losses, sail, logps)
+    assert metrics["robust_cost"].item() == 0
+
+
+def test_sail_is_the_default_design() -> None:
+    logps, label, group = batch()
+    plain, _ = sail_loss(*logps, label, beta=BETA, c=0.4, group=group)
+    named, _ = sail_loss(
+        *logps, label, beta=BETA, c=0.4, group=group, **DESIGNS["DPR"], rho=0, worst_case="exact"
+    )
+    assert_same_bits(plain, named, logps)
+    robust, _ = sail_loss(*logps, label, beta=BETA, c=0.4, group=group, rho=0.3)
+    named, _ = sail_loss(
+        *logps, label, beta=BETA, c=0.4, group=group, rho=0.3, worst_case="exact", proximal=False
+    )
+    assert_same_bits(robust, named, logps)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -128,15 +231,24 @@ def test_a_tie_is_half_of_each_answer() -> None:
     torch.testing.assert_close(slope, h.sigmoid() - 0.5)
 
 
-@given(seed=st.integers(0, 2**32 - 1), beta=st.floats(1e-3, 5), c=st.floats(0, 2), grouped=st.booleans())
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    beta=st.floats(1e-3, 5),
+    c=st.floats(0, 2),
+    grouped=st.booleans(),
+    drawn=st.sampled_from(list(DESIGNS.values())),
+    robust=st.sampled_from(list(TEACHERS.values())),
+)
 def test_swapping_the_segments_and_the_label_changes_nothing(
-    seed: int, beta: float, c: float, grouped: bool
+    seed: int, beta: float, c: float, grouped: bool, drawn: Drawn, robust: Robust
 ) -> None:
     logps, label, group = batch(seed=seed)
     l1, l2, r1, r2 = logps
     groups = group if grouped else None
-    losses, metrics = sail_loss(l1, l2, r1, r2, label, beta=beta, c=c, group=groups)
-    swapped, swapped_metrics = sail_loss(l2, l1, r2, r1, -label, beta=beta, c=c, group=groups)
+    losses, metrics = sail_loss(l1, l2, r1, r2, label, beta=beta, c=c, group=groups, **drawn, **robust)
+    swapped, swapped_metrics = sail_loss(
+        l2, l1, r2, r1, -label, beta=beta, c=c, group=groups, **drawn, **robust
+    )
     assert torch.equal(losses, swapped)
     for name, value in metrics.items():
         torch.testing.assert_close(value, swapped_metrics[name])
@@ -185,52 +297,124 @@ def test_one_group_has_no_baseline() -> None:
     assert torch.equal(alone, without)
 
 
+@every_design
+@every_teacher
+@grouped_or_not
 @pytest.mark.parametrize("c", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("with_groups", [True, False])
-def test_gradient_is_minus_t1_minus_t2(c: float, with_groups: bool) -> None:
-    """d/dlogp of T1 is +-beta (p - sigma(h)) with p the probability of the label; of T2 it is c (F - b)."""
+def test_gradient_is_minus_the_terms_of_the_design(
+    drawn: Drawn, robust: Robust, with_groups: bool, c: float
+) -> None:
+    """d/dlogp of T1 is +-beta (p - sigma(h)), p the probability of the label; of what is drawn, c (V - b)
+    times 1 for a response and the slope of T1 for a label. V is F minus the robust cost."""
     logps, label, group = batch()
     h, label_logp = numpy_label_logp(logps, label, BETA)
-    losses, _ = sail_loss(*logps, label, beta=BETA, c=c, group=group if with_groups else None)
+    groups = group if with_groups else None
+    losses, _ = sail_loss(*logps, label, beta=BETA, c=c, group=groups, **drawn, **robust)
     grad_1, grad_2 = gradients(losses, logps)
+
     t1 = BETA * ((1 + label.numpy()) / 2 - 1 / (1 + np.exp(-h)))
-    t2 = c * (label_logp - (slow_baseline(label_logp, group.numpy()) if with_groups else 0.0))
-    np.testing.assert_allclose(grad_1.numpy(), -t1 - t2, rtol=1e-10)
-    np.testing.assert_allclose(grad_2.numpy(), t1 - t2, rtol=1e-10)
+    cost, cost_slope = slow_cost(h, label.numpy(), robust)
+    direct = np.zeros_like(h) if robust.get("proximal") else BETA * cost_slope
+    value = label_logp - cost
+    factor = c * (value - (slow_baseline(value, group.numpy()) if with_groups else 0.0))
+    t2, t3 = factor * drawn["responses"], factor * drawn["own_labels"] * t1
+    np.testing.assert_allclose(grad_1.numpy(), -t1 + direct - t2 - t3, rtol=1e-10)
+    np.testing.assert_allclose(grad_2.numpy(), t1 - direct - t2 + t3, rtol=1e-10)
 
 
-def test_t1_gradient_equals_finite_differences() -> None:
-    logps, label, _ = batch()
-
-    def dpo(l1: Tensor, l2: Tensor) -> Tensor:
-        return sail_loss(l1, l2, *logps[2:], label, beta=BETA, c=0.0, group=None)[0]
-
-    assert torch.autograd.gradcheck(dpo, tuple(logps[:2]), eps=1e-6, atol=1e-8)
-
-
-def test_t2_gradient_equals_finite_differences_with_f_held() -> None:
-    """Central differences of sum(-c (F - b) (logp_1 + logp_2)) with F and b computed once, in numpy."""
+@every_design
+@every_teacher
+@grouped_or_not
+def test_gradient_equals_finite_differences_with_the_factor_held(
+    drawn: Drawn, robust: Robust, with_groups: bool
+) -> None:
+    """Central differences, in numpy, of -F + cost - c (V - b) log p(drawn), with V, b (and the cost of a
+    proximal step) computed once."""
     logps, label, group = batch()
     c, step = 0.7, 1e-5
-    _, label_logp = numpy_label_logp(logps, label, BETA)
-    held = label_logp - slow_baseline(label_logp, group.numpy())
+    h, label_logp = numpy_label_logp(logps, label, BETA)
+    held_cost, _ = slow_cost(h, label.numpy(), robust)
+    value = label_logp - held_cost
+    held = c * (value - (slow_baseline(value, group.numpy()) if with_groups else 0.0))
 
-    with_t2, _ = sail_loss(*logps, label, beta=BETA, c=c, group=group)
-    without, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=group)
-    ours = gradients(with_t2 - without, logps)
+    def surrogate(l1: Tensor, l2: Tensor) -> float:
+        h, label_logp = numpy_label_logp([l1, l2, *logps[2:]], label, BETA)
+        cost = held_cost if robust.get("proximal") else slow_cost(h, label.numpy(), robust)[0]
+        chosen = drawn["responses"] * (l1 + l2).numpy() + drawn["own_labels"] * label_logp
+        return float((-label_logp + cost - held * chosen).sum())
 
-    points = [logp.detach().numpy() for logp in logps[:2]]
-
-    def surrogate(l1: np.ndarray, l2: np.ndarray) -> float:
-        return float((-c * held * (l1 + l2)).sum())
-
+    groups = group if with_groups else None
+    losses, _ = sail_loss(*logps, label, beta=BETA, c=c, group=groups, **drawn, **robust)
+    ours = gradients(losses, logps)
+    points = [logp.detach() for logp in logps[:2]]
     for k in (0, 1):
         for i in range(len(LABELS)):
-            up, down = [p.copy() for p in points], [p.copy() for p in points]
+            up, down = [p.clone() for p in points], [p.clone() for p in points]
             up[k][i] += step
             down[k][i] -= step
             slope = (surrogate(*up) - surrogate(*down)) / (2 * step)
             assert ours[k][i].item() == pytest.approx(slope, abs=1e-8)
+
+
+@pytest.mark.parametrize("c", [0.2, 1.0])
+def test_t3_is_half_the_gradient_of_f_squared(c: float) -> None:
+    """log p_theta(z) is F itself, so that F grad log p_theta(z) = grad(F^2) / 2 (no baseline)."""
+    logps, label, _ = batch()
+    with_t3, _ = sail_loss(*logps, label, beta=BETA, c=c, group=None, **DESIGNS["DDP"])
+    without, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=None)
+    t3 = gradients(without - with_t3, logps)
+    expected = gradients(c * without.square() / 2, logps)
+    for ours, theirs in zip(t3, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+        assert ours.abs().max() > 1e-2
+
+
+def test_t1_vanishes_over_the_policys_own_labels() -> None:
+    """Sum over z of p_theta(z) grad log p_theta(z) is grad 1 = 0, pair by pair."""
+    logps, label, _ = batch()
+    h = pair_score(*logps, BETA)
+    chance = h.detach().sigmoid()
+    mean = -chance * dpo_loss(h, torch.ones_like(label)) - (1 - chance) * dpo_loss(h, -torch.ones_like(label))
+    for gradient in gradients(mean, logps):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-15)
+
+
+def test_score_function_terms_are_minus_the_held_factor_times_what_was_drawn() -> None:
+    losses = torch.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    drawn = torch.tensor([-3.0, -5.0, -7.0], requires_grad=True)
+    total, factor = score_function_terms(losses, c=0.5, group=torch.tensor([0, 0, 1]), drawn=drawn)
+    # F is -1, -2, -4; the baselines are -4, -4 and -1.5
+    assert factor.tolist() == [1.5, 1.0, -1.25]
+    assert total.tolist() == [1 + 4.5, 2 + 5, 4 - 8.75]
+    by_loss, by_drawn = torch.autograd.grad(total.sum(), (losses, drawn))
+    assert by_loss.tolist() == [1, 1, 1]
+    assert by_drawn.tolist() == [-1.5, -1.0, 1.25]
+    without, factor = score_function_terms(losses, c=0.5, group=None, drawn=drawn)
+    assert factor.tolist() == [-0.5, -1.0, -2.0]
+    assert without.tolist() == [1 - 1.5, 2 - 5, 4 - 14]
+
+
+@pytest.mark.parametrize(("c", "drawn"), [(0.0, torch.ones(3)), (1.0, None)])
+def test_score_function_terms_that_add_nothing_return_the_losses_themselves(
+    c: float, drawn: Tensor | None
+) -> None:
+    losses = torch.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    same, factor = score_function_terms(losses, c=c, group=None, drawn=drawn)
+    assert same is losses
+    assert factor.tolist() == [0, 0, 0]
+    assert not factor.requires_grad
+
+
+def test_robust_loss_is_sail_plus_the_cost_and_a_proximal_one_leaves_its_gradient_to_the_step() -> None:
+    logps, label, _ = batch()
+    h = pair_score(*logps, BETA)
+    sail, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=None)
+    direct, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=None, rho=0.3)
+    proximal, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=None, rho=0.3, proximal=True)
+    torch.testing.assert_close(direct, sail + robust_cost(h, 0.3), rtol=1e-15, atol=0)
+    assert torch.equal(direct, proximal)
+    for ours, theirs in zip(gradients(proximal, logps), gradients(sail, logps), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_gradient_ignores_the_size_of_the_log_probability() -> None:
@@ -296,12 +480,19 @@ def test_wrong_shapes_are_refused_not_broadcast() -> None:
     column = [logp[:, None] for logp in logps]
     with pytest.raises(ValueError, match="must all be"):
         pair_score(*column, BETA)
-    with pytest.raises(ValueError, match="must all be"):
-        pair_score(logps[0][:1], *logps[1:], BETA)
+    for i in range(4):
+        with pytest.raises(ValueError, match="must all be"):
+            pair_score(*logps[:i], logps[i][:1], *logps[i + 1 :], BETA)
     with pytest.raises(ValueError, match="labels"):
         sail_loss(*logps, label[:1], beta=BETA, c=0.0, group=None)
     with pytest.raises(ValueError, match="groups"):
         sail_loss(*logps, label, beta=BETA, c=1.0, group=group[:1])
+
+
+def test_an_unknown_worst_case_is_refused() -> None:
+    logps, label, group = batch()
+    with pytest.raises(ValueError, match="exact or clipped, not 'Exact'"):
+        sail_loss(*logps, label, beta=BETA, c=1.0, group=group, rho=0.1, worst_case="Exact")
 
 
 def test_a_smaller_c_is_between_dpo_and_sail() -> None:

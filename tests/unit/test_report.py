@@ -110,7 +110,7 @@ def test_where_and_how_a_run_was_made_sets_nothing_apart(config: Config, tmp_pat
 def test_the_mean_is_taken_where_every_run_has_been(monkeypatch: pytest.MonkeyPatch):
     def line(steps: list[float], slope: float) -> Curve:
         x = np.array(steps)
-        return Curve(x, x / 100, slope * x)
+        return Curve(x, x / 100, x / 1000, slope * x)
 
     mean, interval = mean_curve([line([100, 200, 300], 1.0), line([150, 250, 400], 3.0)])
     assert mean.env_steps.tolist() == [150, 200, 250, 300]
@@ -120,7 +120,7 @@ def test_the_mean_is_taken_where_every_run_has_been(monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(interval, np.outer(mean.env_steps, [1.0, 3.0]))
     monkeypatch.setattr(report, "BOOTSTRAPS", 20_000)
     scores = np.random.default_rng(1).normal(size=50)
-    _, interval = mean_curve([Curve(np.array([1.0]), np.array([1.0]), np.array([s])) for s in scores])
+    _, interval = mean_curve([Curve(np.ones(1), np.ones(1), np.ones(1), np.array([s])) for s in scores])
     half = 1.96 * scores.std() / math.sqrt(50)
     np.testing.assert_allclose(interval[0], scores.mean() + np.array([-half, half]), atol=0.05 * half + 0.01)
 

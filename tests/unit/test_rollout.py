@@ -362,3 +362,43 @@ def test_the_collector_asks_for_the_pairing_of_its_configuration(pairing: str):
     pairs = setup(REACHER, 3, pairing=pairing).collect()[0].pairs
     same_prompt = pairs.first // 2 == pairs.second // 2
     assert same_prompt.all() if pairing == "forked" else not same_prompt.any()
+
+
+# Returns of whole episodes, for the teacher's thresholds
+
+
+def test_an_episode_cut_short_at_the_start_stands_for_a_whole_one():
+    at = setup(CHEETAH, 500)
+    elapsed = at.collector.chains.elapsed.copy()
+    assert set(elapsed) == {0, 500}
+    first, _ = at.collect()
+    earned = first.judged.rewards[0::2].sum(axis=1)
+    np.testing.assert_allclose(first.episode_returns, 2 * earned[elapsed == 500])
+    second, _ = at.collect()
+    both = earned + second.judged.rewards[0::2].sum(axis=1)
+    np.testing.assert_allclose(second.episode_returns, both[elapsed == 0])
+
+
+def test_an_episode_that_fell_counts_as_it_is():
+    """The pendulum earns 1 for each step but the last, so that its return is its length less one."""
+    at = setup(PENDULUM, 5, std=1.0, prompts=16)
+    lengths = np.zeros(16, dtype=int)
+    seen = 0
+    for _ in range(20):
+        collected, _ = at.collect()
+        taken = collected.segments.mask[0::2].sum(axis=1).astype(int)
+        lengths += taken
+        fell = collected.judged.rewards[0::2].sum(axis=1) < taken
+        np.testing.assert_array_equal(collected.episode_returns, lengths[fell] - 1)
+        seen += int(fell.sum())
+        lengths[fell] = 0
+    assert seen > 16, "most chains must have fallen more than once"
+
+
+def test_starts_that_are_judged_to_their_end_are_whole_episodes():
+    at = setup("reacher-v5", 10, 50, start_fraction=0.5)
+    collected, _ = at.collect()
+    starts = collected.judged.returns[0::2][3:]
+    np.testing.assert_allclose(collected.episode_returns[-3:], starts)
+    short = setup("reacher-v5", 10, 20, start_fraction=1.0)
+    assert len(short.collect()[0].episode_returns) == 0

@@ -1,0 +1,107 @@
+"""Where the labels of an iteration come from: the teacher, a reward model that learned from it, or nobody.
+
+The one room that sees a teacher, its label budget and a reward model together. What leaves it for the learner
+is answers alone: ``Preferences``, ``Rankings``, or bare ``Pairs`` that the policy labels itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from sailctl.config import MODEL_RULES, Config, OracleConfig
+from sailctl.oracle import Teacher
+from sailctl.queries import choose
+from sailctl.reward import RewardEnsemble
+from sailctl.rollout import Collected
+from sailctl.seeding import Generators
+from sailctl.types import EnvSpec, FloatArray, Pairs, PreferenceData, Preferences, Rankings, SegmentBatch
+
+Score = Callable[[SegmentBatch, Pairs], FloatArray]
+"""The learner's current score h (B,) of pairs: what an adversary among the teachers works against."""
+
+TRUTHFUL = OracleConfig(
+    inverse_temperature=None,
+    normalise=False,
+    discount=1.0,
+    mistake=0.0,
+    skip=0.0,
+    equal=0.0,
+    tie_margin=0.0,
+    rho=0.0,
+    bpref_compat=False,
+    budget=None,
+)
+"""A teacher that names the higher return; over learned rewards, the labels of a reward model."""
+
+
+class Labeller:
+    """Puts questions to the teacher, teaches the reward model, and hands out an algorithm's labels."""
+
+    def __init__(
+        self, config: Config, spec: EnvSpec, generators: Generators, data: PreferenceData | None
+    ) -> None:
+        self._config = config
+        self._rng = generators.queries
+        self._data_labels = 0 if data is None else len(data)
+        self._teacher = Teacher(config.oracle, generators.oracle, spec.horizon)
+        self._model: RewardEnsemble | None = None
+        if config.algo.models_reward:
+            self._model = RewardEnsemble(config.reward, spec.obs_dim, spec.act_dim, generators.ensemble)
+            if data is not None:
+                self._model.learn(data.segments, data.preferences)
+        model_oracle = replace(TRUTHFUL, inverse_temperature=config.reward.inverse_temperature)
+        self._model_teacher = Teacher(model_oracle, generators.labels, spec.horizon)
+
+    @property
+    def labels(self) -> int:
+        """The teacher's answers so far, those recorded in the data set included."""
+        return self._data_labels + self._teacher.labels
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will be no more labels: the budget is spent, and nobody else gives any."""
+        return self._config.algo.labels == "teacher" and self._teacher.spent
+
+    def label(self, collected: Collected, score: Score) -> Preferences | Rankings | Pairs:
+        """The labels of one iteration, without the pairs that the teacher skipped or was not asked about."""
+        labels = self._config.algo.labels
+        if labels == "policy":
+            return collected.pairs
+        self._teacher.observe_episodes(collected.episode_returns)
+        if self._config.rollout.pairing == "ranked":
+            return self._rank(collected)
+        answers = self._ask(collected, score)
+        if self._model is not None:
+            self._model.learn(collected.window, answers)
+            if labels == "reward_model":
+                return self._model_teacher.answer(collected.pairs, self._model.judge(collected.window))
+        return answers
+
+    def metrics(self) -> dict[str, float]:
+        """Share of questions skipped so far, and what the reward model knows, where there is one."""
+        asked = self._teacher.labels + self._teacher.skipped
+        metrics = {"skip_share": self._teacher.skipped / asked if asked else 0.0}
+        return metrics if self._model is None else metrics | self._model.metrics()
+
+    def _ask(self, collected: Collected, score: Score) -> Preferences:
+        """The teacher's answers to the chosen pairs."""
+        algo, pairs = self._config.algo, collected.pairs
+        if algo.queries is not None and algo.queries < len(pairs):
+            chances = None
+            if self._model is not None and algo.selection in MODEL_RULES:
+                chances = self._model.chances(collected.window, pairs)
+            chosen = choose(algo.selection, algo.queries, pairs, collected.window, chances, self._rng)
+            pairs = pairs.take(chosen)
+        against = score(collected.segments, pairs) if self._teacher.needs_score else None
+        return self._teacher.answer(pairs, collected.judged, against)
+
+    def _rank(self, collected: Collected) -> Rankings:
+        """The teacher's rankings of all segments of the chosen prompts."""
+        rows = np.arange(collected.segments.segments).reshape(-1, collected.segments.forks)
+        queries = self._config.algo.queries
+        if queries is not None and queries < len(rows):
+            rows = rows[np.sort(self._rng.choice(len(rows), queries, replace=False))]
+        return self._teacher.rank(rows, collected.judged)

@@ -1,0 +1,70 @@
+"""Plackett-Luce: one answer that orders all K segments of a prompt.
+
+Plackett 1975 and Luce 1959, as Rafailov et al. 2023 (arXiv 2305.18290, appendix on the Plackett-Luce model)
+put them to DPO: the best of K is chosen with probability softmax(r), then the best of the rest, and so on,
+where r_k = beta * log(pi/pi_ref)(tau_k). For K = 2 the likelihood is sigma(h) of ``sail``. SAIL's gradient
+keeps its terms: T1 through r, and T2 through the K segments drawn.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sailctl.objectives.sail import score_function_terms
+
+
+def plackett_luce(score: Tensor) -> Tensor:
+    """(G,) log-probability of each order, for scores (G, K) of its segments from the best to the worst."""
+    choices = [score[:, choice:].log_softmax(dim=1)[:, 0] for choice in range(score.shape[1])]
+    return torch.stack(choices).sum(dim=0)
+
+
+def ranking_loss(
+    logp: Tensor, ref_logp: Tensor, *, beta: float, c: float, baseline: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss of each ranking whose gradient is *minus* the SAIL gradient T1 + T2, with F its log-likelihood.
+
+    Args:
+        logp: (G, K) log pi_theta of the segments of each prompt, the best first (nats).
+        ref_logp: (G, K) log pi_ref of the same, without gradient.
+        beta: scale of the implicit reward, > 0.
+        c: weight of T2, >= 0; 1 is the exact gradient, 0 is online DPO, bit for bit.
+        baseline: subtract the mean F of the other prompts in T2.
+
+    Returns:
+        (G,) losses, and the metrics of ``sail_loss``: ``h_abs`` and ``accuracy`` are over the pairs that the
+        ranking implies, ``t1_weight`` is over its segments, ``robust_cost`` is 0 (its bound is one of pairs).
+
+    Raises:
+        ValueError: when ``logp`` and ``ref_logp`` are not of one shape (G, K).
+    """
+    if logp.ndim != 2 or logp.shape != ref_logp.shape:
+        raise ValueError(
+            f"logp {tuple(logp.shape)} and ref_logp {tuple(ref_logp.shape)} must be of one shape (G, K)"
+        )
+    score = beta * (logp - ref_logp)
+    likelihood = plackett_luce(score)
+    group = torch.arange(len(logp)) if baseline else None
+    losses, factor = score_function_terms(-likelihood, c=c, group=group, drawn=logp.sum(dim=1))
+    better, worse = torch.triu_indices(logp.shape[1], logp.shape[1], 1)
+    with torch.no_grad():
+        h = score[:, better] - score[:, worse]
+        metrics = {
+            "h_abs": h.abs().mean(),
+            "F": likelihood.mean(),
+            "accuracy": (1 + h.sign().mean()) / 2,
+            "robust_cost": torch.zeros(()),
+            "t1_weight": beta * _choice_gradient(score).abs().mean(),
+            "t2_weight": factor.abs().mean(),
+        }
+    return losses, metrics
+
+
+def _choice_gradient(score: Tensor) -> Tensor:
+    """(G, K) gradient of ``plackett_luce`` in the scores: chosen minus chance, summed over the K choices."""
+    gradient = torch.zeros_like(score)
+    for choice in range(score.shape[1]):
+        gradient[:, choice] += 1
+        gradient[:, choice:] -= score[:, choice:].softmax(dim=1)
+    return gradient

@@ -1,0 +1,289 @@
+"""A learned reward: an ensemble of networks fitted to the answers of a teacher.
+
+Each member is a network r_psi(s, a), trained with the Bradley-Terry likelihood of the answers (Christiano et
+al. 2017, arXiv 1706.03741; PEBBLE, Lee et al. 2021, arXiv 2106.05091: their preference predictor and its
+cross-entropy), P(first preferred) = sigmoid(sum_t m_t r(s_t, a_t) of the first - the same of the second). The
+members start from different parameters and see the answers in different orders; where they disagree, answers
+are missing.
+
+The ensemble learns from segments and preferences alone: no true reward enters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sailctl.config import RewardConfig
+from sailctl.objectives import dpo_loss
+from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR
+from sailctl.types import (
+    DoubleArray,
+    JudgedRewards,
+    NonFiniteError,
+    Pairs,
+    Preferences,
+    SegmentBatch,
+)
+
+CHUNK = 16_384
+"""Steps that are evaluated at once outside training, which bounds the memory that it takes."""
+CHANCE = math.log(2.0)
+"""Loss of an answer by guessing; below it the answer is explained (a tie never is)."""
+
+
+class RewardEnsemble:
+    """``config.members`` rewards learned from all answers so far; their mean is the reward that is used.
+
+    Args:
+        config: number of members, their widths, and how they are fitted.
+        obs_dim: O.
+        act_dim: A.
+        rng: where initial parameters and the orders of the answers are drawn from.
+    """
+
+    def __init__(self, config: RewardConfig, obs_dim: int, act_dim: int, rng: np.random.Generator) -> None:
+        self._config = config
+        self._rng = rng
+        self._networks = TanhNetworks(config.members, [obs_dim + act_dim, *config.hidden, 1], rng)
+        self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=config.lr, fused=True)
+        self._obs_mean, self._obs_std = np.zeros(obs_dim), np.ones(obs_dim)
+        self._segments = SegmentBatch(
+            np.zeros((0, 0, obs_dim), np.float32),
+            np.zeros((0, 0, act_dim), np.float32),
+            np.zeros((0, 0), np.float32),
+            forks=1,
+        )
+        none = np.zeros(0, np.int64)
+        self._answers = Preferences(Pairs(none, none, none), np.zeros(0, np.float32))
+        self._metrics = dict.fromkeys(("reward_loss", "reward_accuracy", "reward_disagreement"), math.nan)
+
+    def learn(self, segments: SegmentBatch, preferences: Preferences) -> None:
+        """Remember these answers, and fit passes over all that are remembered.
+
+        They end after ``config.epochs``, or earlier after the first one in which the members explained more
+        of the answers than ``config.enough`` (as PEBBLE's training does). The normalisation of the
+        observations is that of the steps in memory, and is renewed first. Without an answer nothing happens,
+        and nothing is drawn.
+
+        Args:
+            segments: (S, H) steps; H may differ from call to call.
+            preferences: answers about rows of ``segments``; other rows are not remembered.
+
+        Raises:
+            NonFiniteError: when a segment, a loss or a parameter is NaN or infinite.
+        """
+        if len(preferences) == 0:
+            return
+        refuse_non_finite(segments)
+        self._remember(segments, preferences)
+        self._fit()
+        self._measure()
+
+    @torch.no_grad()
+    def judge(self, segments: SegmentBatch) -> JudgedRewards:
+        """The learned reward of each step, in place of the true one.
+
+        Returns:
+            (S, H) mean over the members, 0 where no step was taken. Its scale is that of log-odds: a return
+            that is higher by 1 is preferred with probability sigmoid(1) = 0.73, where the members agree.
+
+        Raises:
+            NonFiniteError: when a segment or a reward is NaN or infinite.
+        """
+        rewards = self._evaluate(segments).mean(0) * torch.from_numpy(segments.mask)
+        return JudgedRewards(rewards.numpy(), segments.mask)
+
+    @torch.no_grad()
+    def chances(self, segments: SegmentBatch, pairs: Pairs) -> DoubleArray:
+        """(M, B) P(first preferred) by each of the M members, from 0 to 1.
+
+        Raises:
+            NonFiniteError: when a segment or a reward is NaN or infinite.
+        """
+        chances: DoubleArray = self._logits(segments, pairs).sigmoid().numpy()
+        return chances
+
+    def metrics(self) -> dict[str, float]:
+        """What is known, as it was after the last fit (NaN before the first, but for the number of answers).
+
+        - ``reward_loss``: minus the log-likelihood of an answer, in nats; mean over memory and members;
+        - ``reward_accuracy``: share of the answers in memory that the mean reward gives too, ties left out;
+          equal returns count 1/2, and a memory of nothing but ties gives 1/2, as for the policy;
+        - ``reward_disagreement``: deviation (std) of P(first preferred) over the members, mean over memory;
+        - ``reward_pairs``: answers in memory.
+        """
+        return self._metrics | {"reward_pairs": float(len(self._answers))}
+
+    def _remember(self, segments: SegmentBatch, preferences: Preferences) -> None:
+        """Add answers with their segments, and renew the normalisation."""
+        asked = preferences.pairs
+        used, place = np.unique(np.stack([asked.first, asked.second]), return_inverse=True)
+        first, second = place.reshape(2, -1) + self._segments.segments
+        group = asked.group  # nothing here reads it
+        known = self._answers
+        pairs = Pairs(
+            np.concatenate([known.pairs.first, first]),
+            np.concatenate([known.pairs.second, second]),
+            np.concatenate([known.pairs.group, group]),
+        )
+        self._answers = Preferences(pairs, np.concatenate([known.label, preferences.label]))
+        new = SegmentBatch(segments.obs[used], segments.actions[used], segments.mask[used], forks=1)
+        self._segments = join(self._segments, new)
+        taken = self._segments.obs[self._segments.mask > 0]
+        self._obs_mean = taken.mean(0, dtype=np.float64)
+        self._obs_std = np.sqrt(taken.var(0, dtype=np.float64) + VARIANCE_FLOOR)
+
+    def _fit(self) -> None:
+        """Gradient steps in which each member sees the answers in an order of its own (as PEBBLE's do)."""
+        inputs, mask = self._inputs(self._segments), torch.from_numpy(self._segments.mask)
+        pairs, label = self._answers.pairs, torch.from_numpy(self._answers.label)
+        rows = torch.from_numpy(np.stack([pairs.first, pairs.second], axis=1))
+        every = np.tile(np.arange(len(pairs)), (self._config.members, 1))
+        steps = math.ceil(len(pairs) / self._config.batch)
+        for _ in range(self._config.epochs):
+            orders = self._rng.permuted(every, axis=1)
+            explained = 0
+            for chosen in np.array_split(orders, steps, axis=1):
+                answers = torch.from_numpy(chosen)
+                both = rows[answers]
+                rewards = self._networks(inputs[both].flatten(1, 3)).view(*both.shape, -1)
+                losses = pair_losses(rewards, mask[both], label[answers])
+                loss = losses.mean(1).sum()  # a member's gradient does not depend on how many there are
+                self._refuse_non_finite({"loss": loss})
+                self._optimiser.zero_grad()
+                torch.autograd.backward(loss)
+                self._optimiser.step()
+                explained += int((losses < CHANCE).sum())
+            if explained > self._config.enough * every.size:
+                break
+        self._refuse_non_finite(dict(self._networks.named_parameters()))
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        logits = self._logits(self._segments, self._answers.pairs)
+        label = torch.from_numpy(self._answers.label).double()
+        answered = label.abs().sum().clamp(min=1)
+        accuracy = (1 + (label * logits.mean(0).sign()).sum() / answered) / 2
+        self._metrics = {
+            "reward_loss": float(dpo_loss(logits, label.expand_as(logits)).mean()),
+            "reward_accuracy": float(accuracy),
+            "reward_disagreement": float(logits.sigmoid().std(0, correction=0).mean()),
+        }
+
+    def _logits(self, segments: SegmentBatch, pairs: Pairs) -> Tensor:
+        """(M, B) log-odds of the first segment of each pair by each member."""
+        returns = (self._evaluate(segments) * torch.from_numpy(segments.mask)).sum(-1)
+        return returns[:, torch.from_numpy(pairs.first)] - returns[:, torch.from_numpy(pairs.second)]
+
+    def _evaluate(self, segments: SegmentBatch) -> Tensor:
+        """(M, S, H) rewards of each member in double precision, for every step, whether taken or not."""
+        refuse_non_finite(segments)
+        inputs = self._inputs(segments)
+        members, size = self._config.members, inputs.shape[-1]
+        flat = inputs.reshape(-1, size)
+        chunks = flat.chunk(math.ceil(len(flat) / CHUNK))
+        rewards = torch.cat([self._networks(chunk.expand(members, -1, -1)) for chunk in chunks], dim=1)
+        self._refuse_non_finite({"a reward": rewards})
+        return rewards.double().view(members, *segments.mask.shape)
+
+    def _inputs(self, segments: SegmentBatch) -> Tensor:
+        """(S, H, O + A) observations on the scale of the memory, clipped as a policy's, and the actions."""
+        obs = ((segments.obs - self._obs_mean) / self._obs_std).clip(-OBS_CLIP, OBS_CLIP)
+        return torch.from_numpy(np.concatenate([obs.astype(np.float32), segments.actions], axis=-1))
+
+    def _refuse_non_finite(self, numbers: Mapping[str, Tensor]) -> None:
+        bad = [name for name, value in numbers.items() if not torch.isfinite(value).all()]
+        if bad:
+            parameters = {name: value.detach() for name, value in self._networks.named_parameters()}
+            raise NonFiniteError(
+                f"the reward model is not finite after {len(self._answers)} answers: {', '.join(bad)}; "
+                f"a smaller reward.lr than {self._config.lr} may help",
+                parameters,
+            )
+
+
+class TanhNetworks(nn.Module):
+    """M networks of one shape, evaluated together: tanh layers and a linear output.
+
+    Weights and biases are uniform on +-1/sqrt(inputs of the layer), as B-Pref's are.
+
+    Args:
+        members: M.
+        widths: inputs, hidden layers, 1.
+        rng: where the parameters are drawn from.
+    """
+
+    def __init__(self, members: int, widths: list[int], rng: np.random.Generator) -> None:
+        super().__init__()
+        seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for inputs, outputs in itertools.pairwise(widths):
+            bound = 1.0 / math.sqrt(inputs)
+            for kind, rows in ((self.weights, inputs), (self.biases, 1)):
+                kind.append(nn.Parameter(torch.empty(members, rows, outputs)))
+                nn.init.uniform_(kind[-1], -bound, bound, generator=seed)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(M, N) rewards of inputs (M, N, O + A), the first axis being the member's."""
+        *hidden, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in hidden:
+            inputs = torch.baddbmm(bias, inputs, weight).tanh()
+        return torch.baddbmm(last[1], inputs, last[0]).squeeze(-1)
+
+
+def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:
+    """Minus the Bradley-Terry log-likelihood of each answer; a tie is half of either answer (a soft label).
+
+    P(first preferred) = sigmoid(sum_t m_t r_t of the first - sum_t m_t r_t of the second): the loss of DPO,
+    with the difference of the learned returns as the score.
+
+    Args:
+        rewards: (..., 2, H) rewards of the steps of the two segments.
+        mask: (..., 2, H) 1 where the step was taken.
+        label: (...) z: +1 first preferred, -1 second preferred, 0 tie.
+
+    Returns:
+        (...) losses in nats, >= 0.
+    """
+    first, second = (rewards * mask).sum(-1).unbind(-1)
+    return dpo_loss(first - second, label)
+
+
+def join(one: SegmentBatch, other: SegmentBatch) -> SegmentBatch:
+    """The segments of both, single (``forks`` 1); the shorter ones end in steps that were not taken."""
+    steps = max(one.mask.shape[1], other.mask.shape[1])
+    both = [padded(batch, steps) for batch in (one, other)]
+    return SegmentBatch(
+        np.concatenate([batch.obs for batch in both]),
+        np.concatenate([batch.actions for batch in both]),
+        np.concatenate([batch.mask for batch in both]),
+        forks=1,
+    )
+
+
+def padded(segments: SegmentBatch, steps: int) -> SegmentBatch:
+    """The same segments with as many steps that were not taken after them as make ``steps``."""
+    more = steps - segments.mask.shape[1]
+    obs, actions = (
+        np.pad(values, ((0, 0), (0, more), (0, 0))) for values in (segments.obs, segments.actions)
+    )
+    return SegmentBatch(obs, actions, np.pad(segments.mask, ((0, 0), (0, more))), segments.forks)
+
+
+def refuse_non_finite(segments: SegmentBatch) -> None:
+    """Let only finite segments pass.
+
+    Raises:
+        NonFiniteError: when an observation or an action is NaN or infinite.
+    """
+    if np.isfinite(segments.obs).all() and np.isfinite(segments.actions).all():
+        return
+    given = {"obs": segments.obs, "actions": segments.actions, "mask": segments.mask}
+    batch = {name: torch.from_numpy(values) for name, values in given.items()}
+    raise NonFiniteError("the reward model was given segments that are not finite", batch)

@@ -1,0 +1,362 @@
+"""Designs in the learner: which samples, labels and weights reach the objective, and proximal steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import logsigmoid
+
+from sailctl.config import AlgoConfig, PolicyConfig
+from sailctl.learner import DIAGNOSTICS, OF_DATA, Learner
+from sailctl.objectives import prox_abs
+from sailctl.policy import GaussianPolicy
+from sailctl.rollout import forked_pairs
+from sailctl.seeding import generator, named_generators
+from sailctl.types import (
+    EnvSpec,
+    NonFiniteError,
+    Pairs,
+    PreferenceData,
+    Preferences,
+    Rankings,
+    SegmentBatch,
+)
+
+PLAIN = AlgoConfig(
+    name="plain",
+    beta=0.4,
+    c=0.3,
+    baseline="leave_one_out",
+    responses="policy",
+    labels="teacher",
+    w=1.0,
+    data=None,
+    queries=None,
+    selection="uniform",
+    rho=0.0,
+    worst_case="exact",
+    step="gradient",
+    gamma=0.0,
+    kl="kl_ref_pi",
+    radius=None,
+    reference="initial",
+    refresh=0,
+    optimiser="sgd",
+    lr=0.5,
+    epochs=1,
+    minibatches=1,
+    max_grad_norm=None,
+    iterations=None,
+)
+LINEAR = PolicyConfig("linear", [], 5, 0.6, False, False)
+SPEC = EnvSpec("toy-v0", 4, 2, -np.ones(2), np.ones(2), 100, 0.1)
+PROMPTS, STEPS = 8, 5
+
+
+def policy_of(seed: int) -> GaussianPolicy:
+    policy, rng = GaussianPolicy(LINEAR, SPEC, np.random.default_rng(0)), np.random.default_rng(seed)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(torch.from_numpy(rng.normal(0, 0.1, parameter.shape).astype(np.float32)))
+    return policy
+
+
+def segments_of(seed: int, forks: int = 2, steps: int = STEPS, shared_start: bool = False) -> SegmentBatch:
+    rng = np.random.default_rng(seed)
+    rows = PROMPTS * forks
+    mask = (np.arange(steps) < rng.integers(1, steps + 1, rows)[:, None]).astype(np.float32)
+    obs = rng.normal(0.5, 1.0, (rows, steps, 4)).astype(np.float32)
+    if shared_start:
+        obs[:, 0] = np.repeat(obs[::forks, 0], forks, axis=0)
+    actions = rng.normal(0.0, 0.7, (rows, steps, 2)).astype(np.float32)
+    return SegmentBatch(obs * mask[..., None], actions * mask[..., None], mask, forks)
+
+
+def labels_of(seed: int, pairs: Pairs) -> Preferences:
+    rng = np.random.default_rng(seed)
+    return Preferences(
+        pairs, rng.choice([-1.0, 0.0, 1.0], len(pairs), p=[0.45, 0.1, 0.45]).astype(np.float32)
+    )
+
+
+SEGMENTS = segments_of(1)
+ANSWERS = labels_of(2, forked_pairs(PROMPTS, 2))
+DATA = PreferenceData("toy-v0", segments_of(3), labels_of(4, forked_pairs(PROMPTS, 2)))
+
+
+def learner_of(config: AlgoConfig, data: PreferenceData | None = DATA, seed: int = 0) -> Learner:
+    return Learner(policy_of(1), policy_of(2), config, named_generators(seed), data, PROMPTS)
+
+
+def vector(learner: Learner) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(learner.policy.net.parameters()).detach().clone()
+
+
+def moved(learner: Learner, *arguments: object) -> torch.Tensor:
+    """How far one update takes the parameters."""
+    before = vector(learner)
+    learner.update(*arguments)
+    return vector(learner) - before
+
+
+def scores(segments: SegmentBatch, pairs: Pairs) -> torch.Tensor:
+    """h of pairs at the learner's start, with gradient, in float64; and its policy."""
+    return ratio_of(policy_of(1), segments, pairs)
+
+
+def ratio_of(policy: GaussianPolicy, segments: SegmentBatch, pairs: Pairs) -> torch.Tensor:
+    logp = log_prob(policy, segments)
+    ratio = PLAIN.beta * (logp - log_prob(policy_of(2), segments))
+    return ratio[pairs.first] - ratio[pairs.second]
+
+
+def log_prob(policy: GaussianPolicy, segments: SegmentBatch) -> torch.Tensor:
+    obs, actions, mask = map(torch.from_numpy, (segments.obs, segments.actions, segments.mask))
+    return (policy.log_prob(policy.mean(policy.features(obs)), actions) * mask).sum(-1)
+
+
+def ascent(policy: GaussianPolicy, value: torch.Tensor) -> torch.Tensor:
+    """What one SGD step on minus the mean of ``value`` does."""
+    gradients = torch.autograd.grad(value.mean(), list(policy.net.parameters()))
+    return PLAIN.lr * torch.cat([gradient.ravel() for gradient in gradients])
+
+
+# Sources
+
+
+def test_without_weight_on_the_data_a_data_set_changes_nothing():
+    one, two = learner_of(PLAIN), learner_of(PLAIN, data=None)
+    assert one.update(SEGMENTS, ANSWERS) == two.update(SEGMENTS, ANSWERS)
+    assert torch.equal(vector(one), vector(two))
+
+
+@pytest.mark.parametrize("design", ["dpp", "dpr", "ddp"])
+def test_a_mixture_step_is_the_weighted_sum_of_its_sources(design: str):
+    """w = 1/2 draws as many pairs from the data as w = 0 does, so that the three steps can be compared."""
+    config = replace(
+        PLAIN,
+        labels="teacher" if design == "dpr" else "policy",
+        responses="data" if design == "ddp" else "policy",
+        gamma=0.2,
+        rho=0.1,
+    )
+    given = () if design == "ddp" else (SEGMENTS, ANSWERS if design == "dpr" else ANSWERS.pairs)
+    if design == "ddp":  # both of its parts are drawn from the data, one after the other
+        stream = generator(0, "data")
+        stream.choice(len(DATA), PROMPTS, replace=False)
+        expected_rows = stream.choice(len(DATA), PROMPTS, replace=False)
+        recorded = learner_of(replace(config, w=0.0), DATA.take(expected_rows))
+        alone = moved(recorded)
+    else:
+        alone = moved(learner_of(replace(config, w=0.0)))
+    both = moved(learner_of(replace(config, w=0.5)), *given)
+    design_alone = moved(learner_of(replace(config, w=1.0)), *given)
+    assert float(both.norm()) > 1e-3
+    assert float((design_alone - alone).norm()) > 0.1 * float(both.norm())
+    torch.testing.assert_close(both, 0.5 * alone + 0.5 * design_alone, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("w", [0.2, 0.5, 0.8])
+def test_the_data_bring_as_many_pairs_as_their_weight_asks_for(w: float, monkeypatch: pytest.MonkeyPatch):
+    learner = learner_of(replace(PLAIN, w=w))
+    sizes: list[list[int]] = []
+    step = learner._step
+
+    def watched(parts: list, chosen: list[np.ndarray], measured: bool) -> dict[str, float]:
+        sizes.append([len(rows) for rows in chosen])
+        return step(parts, chosen, measured)
+
+    monkeypatch.setattr(learner, "_step", watched)
+    learner.update(SEGMENTS, ANSWERS)
+    assert sizes == [[PROMPTS, round(PROMPTS * (1 - w) / w)]]
+
+
+def test_offline_dpo_is_the_textbook_step_on_the_data():
+    config = replace(PLAIN, w=0.0, c=0.0, responses="data")
+    policy, preferences = policy_of(1), DATA.preferences
+    h = ratio_of(policy, DATA.segments, preferences.pairs)
+    first = torch.from_numpy((1 + preferences.label) / 2)
+    value = first * logsigmoid(h) + (1 - first) * logsigmoid(-h)
+    torch.testing.assert_close(moved(learner_of(config)), ascent(policy, value), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("c", [0.0, 0.7])
+def test_recorded_segments_have_no_term_of_their_own_drawing(c: float):
+    """The data are not drawn from the policy: with recorded labels c changes nothing, bit for bit."""
+    config = replace(PLAIN, w=0.0, responses="data")
+    assert torch.equal(moved(learner_of(replace(config, c=c))), moved(learner_of(replace(config, c=0.0))))
+
+
+@pytest.mark.parametrize("responses", ["policy", "data"])
+def test_own_labels_are_drawn_from_the_policy_as_it_is(responses: str):
+    """The step of DPP and DDP with the labels redrawn here from the same stream, the terms written out."""
+    config = replace(PLAIN, labels="policy", responses=responses, c=0.6, baseline="none")
+    policy = policy_of(1)
+    segments, pairs = (
+        (SEGMENTS, ANSWERS.pairs) if responses == "policy" else (DATA.segments, DATA.preferences.pairs)
+    )
+    order = generator(0, "minibatch").permutation(PROMPTS)
+    if responses == "data":
+        rows = generator(0, "data").choice(len(DATA), PROMPTS, replace=False)
+        order = np.argsort(pairs.group[rows], kind="stable")[order]
+        pairs = pairs.take(rows)
+    pairs = pairs.take(order)
+    h = ratio_of(policy, segments, pairs)
+    drawn = generator(0, "labels").random(PROMPTS) < h.detach().sigmoid().numpy()
+    label = torch.from_numpy(np.where(drawn, 1.0, -1.0).astype(np.float32))
+    assert abs(float(label.sum())) < PROMPTS, "both labels must occur"
+    value = logsigmoid(label * h)
+    surrogate = value + 0.6 * value.detach() * value
+    if responses == "policy":
+        logp = log_prob(policy, segments)
+        surrogate = surrogate + 0.6 * value.detach() * (logp[pairs.first] + logp[pairs.second])
+    given = (SEGMENTS, ANSWERS.pairs) if responses == "policy" else ()
+    torch.testing.assert_close(
+        moved(learner_of(config), *given), ascent(policy, surrogate), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_labels_of_a_teacher_are_not_read_where_the_policy_labels():
+    config = replace(PLAIN, labels="policy")
+    flipped = Preferences(ANSWERS.pairs, -ANSWERS.label)
+    steps = [moved(learner_of(config), SEGMENTS, answers) for answers in (ANSWERS, flipped, ANSWERS.pairs)]
+    assert torch.equal(steps[0], steps[1])
+    assert torch.equal(steps[0], steps[2])
+
+
+def test_nobody_doubts_labels_that_the_policy_gave_itself():
+    """rho is a bound on a teacher: DPP's own part has no robust cost, its data part has."""
+    config = replace(PLAIN, labels="policy")
+    for w, same in ((1.0, True), (0.5, False)):
+        one = moved(learner_of(replace(config, w=w, rho=0.0)), SEGMENTS, ANSWERS.pairs)
+        two = moved(learner_of(replace(config, w=w, rho=0.3)), SEGMENTS, ANSWERS.pairs)
+        assert torch.equal(one, two) == same
+
+
+# Rankings
+
+
+def test_a_ranking_of_two_is_a_pair():
+    order = np.where(ANSWERS.label[:, None] >= 0, [[0, 1]], [[1, 0]]) + 2 * np.arange(PROMPTS)[:, None]
+    sure = Preferences(ANSWERS.pairs, np.where(ANSWERS.label >= 0, 1, -1).astype(np.float32))
+    config = replace(PLAIN, gamma=0.3)
+    pairs = moved(learner_of(config), SEGMENTS, sure)
+    torch.testing.assert_close(
+        moved(learner_of(config), SEGMENTS, Rankings(order)), pairs, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_rankings_are_learned():
+    """Orders that some policy of the same kind explains: their likelihood and the order of the scores follow."""
+    segments = segments_of(5, forks=4)
+    with torch.no_grad():
+        wanted = (log_prob(policy_of(7), segments) - log_prob(policy_of(2), segments)).numpy().reshape(-1, 4)
+    order = np.argsort(-wanted, axis=1) + 4 * np.arange(PROMPTS)[:, None]
+    learner = learner_of(replace(PLAIN, c=0.0, lr=0.05, minibatches=4))
+    history = [learner.update(segments, Rankings(order)) for _ in range(60)]
+    assert history[-1]["F"] > history[0]["F"] + 0.5
+    assert history[-1]["accuracy"] > 0.9
+
+
+# Proximal steps
+
+
+def one_step_pairs(count: int) -> tuple[SegmentBatch, Preferences]:
+    """Pairs of single actions from a shared state: there h is linear in the parameters."""
+    rng = np.random.default_rng(8)
+    obs = np.repeat(rng.normal(size=(count, 1, 4)), 2, axis=0).astype(np.float32)
+    actions = rng.normal(0, 0.7, (2 * count, 1, 2)).astype(np.float32)
+    segments = SegmentBatch(obs, actions, np.ones((2 * count, 1), np.float32), 2)
+    return segments, labels_of(9, forked_pairs(count, 2))
+
+
+@pytest.mark.parametrize("weight", [1e-3, 0.05, 5.0])
+def test_the_proximal_step_of_one_pair_is_its_closed_form(weight: float):
+    segments, answers = one_step_pairs(1)
+    lr = max(0.1, weight)
+    config = replace(PLAIN, c=0.0, lr=lr, rho=weight / lr, step="proximal")
+    plain = learner_of(replace(config, rho=0.0, step="gradient"), data=None)
+    plain.update(segments, answers)
+    theta = vector(plain)
+    h = ratio_of(plain.policy, segments, answers.pairs)
+    gradients = torch.autograd.grad(h.sum(), list(plain.policy.net.parameters()))
+    slope = torch.cat([gradient.ravel() for gradient in gradients]).double().numpy()
+    offset = h.item() - slope @ theta.double().numpy()
+    expected = prox_abs(theta.double().numpy(), slope, offset, config.lr * config.rho)
+    learner = learner_of(config, data=None)
+    learner.update(segments, answers)
+    np.testing.assert_allclose(vector(learner), expected, rtol=1e-4, atol=2e-6)
+    after = ratio_of(learner.policy, segments, answers.pairs).item()
+    assert abs(after) < abs(h.item())
+    assert (abs(after) < 1e-3) == (weight > 0.1), "a large step ends where the score is zero"
+
+
+def test_a_proximal_step_minimises_its_objective():
+    """No other point near it does better, for a minibatch of pairs and a mixture of sources."""
+    segments, answers = one_step_pairs(PROMPTS)
+    data = PreferenceData("toy-v0", segments, answers)
+    config = replace(PLAIN, w=0.5, c=0.0, lr=0.2, rho=0.5, step="proximal")
+    plain = learner_of(replace(config, rho=0.0), data)
+    plain.update(*one_step_pairs(PROMPTS))
+    learner = learner_of(config, data)
+    learner.update(*one_step_pairs(PROMPTS))
+    start, end = vector(plain), vector(learner)
+    assert float((end - start).norm()) > 1e-2
+
+    def objective(theta: torch.Tensor) -> float:
+        policy = policy_of(1)
+        torch.nn.utils.vector_to_parameters(theta, policy.net.parameters())
+        with torch.no_grad():
+            cost = ratio_of(policy, segments, answers.pairs).abs().mean()
+        return float(config.lr * config.rho * cost + (theta - start).square().sum() / 2)
+
+    rng = np.random.default_rng(0)
+    least = objective(end)
+    for size in (1e-2, 1e-1):
+        for _ in range(50):
+            other = end + size * torch.from_numpy(rng.normal(size=len(end)).astype(np.float32))
+            assert objective(other) > least - 1e-6
+
+
+def test_a_proximal_step_without_doubt_is_the_gradient_step():
+    one = moved(learner_of(replace(PLAIN, step="proximal")), SEGMENTS, ANSWERS)
+    torch.testing.assert_close(one, moved(learner_of(PLAIN), SEGMENTS, ANSWERS), rtol=0, atol=1e-7)
+
+
+# Nothing to learn from, and what is not finite
+
+
+def test_an_iteration_without_answers_leaves_the_policy_and_says_so():
+    empty = Preferences(ANSWERS.pairs.head(0), ANSWERS.label[:0])
+    learner = learner_of(PLAIN, data=None)
+    before = vector(learner)
+    metrics = learner.update(SEGMENTS, empty)
+    assert torch.equal(before, vector(learner))
+    assert all(math.isnan(metrics[name]) for name in DIAGNOSTICS)
+    assert metrics.keys() == learner.update(SEGMENTS, ANSWERS).keys()
+
+
+def test_an_iteration_without_answers_still_learns_from_the_data():
+    learner = learner_of(replace(PLAIN, w=0.5))
+    metrics = learner.update(SEGMENTS, Preferences(ANSWERS.pairs.head(0), ANSWERS.label[:0]))
+    assert math.isnan(metrics["F"])
+    assert all(math.isfinite(metrics[f"data_{name}"]) for name in OF_DATA)
+    assert metrics.keys() == learner.update(SEGMENTS, ANSWERS).keys()
+
+
+def test_what_is_not_finite_is_named_with_the_data_beside_it():
+    learner = learner_of(replace(PLAIN, w=0.5))
+    with torch.no_grad():
+        learner.policy.net.weight[0, 0] = math.nan
+    with pytest.raises(NonFiniteError) as caught:
+        learner.update(SEGMENTS, ANSWERS)
+    assert {"features", "label", "data_features", "data_label", "log_std"} <= caught.value.batch.keys()
+
+
+def test_the_score_for_an_adversary_is_that_of_the_objective():
+    h = learner_of(PLAIN).score(SEGMENTS, ANSWERS.pairs)
+    np.testing.assert_allclose(h, scores(SEGMENTS, ANSWERS.pairs).detach().numpy(), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,175 @@
+"""Who is asked, what it costs, and which labels reach the learner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sailctl.compose import compose_jobs
+from sailctl.labelling import Labeller
+from sailctl.oracle import Teacher
+from sailctl.rollout import Collected, forked_pairs
+from sailctl.seeding import named_generators
+from sailctl.types import (
+    EnvSpec,
+    FloatArray,
+    JudgedRewards,
+    Pairs,
+    PreferenceData,
+    Preferences,
+    Rankings,
+    SegmentBatch,
+)
+
+SPEC = EnvSpec("halfcheetah-v5", 3, 2, -np.ones(2), np.ones(2), 1000, 0.05)
+PROMPTS, STEPS = 12, 6
+
+
+def collected_of(seed: int = 0, forks: int = 2) -> Collected:
+    """Segments whose true reward is the first action, so that a reward model can learn it."""
+    rng = np.random.default_rng(seed)
+    rows = PROMPTS * forks
+    obs = rng.normal(size=(rows, STEPS, 3)).astype(np.float32)
+    actions = rng.normal(size=(rows, STEPS, 2)).astype(np.float32)
+    mask = np.ones((rows, STEPS), dtype=np.float32)
+    window = SegmentBatch(obs, actions, mask, forks)
+    return Collected(
+        window=window,
+        segments=window.head(STEPS // 2),
+        judged=JudgedRewards(actions[..., 0].astype(np.float64), mask),
+        pairs=forked_pairs(PROMPTS, forks),
+        env_steps=rows * STEPS,
+        episode_returns=np.zeros(0),
+    )
+
+
+def labeller_of(*overrides: str, data: PreferenceData | None = None) -> Labeller:
+    config = compose_jobs(["env=halfcheetah-v5", *overrides]).jobs[0].config
+    return Labeller(config, SPEC, named_generators(0), data)
+
+
+def no_score(segments: SegmentBatch, pairs: Pairs) -> FloatArray:
+    raise AssertionError(f"nobody needs the score of {len(pairs)} pairs of {segments.segments} segments")
+
+
+def truth(collected: Collected, pairs: Pairs) -> np.ndarray:
+    returns = collected.judged.returns
+    return np.sign(returns[pairs.first] - returns[pairs.second])
+
+
+def data_of(pairs: int) -> PreferenceData:
+    rng = np.random.default_rng(9)
+    actions = rng.normal(size=(2 * pairs, STEPS, 2)).astype(np.float32)
+    obs = rng.normal(size=(2 * pairs, STEPS, 3)).astype(np.float32)
+    segments = SegmentBatch(obs, actions, np.ones((2 * pairs, STEPS), np.float32), 2)
+    earned = actions[..., 0].sum(axis=1)
+    label = np.sign(earned[0::2] - earned[1::2]).astype(np.float32)
+    return PreferenceData(SPEC.id, segments, Preferences(forked_pairs(pairs, 2), label))
+
+
+def test_a_teacher_is_asked_everything_and_counted():
+    labeller, collected = labeller_of("oracle=stochastic"), collected_of(forks=3)
+    answers = labeller.label(collected, no_score)
+    alone = Teacher(
+        compose_jobs(["oracle=stochastic"]).jobs[0].config.oracle, named_generators(0).oracle, 1000
+    )
+    expected = alone.answer(collected.pairs, collected.judged)
+    assert isinstance(answers, Preferences)
+    np.testing.assert_array_equal(answers.label, expected.label)
+    assert labeller.labels == 3 * PROMPTS
+    assert labeller.metrics() == {"skip_share": 0.0}
+
+
+@pytest.mark.parametrize("rule", ["uniform", "kcenter", "disagreement", "kcenter_entropy"])
+def test_only_the_chosen_pairs_are_asked_and_only_they_are_learned_from(rule: str):
+    labeller = labeller_of("algo.queries=5", f"algo.selection={rule}")
+    for iteration in range(3):
+        collected = collected_of(iteration)
+        answers = labeller.label(collected, no_score)
+        assert isinstance(answers, Preferences)
+        assert len(set(answers.pairs.group)) == len(answers) == 5
+        np.testing.assert_array_equal(answers.label, truth(collected, answers.pairs))
+    assert labeller.labels == 15
+    assert ("reward_pairs" in labeller.metrics()) == (rule in ("disagreement", "kcenter_entropy"))
+
+
+def test_a_reward_model_labels_all_pairs_from_the_few_that_the_teacher_answered():
+    labeller = labeller_of(
+        "algo.labels=reward_model", "algo.queries=6", "reward.inverse_temperature=null", "reward.epochs=40"
+    )
+    agreement = []
+    for iteration in range(12):
+        collected = collected_of(iteration)
+        answers = labeller.label(collected, no_score)
+        assert isinstance(answers, Preferences)
+        assert len(answers) == PROMPTS
+        agreement.append((answers.label == truth(collected, answers.pairs)).mean())
+    assert labeller.labels == 12 * 6
+    assert labeller.metrics()["reward_pairs"] == 12 * 6
+    assert np.mean(agreement[-4:]) > 0.8, "chance is 0.5; 48 pairs, standard error 0.06"
+
+
+def test_a_reward_model_learns_from_the_data_set_first():
+    labeller = labeller_of(
+        *("algo.labels=reward_model", "algo.queries=0", f"algo.data={__file__}"),
+        *("reward.inverse_temperature=null", "reward.epochs=100"),
+        data=data_of(200),
+    )
+    collected = collected_of()
+    answers = labeller.label(collected, no_score)
+    assert isinstance(answers, Preferences)
+    assert (answers.label == truth(collected, answers.pairs)).mean() > 0.8
+    assert labeller.labels == 200, "the data set's answers, and none besides"
+
+
+def test_a_policy_that_labels_itself_costs_nothing():
+    labeller, collected = labeller_of("algo.labels=policy"), collected_of()
+    assert labeller.label(collected, no_score) is collected.pairs
+    assert labeller.labels == 0
+
+
+@pytest.mark.parametrize(("words", "rankings"), [((), PROMPTS), (("algo.queries=5",), 5)])
+def test_rankings_cost_one_label_less_than_they_have_segments(words: tuple[str, ...], rankings: int):
+    labeller, collected = labeller_of("rollout=ranked", *words), collected_of(forks=4)
+    answers = labeller.label(collected, no_score)
+    assert isinstance(answers, Rankings)
+    assert labeller.labels == 3 * len(answers) == 3 * rankings
+    assert (np.diff(collected.judged.returns[answers.order], axis=1) <= 0).all()
+    assert (answers.order // 4 == answers.order[:, :1] // 4).all(), "segments of one prompt"
+
+
+def test_the_worst_teacher_is_given_the_learners_score_of_the_pairs_asked():
+    labeller = labeller_of("oracle.rho=1", "oracle.inverse_temperature=1e-9", "algo.queries=7")
+    collected, given = collected_of(), []
+
+    def score(segments: SegmentBatch, pairs: Pairs) -> FloatArray:
+        assert segments is collected.segments
+        given.append(np.where(pairs.group % 2, 1.0, -1.0).astype(np.float32))
+        return given[-1]
+
+    answers = labeller.label(collected, score)
+    assert isinstance(answers, Preferences)
+    np.testing.assert_array_equal(answers.label, -given[0])
+    assert len(given[0]) == 7
+
+
+@pytest.mark.parametrize("labels", ["teacher", "reward_model"])
+def test_a_spent_budget_ends_a_run_unless_somebody_else_labels(labels: str):
+    labeller = labeller_of(f"algo.labels={labels}", "oracle.budget=15")
+    sizes = [len(labeller.label(collected_of(seed), no_score)) for seed in range(3)]
+    assert labeller.labels == 15
+    assert labeller.exhausted == (labels == "teacher")
+    assert sizes == ([PROMPTS, 3, 0] if labels == "teacher" else [PROMPTS] * 3)
+
+
+def test_the_share_of_skipped_questions_is_logged():
+    labeller = labeller_of("oracle=skip", "oracle.skip=1")
+    labeller.label(collected_of(), no_score)
+    assert labeller.metrics()["skip_share"] == 0.0, "no episode has ended: no threshold"
+    collected = collected_of()
+    far = replace(collected, episode_returns=np.array([1e6]))
+    assert len(labeller.label(far, no_score)) == 0
+    assert labeller.metrics()["skip_share"] == 0.5
+    assert labeller.labels == PROMPTS
