@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test learning bench check format constraints clean
+.PHONY: help venv demo test mutation learning bench theory check format constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,13 +59,21 @@ demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (five minutes), draw thei
 test: venv ## tests that need no long training
 	$(BIN)/python -m pytest
 
+mutation: venv ## break the objectives and the teacher one piece at a time: a test must notice (minutes)
+	$(BIN)/python -m tests.mutation sailctl/objectives sailctl/oracle.py
+
 learning: venv ## the tests that `make test` leaves out: training until a return is reached (minutes each)
 	$(BIN)/python -m pytest -m 'slow or learning'
 
-bench: venv ## measure speed, memory and learning (about an hour; writes into results/)
+bench: venv theory ## measure speed, memory and learning (about an hour; writes into results/)
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.footprint
 	$(BIN)/python -m benchmarks.learning
+	$(BIN)/python -m benchmarks.learning designs
+	$(BIN)/python -m benchmarks.learning teachers
+
+theory: venv ## check the theorems of the papers, with figures (minutes; writes into results/)
+	$(BIN)/python -m benchmarks.theory
 
 check: venv ## formatting, lint and strict types
 	$(BIN)/ruff format --check .

@@ -30,8 +30,7 @@ def write(folder: Path, name: str, rows: Sequence[Mapping[str, object]], about: 
     folder.mkdir(parents=True, exist_ok=True)
     table = pd.DataFrame(rows)
     write_atomically(folder / f"{name}.csv", table.to_csv(index=False))
-    module = f"benchmarks.{Path(sys.argv[0]).stem}"
-    record = {**about, **provenance(["python", "-m", module, *sys.argv[1:]])}
+    record = {**about, **provenance(["python", *sys.orig_argv[1:]])}
     record["started"] = STARTED
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_atomically(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")

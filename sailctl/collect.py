@@ -71,7 +71,7 @@ def collect(config: Config, pairs: int, out: Path, command: Sequence[str]) -> No
 
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     returns = arrays.pop("returns")
-    data = from_arrays(config.env.id, **arrays)
+    data = from_arrays(config.env.id, **arrays, steps=steps)
     ties, skipped = int((data.preferences.label == 0).sum()), teacher.skipped
     counts = {"labels": len(data), "ties": ties, "skipped": skipped, "env_steps": env_steps}
     about = {"provenance": provenance(command), "config": to_dict(config), **counts}
@@ -79,7 +79,7 @@ def collect(config: Config, pairs: int, out: Path, command: Sequence[str]) -> No
     mean_length = data.segments.mask.sum(axis=1).mean()
     print(
         f"{out}: {len(data)} pairs ({ties} ties), {skipped} skipped, {env_steps} env steps, "
-        f"mean length {mean_length:.1f} of {steps}, {tqdm.format_sizeof(out.stat().st_size)}B"
+        f"mean length {mean_length:.1f} of {judged}, {tqdm.format_sizeof(out.stat().st_size)}B"
     )
 
 
@@ -102,12 +102,12 @@ def _check(config: Config, pairs: int) -> None:
 def _answered(collected: Collected, answers: Preferences, first_group: int) -> dict[str, NDArray[Any]]:
     """The arrays of ``from_arrays`` for the answered pairs of one iteration, and their ``returns`` (B, 2)."""
     rows = np.stack([answers.pairs.first, answers.pairs.second], axis=1)
-    segments = collected.segments
+    window = collected.window
     return {
-        "obs": segments.obs[rows],
-        "actions": segments.actions[rows],
+        "obs": window.obs[rows],
+        "actions": window.actions[rows],
         "label": answers.label,
-        "mask": segments.mask[rows],
+        "mask": window.mask[rows],
         "group": answers.pairs.group + first_group,
         "returns": collected.judged.returns[rows],
     }

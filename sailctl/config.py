@@ -134,7 +134,8 @@ class AlgoConfig:
     @property
     def models_reward(self) -> bool:
         """Whether a reward model is learned, to label pairs or to choose which of them the teacher sees."""
-        return self.labels == "reward_model" or (self.queries is not None and self.selection in MODEL_RULES)
+        chooses = self.queries is not None and self.selection in MODEL_RULES
+        return self.simulates and (self.labels == "reward_model" or (self.labels == "teacher" and chooses))
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,6 @@ AT_LEAST_ONE = (
 )
 SHARES = (
     "algo.w",
-    "algo.rho",
     "rollout.start_fraction",
     "oracle.discount",
     "oracle.mistake",
@@ -407,6 +407,7 @@ def _validate_design(config: Config) -> None:
         rule = algo.selection
         plain = algo.queries is None or rule == "uniform"
         _require(plain, "algo.selection", "uniform with rollout.pairing=ranked", rule)
+    _require(algo.rho < 0.5, "algo.rho", "below 0.5, where no answer would mean anything", algo.rho)
     if algo.step == "proximal":
         linear = config.policy.kind == "linear" and not config.policy.learn_std
         known = "gradient, unless policy.kind=linear, policy.learn_std=false and algo.optimiser=sgd"
@@ -423,6 +424,9 @@ def _validate_teacher(config: Config) -> None:
             _require(
                 value == 0, f"oracle.{key}", "0 with rollout.pairing=ranked: it is defined for pairs", value
             )
+        cost = config.rollout.forks - 1
+        enough = oracle.budget is None or oracle.budget >= cost
+        _require(enough, "oracle.budget", f"at least {cost}, what one ranking costs", oracle.budget)
     if oracle.skip > 0 or oracle.equal > 0:
         _, judged = segment_lengths(config)
         whole = judged == _horizons()[config.env.id]

@@ -1,9 +1,10 @@
 """Data sets of answered pairs: one Parquet file, exact to the bit, checked when it is read, no pickle.
 
-One row is one answered pair. ``group``, ``label`` and the steps taken (``length_1``, ``length_2``) are whole
-numbers; ``obs_1``, ``obs_2``, ``actions_1`` and ``actions_2`` are flat lists, one step after the other: T * O
-numbers of observations for T steps, T * A of actions. ``return_1`` and ``return_2`` are for people; nothing
-that learns reads them. What the file is stands as JSON in its schema's metadata, under the key ``sailctl``.
+One row is one answered pair. ``group``, ``label`` and the steps taken (``length_1``, ``length_2``) are
+whole numbers; ``obs_1``, ``obs_2``, ``actions_1`` and ``actions_2`` are flat lists of all steps that were
+judged, one after the other: T * O numbers of observations for T steps, T * A of actions. ``return_1`` and
+``return_2`` are for people; nothing that learns reads them. The schema's metadata describe the file in
+JSON, under the key ``sailctl``.
 """
 
 from __future__ import annotations
@@ -139,7 +140,8 @@ def _describe(data: PreferenceData, about: Mapping[str, object]) -> dict[str, An
         "task": data.task,
         "obs_dim": segments.obs.shape[-1],
         "act_dim": segments.actions.shape[-1],
-        "segment": segments.mask.shape[-1],
+        "segment": data.steps,
+        "judged": segments.mask.shape[-1],
         "about": plain,
     }
 
@@ -214,7 +216,7 @@ def _from_table(described: Mapping[str, Any], table: pa.Table) -> PreferenceData
         if table.schema.field(name).type != kind or table[name].null_count:
             raise UserError(f"column {name} is not of {kind} without nulls")
     lengths = np.stack([_values(table, "length_1"), _values(table, "length_2")], axis=1)
-    steps = int(described["segment"])
+    steps = int(described["judged"])
     if not ((lengths >= 1) & (lengths <= steps)).all():
         raise UserError(f"a segment has 1 to {steps} steps, got {lengths.min()} to {lengths.max()}")
     mask = np.arange(steps) < lengths[..., None]
@@ -225,11 +227,12 @@ def _from_table(described: Mapping[str, Any], table: pa.Table) -> PreferenceData
         _values(table, "label"),
         mask,
         _values(table, "group"),
+        int(described["segment"]),
     )
 
 
 def _steps(table: pa.Table, name: str, mask: BoolArray, width: int) -> FloatArray:
-    """(B, 2, H, W) the lists of both segments; 0 where ``mask`` (B, 2, H) says that no step was taken."""
+    """(B, 2, L, W) the lists of both segments; 0 where ``mask`` (B, 2, L) says that no step was taken."""
     array = np.zeros((*mask.shape, width), dtype=np.float32)
     for side in (0, 1):
         column, taken = f"{name}_{side + 1}", mask[:, side]
@@ -257,25 +260,29 @@ def from_arrays(
     label: ArrayLike,
     mask: ArrayLike | None = None,
     group: ArrayLike | None = None,
+    steps: int | None = None,
 ) -> PreferenceData:
     """A data set out of arrays from elsewhere. What they hold where ``mask`` is 0 is not looked at.
 
     Args:
         task: id of the task, such as ``halfcheetah-v5``.
-        obs: (B, 2, H, O) raw observations before each action, of the first and the second segment.
-        actions: (B, 2, H, A) actions in policy units: -1 and +1 are the ends of the actuators' range.
+        obs: (B, 2, L, O) raw observations before each action, of the first and the second segment.
+        actions: (B, 2, L, A) actions in policy units: -1 and +1 are the ends of the actuators' range.
         label: (B,) +1 first preferred, -1 second preferred, 0 tie.
-        mask: (B, 2, H) 1 where a step was taken, 0 after the segment's end; None when all were taken.
+        mask: (B, 2, L) 1 where a step was taken, 0 after the segment's end; None when all were taken.
         group: (B,) whole numbers, equal for pairs that share a segment; None when no pairs do.
+        steps: H, the first steps, whose log-probabilities count; None is all L that were judged.
 
     Raises:
         UserError: one line that names the array and what is wrong with it.
     """
-    observations = _array("obs", obs, "B, 2, H, O", (None, 2, None, None))
-    pairs, _, steps, _ = observations.shape
-    acts = _array("actions", actions, "B, 2, H, A", (pairs, 2, steps, None))
+    observations = _array("obs", obs, "B, 2, L, O", (None, 2, None, None))
+    pairs, _, judged, _ = observations.shape
+    acts = _array("actions", actions, "B, 2, L, A", (pairs, 2, judged, None))
     labels = _array("label", label, "B", (pairs,))
-    marks = _array("mask", np.ones((pairs, 2, steps)) if mask is None else mask, "B, 2, H", (pairs, 2, steps))
+    marks = _array(
+        "mask", np.ones((pairs, 2, judged)) if mask is None else mask, "B, 2, L", (pairs, 2, judged)
+    )
     groups = _array("group", np.arange(pairs) if group is None else group, "B", (pairs,))
     if not np.isin(labels, (-1, 0, 1)).all():
         raise UserError("label must be +1 (first preferred), -1 (second preferred) or 0 (tie)")
@@ -285,7 +292,10 @@ def from_arrays(
         raise UserError("mask must be 1 where a step was taken and 0 elsewhere")
     if not marks[..., 0].all() or (marks[..., 1:] > marks[..., :-1]).any():
         raise UserError("mask must be 1 from the first step of each segment to its last, then 0 to the end")
-    taken = marks.reshape(2 * pairs, steps) > 0
+    counted = judged if steps is None else steps
+    if not 1 <= counted <= judged:
+        raise UserError(f"steps must be from 1 to {judged}, the steps of a segment, got {counted}")
+    taken = marks.reshape(2 * pairs, judged) > 0
     first = 2 * np.arange(pairs)
     return PreferenceData(
         task,
@@ -298,6 +308,7 @@ def from_arrays(
         Preferences(
             Pairs(first, first + 1, groups.astype(np.int64)), labels.astype(np.int8).astype(np.float32)
         ),
+        counted,
     )
 
 
@@ -326,7 +337,7 @@ def _checked(data: PreferenceData) -> PreferenceData:
         array.reshape(len(data), 2, *array.shape[1:])
         for array in (segments.obs, segments.actions, segments.mask)
     )
-    return from_arrays(data.task, obs, actions, answers.label, mask, answers.pairs.group)
+    return from_arrays(data.task, obs, actions, answers.label, mask, answers.pairs.group, data.steps)
 
 
 def _array(name: str, value: ArrayLike, letters: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
@@ -351,7 +362,7 @@ def _array(name: str, value: ArrayLike, letters: str, shape: tuple[int | None, .
 
 
 def _taken_steps(name: str, array: NDArray[Any], taken: BoolArray) -> FloatArray:
-    """(2 B, H, W) the steps of ``array`` (B, 2, H, W) that were taken, and 0 elsewhere."""
+    """(2 B, L, W) the steps of ``array`` (B, 2, L, W) that were taken, and 0 elsewhere."""
     with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite, and is refused
         steps = array.reshape(*taken.shape, -1).astype(np.float32)
     steps[~taken] = 0.0

@@ -106,7 +106,10 @@ class Learner:
     w = 0 and c = 0 is offline DPO.
 
     ``data`` is the data set of ``config.data``; an iteration learns from (1 - w) / w times as many of its
-    pairs as there are ``prompts``, so that single samples weigh alike.
+    pairs as there are ``prompts`` (from all of them at most): with two forks single samples weigh alike.
+
+    With ``refresh`` 0 the observation statistics stay those of the first segments seen, in the policy and in
+    its reference: what moves one against the other is the gradient alone.
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class Learner:
         """Updates done so far."""
         self._config = config
         self._rng = generators
-        self._data = data
+        self._data = None if data is None else data.first_steps()
         self._prompts = prompts
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
@@ -135,7 +138,7 @@ class Learner:
     ) -> dict[str, float]:
         """Epochs x minibatches of gradient steps on what the policy just did, the data set, or both.
 
-        Returns the diagnostics of the last epoch (means over its minibatches; NaN where there was nothing to
+        Returns the diagnostics of the last epoch (over its minibatches; NaN where there was nothing to
         learn from, since the teacher skipped every question, say).
 
         Raises:
@@ -144,6 +147,10 @@ class Learner:
         """
         if self._config.refresh and self.updates % self._config.refresh == 0:
             self.reference = self.policy.snapshot()
+        frozen = self._config.refresh == 0
+        if segments is not None and frozen and not self.policy.obs_count:
+            for policy in (self.policy, self.reference):
+                policy.observe(segments.obs[segments.mask > 0])
         parts = self._parts(segments, comparisons)
         groups = [rows_by_group(part.group) for part in parts]
         steps = min([self._config.minibatches, *(len(rows) for rows in groups)])
@@ -159,7 +166,7 @@ class Learner:
                 metrics = self._step(parts, chosen, measured=last_epoch)
                 if last_epoch:
                     history.append(metrics)
-        if segments is not None:
+        if segments is not None and not frozen:
             self.policy.observe(segments.obs[segments.mask > 0])
         self.updates += 1
         labels = [part.label for part in parts if part.label is not None]
@@ -195,7 +202,7 @@ class Learner:
             parts.append(self._drawn_from_data(self._data, self._prompts, config.w, own_labels=own))
         if self._data is not None and config.w < 1:
             share = (1 - config.w) / config.w if config.w > 0 else 1.0
-            count = max(1, round(share * self._prompts))
+            count = min(max(1, round(share * self._prompts)), len(self._data))
             recorded = self._drawn_from_data(self._data, count, 1 - config.w, own_labels=False)
             parts.append(replace(recorded, prefix="data_" if config.w > 0 else ""))
         return parts
@@ -243,7 +250,8 @@ class Learner:
         self._refuse_non_finite(numbers, parts, chosen)
         self._optimiser.step()
         if config.step == "proximal":
-            self._proximal_step(parts, chosen)
+            # A gradient that was cut is a smaller step, and the proximal map is of the same step.
+            self._proximal_step(parts, chosen, config.lr * min(1.0, limit / max(grad_norm, 1e-12)))
         param_norm = project_ball(self._parameters, config.radius)
         self._refuse_non_finite({"parameter norm": param_norm}, parts, chosen)
         return diagnostics | {"loss": numbers["loss"], "grad_norm": grad_norm} if measured else {}
@@ -299,8 +307,8 @@ class Learner:
         drawn = np.where(self._rng.labels.random(len(samples)) < chance, 1.0, -1.0)
         return torch.from_numpy(drawn.astype(np.float32))
 
-    def _proximal_step(self, parts: Sequence[Part], chosen: Sequence[IntArray]) -> None:
-        """The proximal map of lr * rho * mean |h| over the samples whose labels are not the policy's own.
+    def _proximal_step(self, parts: Sequence[Part], chosen: Sequence[IntArray], size: float) -> None:
+        """The proximal map of size * rho * mean |h| over the samples whose labels are not the policy's own.
 
         h is taken as linear around the parameters that the gradient step has reached. It is linear where the
         two segments of a pair visit the same states (one step from a shared start); over several steps the
@@ -317,7 +325,7 @@ class Learner:
         if not slopes:
             return
         count = sum(len(offset) for offset in offsets)
-        weight = self._config.lr * self._config.rho * count
+        weight = size * self._config.rho * count
         moved, _ = prox_mean_abs(theta, np.concatenate(slopes), np.concatenate(offsets), weight)
         vector = torch.from_numpy(moved.astype(np.float32))
         torch.nn.utils.vector_to_parameters(vector, self._parameters)
@@ -335,11 +343,14 @@ class Learner:
         return h.detach().double().numpy(), slope.double().numpy()
 
     def _means(self, history: Sequence[dict[str, float]]) -> dict[str, float]:
-        """Mean of each diagnostic; NaN for one that no step has brought."""
+        """Mean of each diagnostic, the largest of a ``_max``; NaN for one that no step has brought."""
         mixed = self._data is not None and 0 < self._config.w < 1
         names = [*DIAGNOSTICS, *(f"data_{name}" for name in OF_DATA if mixed)]
         found = {name: [row[name] for row in history if name in row] for name in names}
-        return {name: float(np.mean(values)) if values else math.nan for name, values in found.items()}
+        return {
+            name: float((np.max if name.endswith("_max") else np.mean)(values)) if values else math.nan
+            for name, values in found.items()
+        }
 
     def _mean_kl(self, direction: str, mean: Tensor, ref_mean: Tensor, mask: Tensor) -> Tensor:
         """KL per visited state, averaged over the states of the minibatch (how often each is visited depends

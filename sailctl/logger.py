@@ -88,14 +88,17 @@ class Logger:
         self._wandb: WandbMirror | None = None
         self._evaluated: tuple[int, float] | None = None
         self._open = True
+        # Where nothing is simulated env steps stand still, and a run is followed along its iterations.
+        along = "env_steps" if config.algo.simulates else "iteration"
+        total = config.env_steps if config.algo.simulates else config.algo.iterations
         try:
             if config.logger.wandb != "disabled":
-                self._wandb = _wandb_mirror(run.path, config)
+                self._wandb = _wandb_mirror(run.path, config, along)
                 self._mirrors.append(self._wandb)
             if config.logger.tensorboard:
-                self._mirrors.append(TensorBoardMirror(run.path / "tensorboard"))
+                self._mirrors.append(TensorBoardMirror(run.path / "tensorboard", along))
             if config.logger.progress and sys.stderr.isatty():
-                self._mirrors.append(ProgressBar(config.env_steps, run.path))
+                self._mirrors.append(ProgressBar(total, run.path, along))
         except BaseException as error:
             self.fail(error)
             raise
@@ -198,32 +201,34 @@ def check_mirrors(config: LoggerConfig) -> None:
 
 
 class TensorBoardMirror:
-    """Scalars against env steps, as TensorBoard event files in ``folder``."""
+    """Scalars along env steps (or iterations), as TensorBoard event files in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, along: str) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
+        self._along = along
         self._writer = SummaryWriter(str(folder))
 
     def log(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():
             if name not in _NOT_A_METRIC:
-                self._writer.add_scalar(name, float(value), int(row["env_steps"]))
+                self._writer.add_scalar(name, float(value), int(row[self._along]))
 
     def close(self) -> None:
         self._writer.close()
 
 
 class ProgressBar:
-    """One line on stderr: env steps and their rate, time left, labels used, last true return."""
+    """One line on stderr: env steps (or iterations), their rate, time left, labels, last true return."""
 
-    def __init__(self, env_steps: int, path: Path) -> None:
+    def __init__(self, total: int | None, path: Path, along: str) -> None:
         from tqdm import tqdm
 
+        self._along = along
         self._bar = tqdm(
-            total=env_steps,
+            total=total,
             desc="/".join(path.parts[-3:]),
-            unit=" env steps",
+            unit=" env steps" if along == "env_steps" else " iterations",
             unit_scale=True,
             dynamic_ncols=True,
             file=sys.stderr,
@@ -236,7 +241,7 @@ class ProgressBar:
         if "eval_return" in row:
             self._shown["return"] = f"{row['eval_return']:.1f}"
         self._bar.set_postfix(self._shown, refresh=False)
-        self._bar.update(int(row["env_steps"]) - self._bar.n)
+        self._bar.update(int(row[self._along]) - self._bar.n)
 
     def close(self) -> None:
         self._bar.close()
@@ -248,6 +253,7 @@ class WandbMirror:
     Args:
         init: keyword arguments of ``wandb.init``, JSON values only.
         folder: existing folder that W&B writes below.
+        along: column that W&B draws the others against.
         capacity: messages that may wait; more are dropped, with one warning.
         finish_s: seconds that ``close`` waits at most before the process is killed.
     """
@@ -256,6 +262,7 @@ class WandbMirror:
         self,
         init: Mapping[str, object],
         folder: Path,
+        along: str,
         capacity: int = WANDB_QUEUE,
         finish_s: float = WANDB_FINISH_S,
     ) -> None:
@@ -280,7 +287,7 @@ class WandbMirror:
         except OSError as error:
             _warn(f"W&B is off for this run: {error}")
             return
-        self._put({"init": dict(init), "finish_s": finish_s})
+        self._put({"init": dict(init), "along": along, "finish_s": finish_s})
         threading.Thread(target=self._write, name="wandb-mirror", daemon=True).start()
 
     def log(self, row: Mapping[str, float]) -> None:
@@ -338,7 +345,8 @@ class WandbMirror:
 def wandb_process() -> None:
     """Body of the W&B process: JSON lines from stdin into one W&B run.
 
-    Lines: ``{"init": ..., "finish_s": ...}``, then any number of ``{"log": row}``, then ``{"finish": ...}``.
+    Lines: ``{"init": ..., "along": ..., "finish_s": ...}``, then any number of ``{"log": row}``, then
+    ``{"finish": ...}``.
     An end of input without the last one means that the training process died.
     """
     source = os.fdopen(os.dup(0), "r")
@@ -359,18 +367,18 @@ def wandb_process() -> None:
 
     threading.Thread(target=receive, daemon=True).start()
     try:
-        _feed_wandb(first["init"], messages)
+        _feed_wandb(first["init"], first["along"], messages)
     except BaseException as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"sailctl: warning: W&B is off for this run: {reason[:300]}", file=stderr)
         os._exit(_WANDB_REPORTED)  # without W&B's exit hooks, which may wait for what has just failed
 
 
-def _feed_wandb(init: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+def _feed_wandb(init: dict[str, Any], along: str, messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     import wandb
 
     run = wandb.init(**init, settings=wandb.Settings(console="off", silent=True))
-    run.define_metric("*", step_metric="env_steps")
+    run.define_metric("*", step_metric=along)
     end: dict[str, Any] = {"exit_code": 1, "summary": {}}
     while (message := messages.get()) is not None:
         if "finish" in message:
@@ -381,7 +389,7 @@ def _feed_wandb(init: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any]
     run.finish(exit_code=end["exit_code"])
 
 
-def _wandb_mirror(path: Path, config: Config) -> WandbMirror:
+def _wandb_mirror(path: Path, config: Config, along: str) -> WandbMirror:
     from sailctl.config import to_dict
 
     task, algorithm = config.env.id, config.algo.name
@@ -394,7 +402,7 @@ def _wandb_mirror(path: Path, config: Config) -> WandbMirror:
         "mode": config.logger.wandb,
         "dir": str(path.resolve()),
     }
-    return WandbMirror(init, path)
+    return WandbMirror(init, path, along)
 
 
 def _wandb_environment(folder: Path, *, offline: bool) -> dict[str, str]:

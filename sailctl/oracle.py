@@ -53,23 +53,19 @@ class Teacher:
         self._horizon = horizon
         self._episodes: deque[float] = deque(maxlen=EPISODES)
         self._had_thresholds = False
-        self._price = 1
         self._squares, self._differences = 0.0, 0
         self.labels = 0
         """Labels given so far: one for a pair, K - 1 for a ranking of K segments."""
         self.skipped = 0
         """Labels that skipped questions would have brought so far, counted in the same way."""
+        self.spent = False
+        """Whether the budget cannot pay for another question of the kind that was asked last."""
 
     @property
     def remaining(self) -> int | None:
         """Labels left in the budget; None without a budget."""
         budget = self._config.budget
         return None if budget is None else budget - self.labels
-
-    @property
-    def spent(self) -> bool:
-        """Whether the budget cannot pay for another question of the kind asked last (a pair before any)."""
-        return self.remaining is not None and self.remaining < self._price
 
     @property
     def needs_score(self) -> bool:
@@ -83,7 +79,7 @@ class Teacher:
             RunError: when one is NaN or infinite: no threshold would mean anything.
         """
         _refuse_non_finite(returns, "episodes")
-        self._episodes.extend(returns.tolist())
+        self._episodes.extend(returns)
 
     def answer(self, pairs: Pairs, judged: JudgedRewards, score: FloatArray | None = None) -> Preferences:
         """Labels for the pairs, skipped ones and those beyond the budget left out.
@@ -91,27 +87,27 @@ class Teacher:
         Args:
             pairs: the B questions, asked in this order.
             judged: true rewards of the segments that they name.
-            score: (B,) h_theta of each pair, positive where the policy favours the first; read with rho only.
+            score: (B,) h_theta of each pair, positive where the policy favours the first; only rho needs it.
 
         Raises:
             RunError: when a return is NaN or infinite: no answer would mean anything.
             ValueError: when the score is missing and needed.
         """
-        if not self.needs_score:
-            score = np.zeros(len(pairs), dtype=np.float32)
-        elif score is None:
+        if self.needs_score and score is None:
             raise ValueError("oracle.rho > 0 needs the score of each pair")
         returns = judged.returns
         _refuse_non_finite(returns, "segments")
         skip, equal = self._thresholds(judged)
         draws = self._rng.random((len(pairs), 2))
 
-        best = np.maximum(returns[pairs.first], returns[pairs.second])
-        rows = self._admitted(best, skip, price=1)
-        pairs, draws, score = pairs.take(rows), draws[rows], score[rows]
+        answered = self._admitted(returns[np.stack([pairs.first, pairs.second], axis=1)], skip)
+        pairs, draws = pairs.take(answered), draws[answered]
         weighed = self._weighed(judged)
         difference = weighed[pairs.first] - weighed[pairs.second]
-        chance = np.clip(self._chance(difference) - self._config.rho * np.sign(score), 0.0, 1.0)
+        chance = self._chance(difference)
+        if score is not None:
+            # It may leave [0, 1], which is clipping it: a draw in [0, 1) is below it always or never.
+            chance = chance - self._config.rho * np.sign(score[answered].astype(np.float64))
         mistaken = draws[:, 1] < self._config.mistake
         label = np.where((draws[:, 0] < chance) != mistaken, 1.0, -1.0)
         label[self._ties(returns[pairs.first] - returns[pairs.second], difference, equal)] = 0.0
@@ -132,48 +128,48 @@ class Teacher:
         Raises:
             RunError: when a return is NaN or infinite: no answer would mean anything.
         """
-        forks = rows.shape[1]
         returns = judged.returns
         _refuse_non_finite(returns, "segments")
         skip, _ = self._thresholds(judged)
         noise = self._rng.gumbel(size=rows.shape)
 
-        admitted = self._admitted(returns[rows].max(axis=1), skip, price=forks - 1)
-        rows, noise = rows[admitted], noise[admitted]
+        answered = self._admitted(returns[rows], skip)
+        rows, noise = rows[answered], noise[answered]
         utility = self._weighed(judged)[rows]
         if self._config.inverse_temperature is not None:
-            one, other = np.triu_indices(forks, 1)
+            one, other = np.triu_indices(rows.shape[1], 1)
             scale = self._scale(utility[:, one] - utility[:, other])
             utility = self._config.inverse_temperature * utility / scale + noise
-        order = np.lexsort((-noise, -utility))
-        return Rankings(np.take_along_axis(rows, order, axis=1))
+        order = np.lexsort((noise, -utility))
+        return Rankings(rows[np.arange(len(rows))[:, None], order])
 
     def _thresholds(self, judged: JudgedRewards) -> tuple[float, float]:
         """Returns of ``skip`` and ``equal`` for this session; 0 before the first episode has ended.
 
         In the public training loop of B-Pref the shares are multiplied in twice from the second session on.
         """
-        if not self._episodes:
-            return 0.0, 0.0
-        window = math.fsum(self._episodes) / len(self._episodes) * judged.rewards.shape[1] / self._horizon
+        mean = math.fsum(self._episodes) / max(len(self._episodes), 1)
+        window = mean * judged.rewards.shape[1] / self._horizon
         power = 2 if self._config.bpref_compat and self._had_thresholds else 1
-        self._had_thresholds = True
+        self._had_thresholds = len(self._episodes) > 0
         return self._config.skip**power * window, self._config.equal**power * window
 
-    def _admitted(self, best: DoubleArray, threshold: float, price: int) -> IntArray:
-        """Which questions are answered, given the ``best`` return in each; counts them and the skipped ones.
+    def _admitted(self, returns: DoubleArray, skip: float) -> BoolArray:
+        """(Q,) which questions are answered, given the returns (Q, K) of the segments in each; counts labels.
 
-        A question is asked while the budget could still pay for an answer to it.
+        A question is asked while the budget can pay for an answer, and skipped when it is not worth one.
         """
-        worth = best > threshold if threshold > 0 else np.full(len(best), True)
-        asked = np.full(len(best), True)
+        price = returns.shape[1] - 1
+        worth = returns.max(axis=1) > (skip if skip > 0 else -np.inf)
+        asked: BoolArray = np.full(len(worth), True)
         if self.remaining is not None:
             answers_before = np.cumsum(worth) - worth
             asked = price * (answers_before + 1) <= self.remaining
-        self._price = price
-        self.labels += price * int((asked & worth).sum())
+        answered: BoolArray = asked & worth
+        self.labels += price * int(answered.sum())
         self.skipped += price * int((asked & ~worth).sum())
-        return np.flatnonzero(asked & worth)
+        self.spent = self.remaining is not None and self.remaining < price
+        return answered
 
     def _weighed(self, judged: JudgedRewards) -> DoubleArray:
         """(S,) returns in which the last step of the window counts most."""
@@ -185,8 +181,11 @@ class Teacher:
     def _chance(self, difference: DoubleArray) -> DoubleArray:
         """(B,) P(first preferred) of the differences, before anybody tampers with it."""
         if self._config.inverse_temperature is None:
-            return (difference >= 0).astype(np.float64)
-        return bradley_terry(difference / self._scale(difference), self._config.inverse_temperature)
+            chance: DoubleArray = np.heaviside(difference, 1.0)  # argmax: of equals, the first
+            return chance
+        return bradley_terry(
+            difference / self._scale(difference), inverse_temperature=self._config.inverse_temperature
+        )
 
     def _scale(self, difference: DoubleArray) -> float:
         """What differences of returns are divided by: 1, or their running standard deviation.

@@ -44,20 +44,22 @@ def train(config: Config, overrides: list[str]) -> Path:
     data = offline_data(config, simulator.spec, policy)
     steps, judged = segment_lengths(config)
     collector = Collector(simulator, config.rollout, steps, judged, generators)
-    labeller = Labeller(config, simulator.spec, generators, data)
     learner = Learner(policy, policy.snapshot(), config.algo, generators, data, config.rollout.prompts)
 
     run = create_run(config, ["sailctl", "train", *overrides])
     with Logger(run, config) as logger:
         clock, env_steps, iteration, going, score = Clock(), 0, 0, True, float("nan")
+        dump = run.path / "nonfinite.safetensors"
+        with clock.measure("label_s"), dumped_when_not_finite(dump):
+            labeller = Labeller(config, simulator.spec, generators, data)
         while going:
             collected = comparisons = None
             if config.algo.simulates:
                 with clock.measure("collect_s"):
                     collected = collector.collect(policy)
-                with clock.measure("label_s"):
+                with clock.measure("label_s"), dumped_when_not_finite(dump):
                     comparisons = labeller.label(collected, learner.score)
-            with clock.measure("update_s"), dumped_when_not_finite(run.path / "nonfinite.safetensors"):
+            with clock.measure("update_s"), dumped_when_not_finite(dump):
                 metrics = learner.update(collected.segments if collected else None, comparisons)
             iteration += 1
             before, env_steps = env_steps, env_steps + (collected.env_steps if collected else 0)

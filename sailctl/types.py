@@ -11,7 +11,7 @@ L >= H control steps the teacher judges, B pairs, G rankings, O observation size
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -191,9 +191,16 @@ class PreferenceData:
     task: str
     """Id of the task that the segments are from."""
     segments: SegmentBatch
-    """2 B segments; pair i compares rows 2i and 2i + 1."""
+    """2 B segments, all steps that were judged; pair i compares rows 2i and 2i + 1."""
     preferences: Preferences
     """The B answers."""
+    steps: int
+    """H, the first steps of each segment, whose log-probabilities count."""
+
+    def __post_init__(self) -> None:
+        judged = self.segments.mask.shape[1]
+        if not 1 <= self.steps <= judged:
+            raise ValueError(f"the steps that count are 1 to {judged}, the steps judged, got {self.steps}")
 
     def __len__(self) -> int:
         return len(self.preferences)
@@ -209,4 +216,9 @@ class PreferenceData:
             Preferences(
                 Pairs(place, place + 1, self.preferences.pairs.group[rows]), self.preferences.label[rows]
             ),
+            self.steps,
         )
+
+    def first_steps(self) -> PreferenceData:
+        """The same answers with the H steps alone whose log-probabilities count: what a learner sees."""
+        return replace(self, segments=self.segments.head(self.steps))

@@ -127,7 +127,7 @@ def score_function_terms(
         (B,) losses and (B,) the factors c * (F - b), zero when nothing was added.
     """
     if c == 0 or drawn is None:
-        return losses, torch.zeros_like(losses.detach())
+        return losses, torch.zeros_like(losses)
     value = -losses.detach()
     factor = c * (value - (0.0 if group is None else leave_one_group_out(value, group)))
     return losses - factor * drawn, factor
@@ -191,7 +191,7 @@ def sail_loss(
     """
     h = pair_score(logp_1, logp_2, ref_logp_1, ref_logp_2, beta)
     label_logp = -dpo_loss(h, label)
-    losses, cost = -label_logp, torch.zeros_like(h.detach())
+    losses, cost = -label_logp, torch.zeros_like(h)
     if rho != 0:
         cost = robust_cost(h, rho, label_chance(label, worst_case))
         losses = losses + (cost.detach() if proximal else cost)

@@ -62,7 +62,8 @@ def test_answers_of_the_teacher_about_one_policy(tmp_path: Path, capsys: pytest.
     simulator = Simulator(ALL_TASKS["halfcheetah-v5"]())
     check_fits(data, simulator.spec)
     assert len(data) == 6, "it stops in the middle of the second batch of four"
-    assert data.segments.mask.shape == (12, 5)
+    assert data.segments.mask.shape == (12, 8), "all that the teacher judged"
+    assert data.steps == 5
 
     table = pd.read_parquet(out)
     returns = table[["return_1", "return_2"]].to_numpy()
@@ -72,7 +73,7 @@ def test_answers_of_the_teacher_about_one_policy(tmp_path: Path, capsys: pytest.
     assert len({start.tobytes() for start in data.segments.obs[0::2, 0]}) == 6
     assert len(set(data.preferences.pairs.group)) == 6
     assert capsys.readouterr().out == (
-        f"{out}: 6 pairs (0 ties), 0 skipped, 128 env steps, mean length 5.0 of 5, "
+        f"{out}: 6 pairs (0 ties), 0 skipped, 128 env steps, mean length 8.0 of 8, "
         f"{out.stat().st_size / 1000:.1f}kB\n"
     )
 
@@ -289,3 +290,18 @@ def test_a_users_folder_of_options_is_read(tmp_path: Path):
     out = tmp_path / "a.parquet"
     assert main(["collect", "--pairs=2", f"--out={out}", *PENDULUM, *words]) == 0
     assert (load_preferences(out).preferences.label == 0).all()
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert collect(Path("cheetah.parquet"), 4, *CHEETAH) == 0
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        exec(compile(example, "data.md", "exec"), {})
+    data = load_preferences("pendulum.parquet")
+    assert (data.task, len(data)) == ("invertedpendulum-v5", 20)
+    lengths = data.segments.mask.sum(axis=1)
+    np.testing.assert_array_equal(data.preferences.label, np.sign(lengths[0::2] - lengths[1::2]))
+    assert np.abs(data.segments.actions).max() <= 1

@@ -34,16 +34,17 @@ TASK = "reacher-v5"
 RETURNS = np.array([[1.5, -2.0], [0.1, np.nan], [7.0, 7.0], [-1e-300, 3e300]])
 
 
-def sample(pairs: int = 4, steps: int = 5, obs_dim: int = 3, act_dim: int = 2) -> PreferenceData:
+def sample(pairs: int = 4, judged: int = 5, obs_dim: int = 3, act_dim: int = 2) -> PreferenceData:
     rng = np.random.default_rng(0)
-    lengths = rng.integers(1, steps + 1, (pairs, 2, 1))
+    lengths = rng.integers(1, judged + 1, (pairs, 2, 1))
     return from_arrays(
         TASK,
-        rng.normal(size=(pairs, 2, steps, obs_dim)),
-        rng.normal(size=(pairs, 2, steps, act_dim)),
+        rng.normal(size=(pairs, 2, judged, obs_dim)),
+        rng.normal(size=(pairs, 2, judged, act_dim)),
         np.resize([1, -1, 0], pairs),
-        np.arange(steps) < lengths,
+        np.arange(judged) < lengths,
         np.resize([4, 4, 9], pairs),
+        steps=2,
     )
 
 
@@ -69,7 +70,7 @@ def bits(data: PreferenceData) -> list[tuple[str, tuple[int, ...], bytes]]:
 
 
 def assert_same(one: PreferenceData, two: PreferenceData) -> None:
-    assert (one.task, one.segments.forks) == (two.task, two.segments.forks)
+    assert (one.task, one.steps, one.segments.forks) == (two.task, two.steps, two.segments.forks)
     assert bits(one) == bits(two)
 
 
@@ -95,18 +96,17 @@ def test_a_data_set_comes_back_bit_for_bit(file: Path):
 def test_any_finite_numbers_come_back_bit_for_bit(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ):
-    pairs, steps, obs_dim, act_dim = data.draw(array_shapes(min_dims=4, max_dims=4, max_side=4))
-    finite = st.floats(
-        width=32, allow_nan=False, allow_infinity=False
-    )  # -0.0 and subnormal ones are among them
-    lengths = data.draw(arrays(np.int64, (pairs, 2), elements=st.integers(1, steps)))
+    pairs, judged, obs_dim, act_dim = data.draw(array_shapes(min_dims=4, max_dims=4, max_side=4))
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)  # -0.0 and subnormal ones included
+    lengths = data.draw(arrays(np.int64, (pairs, 2), elements=st.integers(1, judged)))
     made = from_arrays(
         TASK,
-        data.draw(arrays(np.float32, (pairs, 2, steps, obs_dim), elements=finite)),
-        data.draw(arrays(np.float32, (pairs, 2, steps, act_dim), elements=finite)),
+        data.draw(arrays(np.float32, (pairs, 2, judged, obs_dim), elements=finite)),
+        data.draw(arrays(np.float32, (pairs, 2, judged, act_dim), elements=finite)),
         data.draw(arrays(np.int64, pairs, elements=st.sampled_from([-1, 0, 1]))),
-        np.arange(steps) < lengths[..., None],
+        np.arange(judged) < lengths[..., None],
         data.draw(arrays(np.int64, pairs)),
+        data.draw(st.none() | st.integers(1, judged)),
     )
     path = tmp_path_factory.mktemp("any") / "any.parquet"
     save_preferences(path, made, {})
@@ -139,6 +139,25 @@ def test_what_stands_after_the_end_of_a_segment_is_not_looked_at(tmp_path: Path)
 def test_folders_on_the_way_are_made(tmp_path: Path):
     save_preferences(tmp_path / "a" / "b" / "c.parquet", sample(), {})
     assert_same(sailctl.load_preferences(str(tmp_path / "a" / "b" / "c.parquet")), sample())
+
+
+def test_steps_that_only_the_teacher_judged_are_kept_and_told_apart(tmp_path: Path):
+    """A reward model needs all that was judged; a learner is given the first steps alone."""
+    rng = np.random.default_rng(0)
+    obs, actions = rng.normal(size=(4, 2, 6, 3)), rng.normal(size=(4, 2, 6, 2))
+    data = from_arrays(TASK, obs, actions, np.array([1, -1, 0, 1]), steps=2)
+    path = tmp_path / "long.parquet"
+    save_preferences(path, data, {})
+    again = load_preferences(path)
+    assert_same(again, data)
+    assert (again.steps, again.segments.mask.shape) == (2, (8, 6))
+    short = again.first_steps()
+    np.testing.assert_array_equal(short.segments.obs, data.segments.obs[:, :2])
+    assert (short.steps, short.segments.mask.shape) == (2, (8, 2))
+    assert again.take(np.array([1, 1])).steps == 2
+    for steps in (0, 7):
+        with pytest.raises(UserError, match="steps must be from 1 to 6"):
+            from_arrays(TASK, obs, actions, np.array([1, -1, 0, 1]), steps=steps)
 
 
 # What people read
@@ -183,7 +202,8 @@ def test_the_file_says_what_it_is(file: Path):
         "task": TASK,
         "obs_dim": 3,
         "act_dim": 2,
-        "segment": 5,
+        "segment": 2,
+        "judged": 5,
         "about": {"by": "hand"},
     }
 
@@ -349,6 +369,8 @@ def test_numbers_that_are_not_finite_are_refused(name: str, value: float, file: 
         (lambda table: table.slice(0, 0), {}, "obs is empty"),
         (lambda table: table, {"obs_dim": 4}, "column obs_1 does not have 4 numbers"),
         (lambda table: table, {"obs_dim": None}, "does not hold what it should"),
+        (lambda table: table, {"segment": 6}, "steps must be from 1 to 5"),
+        (lambda table: table, {"judged": 3}, "a segment has 1 to 3 steps, got 1 to"),
     ],
 )
 def test_contents_of_another_shape_are_refused(
@@ -439,11 +461,11 @@ def with_value(name: str, place: tuple[int, ...], value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("obs", np.zeros((2, 3, 4)), r"obs must be an array (B, 2, H, O), got shape (2, 3, 4)"),
-        ("obs", np.zeros((2, 3, 3, 4)), r"obs must be an array (B, 2, H, O), got shape (2, 3, 3, 4)"),
+        ("obs", np.zeros((2, 3, 4)), r"obs must be an array (B, 2, L, O), got shape (2, 3, 4)"),
+        ("obs", np.zeros((2, 3, 3, 4)), r"obs must be an array (B, 2, L, O), got shape (2, 3, 3, 4)"),
         ("obs", np.zeros((0, 2, 3, 4)), r"obs is empty: shape (0, 2, 3, 4)"),
         ("obs", np.zeros((2, 2, 3, 0)), r"obs is empty"),
-        ("obs", [[1.0], [1.0, 2.0]], r"obs must be an array (B, 2, H, O): "),
+        ("obs", [[1.0], [1.0, 2.0]], r"obs must be an array (B, 2, L, O): "),
         ("obs", np.full((2, 2, 3, 4), "1"), r"obs must hold numbers, got <U1"),
         ("obs", with_value("obs", (1, 0, 0, 0), np.nan), r"obs must be finite"),
         ("obs", with_value("obs", (0, 1, 2, 3), 1e39), r"obs must be finite (in 32 bits)"),

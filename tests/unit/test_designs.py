@@ -85,7 +85,7 @@ def labels_of(seed: int, pairs: Pairs) -> Preferences:
 
 SEGMENTS = segments_of(1)
 ANSWERS = labels_of(2, forked_pairs(PROMPTS, 2))
-DATA = PreferenceData("toy-v0", segments_of(3), labels_of(4, forked_pairs(PROMPTS, 2)))
+DATA = PreferenceData("toy-v0", segments_of(3), labels_of(4, forked_pairs(PROMPTS, 2)), STEPS)
 
 
 def learner_of(config: AlgoConfig, data: PreferenceData | None = DATA, seed: int = 0) -> Learner:
@@ -172,7 +172,7 @@ def test_the_data_bring_as_many_pairs_as_their_weight_asks_for(w: float, monkeyp
 
     monkeypatch.setattr(learner, "_step", watched)
     learner.update(SEGMENTS, ANSWERS)
-    assert sizes == [[PROMPTS, round(PROMPTS * (1 - w) / w)]]
+    assert sizes == [[PROMPTS, min(round(PROMPTS * (1 - w) / w), len(DATA))]]
 
 
 def test_offline_dpo_is_the_textbook_step_on_the_data():
@@ -251,7 +251,7 @@ def test_a_ranking_of_two_is_a_pair():
 
 
 def test_rankings_are_learned():
-    """Orders that some policy of the same kind explains: their likelihood and the order of the scores follow."""
+    """Orders that some policy of the same kind explains: their likelihood and the scores follow."""
     segments = segments_of(5, forks=4)
     with torch.no_grad():
         wanted = (log_prob(policy_of(7), segments) - log_prob(policy_of(2), segments)).numpy().reshape(-1, 4)
@@ -298,7 +298,7 @@ def test_the_proximal_step_of_one_pair_is_its_closed_form(weight: float):
 def test_a_proximal_step_minimises_its_objective():
     """No other point near it does better, for a minibatch of pairs and a mixture of sources."""
     segments, answers = one_step_pairs(PROMPTS)
-    data = PreferenceData("toy-v0", segments, answers)
+    data = PreferenceData("toy-v0", segments, answers, 1)
     config = replace(PLAIN, w=0.5, c=0.0, lr=0.2, rho=0.5, step="proximal")
     plain = learner_of(replace(config, rho=0.0), data)
     plain.update(*one_step_pairs(PROMPTS))
@@ -322,9 +322,51 @@ def test_a_proximal_step_minimises_its_objective():
             assert objective(other) > least - 1e-6
 
 
+def test_a_proximal_step_is_as_small_as_the_gradient_step_it_follows():
+    """Where the gradient is cut to its largest norm, the proximal map is that of the shorter step."""
+    segments, answers = one_step_pairs(1)
+    config = replace(PLAIN, c=0.0, lr=0.1, rho=0.4, step="proximal")
+    norm = learner_of(config, data=None).update(segments, answers)["grad_norm"]
+    cut = learner_of(replace(config, max_grad_norm=norm / 4), data=None)
+    short = learner_of(replace(config, lr=config.lr / 4), data=None)
+    for learner in (cut, short):
+        learner.update(segments, answers)
+    torch.testing.assert_close(vector(cut), vector(short), rtol=1e-5, atol=1e-7)
+
+
 def test_a_proximal_step_without_doubt_is_the_gradient_step():
     one = moved(learner_of(replace(PLAIN, step="proximal")), SEGMENTS, ANSWERS)
     torch.testing.assert_close(one, moved(learner_of(PLAIN), SEGMENTS, ANSWERS), rtol=0, atol=1e-7)
+
+
+def test_only_the_steps_that_count_are_learned_from():
+    """What the teacher judged beyond them changes no bit."""
+    config, short = replace(PLAIN, w=0.5), replace(DATA, steps=3)
+    long, cut = (learner_of(config, data) for data in (short, short.first_steps()))
+    assert long.update(SEGMENTS, ANSWERS) == cut.update(SEGMENTS, ANSWERS)
+    assert torch.equal(vector(long), vector(cut))
+    whole = learner_of(config)
+    whole.update(SEGMENTS, ANSWERS)
+    assert not torch.equal(vector(long), vector(whole))
+
+
+def test_the_data_bring_no_more_pairs_than_there_are():
+    learner = learner_of(replace(PLAIN, w=1e-6))
+    assert len(learner._parts(SEGMENTS, ANSWERS)[1].rows) == len(DATA)
+
+
+def test_statistics_stay_where_a_reference_is_kept():
+    """With a frozen reference the first segments set the statistics of both, and no later ones move h."""
+    config = PolicyConfig("linear", [], 5, 0.6, False, True)
+    policy = GaussianPolicy(config, SPEC, np.random.default_rng(0))
+    learner = Learner(policy, policy.snapshot(), replace(PLAIN, c=0.0), named_generators(0))
+    learner.update(SEGMENTS, ANSWERS)
+    taken = SEGMENTS.obs[SEGMENTS.mask > 0]
+    for one in (learner.policy, learner.reference):
+        np.testing.assert_allclose(one.obs_mean, taken.mean(0), rtol=1e-5)
+    before = [tensor.clone() for tensor in learner.policy.buffers()]
+    learner.update(segments_of(11), ANSWERS)
+    assert all(map(torch.equal, before, learner.policy.buffers()))
 
 
 # Nothing to learn from, and what is not finite

@@ -66,7 +66,7 @@ def data_of(pairs: int) -> PreferenceData:
     segments = SegmentBatch(obs, actions, np.ones((2 * pairs, STEPS), np.float32), 2)
     earned = actions[..., 0].sum(axis=1)
     label = np.sign(earned[0::2] - earned[1::2]).astype(np.float32)
-    return PreferenceData(SPEC.id, segments, Preferences(forked_pairs(pairs, 2), label))
+    return PreferenceData(SPEC.id, segments, Preferences(forked_pairs(pairs, 2), label), STEPS // 2)
 
 
 def test_a_teacher_is_asked_everything_and_counted():

@@ -253,11 +253,14 @@ def test_a_zero_coefficient_is_online_dpo_bit_for_bit():
     assert_same(dpo, after(replace(SAIL, c=0.0, baseline="none"))[0])
     assert moved(dpo, after(SAIL)[0])
 
-    learner = learner_of(replace(SAIL, c=0.0, epochs=1, minibatches=1, refresh=0, max_grad_norm=None))
+    learner = learner_of(
+        replace(SAIL, c=0.0, epochs=1, minibatches=1, refresh=0, max_grad_norm=None, optimiser="sgd", lr=0.1)
+    )
     twin = learner.policy.snapshot()
     twin.requires_grad_(True)
-    optimiser = torch.optim.Adam(twin.parameters(), lr=SAIL.lr)
+    optimiser = torch.optim.SGD(twin.parameters(), lr=0.1)
     segments, preferences = data()
+    twin.observe(segments.obs[segments.mask > 0])
     learner.update(segments, preferences)
     obs, actions, mask = map(torch.from_numpy, (segments.obs, segments.actions, segments.mask))
     logp = (twin.log_prob(twin.mean(twin.features(obs)), actions) * mask).sum(-1)
@@ -309,6 +312,7 @@ def test_the_reference_is_refreshed_every_so_many_updates(refresh: int):
 def test_without_refresh_the_reference_stays_for_ever():
     learner = learner_of(replace(SAIL, refresh=0))
     reference = learner.reference
+    learner.update(*data(9))  # the first segments set the statistics of both
     before = {name: tensor.clone() for name, tensor in reference.state_dict().items()}
     for update in range(5):
         learner.update(*data(update))

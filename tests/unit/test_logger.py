@@ -114,15 +114,15 @@ def test_leaving_without_finish_finishes(config: Config):
 
 
 def test_a_mirror_that_cannot_start_fails_the_run(config: Config, monkeypatch: pytest.MonkeyPatch):
-    def broken(folder: Path) -> None:
-        raise OSError(f"cannot write {folder.name}")
+    def broken(folder: Path, along: str) -> None:
+        raise OSError(f"cannot write {folder.name} along {along}")
 
     monkeypatch.setattr(logger, "TensorBoardMirror", broken)
     config = replace(config, logger=replace(QUIET, tensorboard=True))
     run = create_run(config, [])
     with pytest.raises(OSError, match="cannot write tensorboard"):
         Logger(run, config)
-    assert load_run(run.path).status["error"] == "OSError: cannot write tensorboard"
+    assert load_run(run.path).status["error"] == "OSError: cannot write tensorboard along env_steps"
 
 
 # TensorBoard and the progress bar
@@ -169,10 +169,12 @@ def test_no_bar_where_nobody_watches(config: Config, capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_bar_follows_env_steps():
-    bar = ProgressBar(100, Path("a/b/c"))
-    bar.log({"env_steps": 10, "labels": 1})
-    bar.log({"env_steps": 40, "labels": 2})
+@pytest.mark.parametrize("along", ["env_steps", "iteration"])
+def test_the_bar_follows_what_moves(along: str):
+    bar = ProgressBar(100, Path("a/b/c"), along)
+    still = {"env_steps": 0, "iteration": 0}
+    bar.log(still | {along: 10, "labels": 1})
+    bar.log(still | {along: 40, "labels": 2})
     assert bar._bar.n == 40
     bar.close()
 
@@ -405,7 +407,7 @@ def test_a_wandb_that_is_slow_loses_rows_and_says_so_once(
     fake_wandb: Callable[..., None], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
     fake_wandb(init="time.sleep(600)")
-    mirror = WandbMirror({"mode": "offline"}, tmp_path, capacity=5, finish_s=0.5)
+    mirror = WandbMirror({"mode": "offline"}, tmp_path, "env_steps", capacity=5, finish_s=0.5)
     row = {"env_steps": 1, **{f"metric_{i}": 0.123456789 for i in range(2000)}}  # larger than a pipe's buffer
     started = time.monotonic()
     for _ in range(50):
@@ -435,7 +437,7 @@ EXIT = """
 import sys
 from pathlib import Path
 from sailctl.logger import WandbMirror
-mirror = WandbMirror({"mode": "offline"}, Path(sys.argv[1]), finish_s=1.0)
+mirror = WandbMirror({"mode": "offline"}, Path(sys.argv[1]), "env_steps", finish_s=1.0)
 mirror.log({"env_steps": 1, "loss": 2.0})
 if sys.argv[2] == "close":
     mirror.close()

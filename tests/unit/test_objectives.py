@@ -49,6 +49,7 @@ TEACHERS: dict[str, Robust] = {
     "trusted": {},
     "exact": {"rho": 0.3},
     "clipped": {"rho": 0.7, "worst_case": "clipped"},
+    "anything": {"rho": 1.0},
     "proximal": {"rho": 0.3, "proximal": True},
     "proximal clipped": {"rho": 0.7, "worst_case": "clipped", "proximal": True},
 }

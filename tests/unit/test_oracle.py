@@ -116,7 +116,7 @@ def assert_chance(
 
     ``first`` are returns of pairs that are asked about in a session before.
     """
-    for number, expected in [(chance - 1e-6, 1.0), (chance + 1e-6, -1.0)]:
+    for number, expected in [(chance - 1e-12, 1.0), (chance + 1e-12, -1.0)]:
         asked = Teacher(config, Dice(number), HORIZON)
         if first is not None:
             asked.answer(couples(len(first) // 2), judged(first))
@@ -143,6 +143,7 @@ def test_golden_labels_of_the_oracle(margin: float, expected: list[int]):
     returns = [1.0, 2.0, -1.0, -1.0, -0.5, -0.75]
     answers = teacher(replace(ORACLE, tie_margin=margin)).answer(chain(5), judged(returns))
     np.testing.assert_array_equal(answers.label, np.array(expected, np.float32))
+    assert answers.label.dtype == np.float32
 
 
 def test_plus_one_means_that_the_first_has_the_higher_return():
@@ -358,11 +359,11 @@ def test_the_threshold_follows_the_last_ten_episodes():
 
     asked.observe_episodes(np.array([9_000.0, 9_000.0]))
     assert ties() == [True, True, True]  # 1/4 of 9000 * 4 / 100 is 90
-    asked.observe_episodes(np.array([200.0, 200.0, 600.0, 600.0]))
-    asked.observe_episodes(np.full(6, 400.0))
-    assert ties() == [True, True, False]  # the mean of the last ten is 400: 4
-    asked.observe_episodes(np.array([0.0, -1000.0]))
-    assert ties() == [True, False, False]  # (600 + 600 + 6 * 400 + 0 - 1000) / 10 = 260: 2.6
+    asked.observe_episodes(np.array([1300.0, 300.0, 300.0, 300.0]))
+    asked.observe_episodes(np.full(6, 300.0))
+    assert ties() == [True, True, False]  # (1300 + 9 * 300) / 10 = 400: 4, and of nine or eleven 3 or 11.5
+    asked.observe_episodes(np.array([0.0, -500.0]))
+    assert ties() == [True, False, False]  # (8 * 300 + 0 - 500) / 10 = 190: 1.9
 
 
 @pytest.mark.parametrize(("steps", "tie"), [(1, False), (2, False), (4, True), (8, True)])
@@ -413,7 +414,7 @@ def test_mistakes_are_as_frequent_as_they_should_be_and_independent_of_the_answe
         (1.0, -np.log(3), 0.125, 2.0, 0.125),
         (1.0, -np.log(3), 0.25, -2.0, 0.5),
         # P* = 1 or 0: what is certain and agrees with the policy becomes doubtful, nothing passes 0 or 1
-        (None, 1.0, 0.25, 2.0, 0.75),
+        (None, 1.0, 0.1, 2.0, 0.9),
         (None, -1.0, 0.25, -2.0, 0.25),
     ],
 )
@@ -483,7 +484,7 @@ def test_only_an_adversary_needs_a_score():
     assert (worst.labels, worst.skipped) == (0, 0)
     asked = teacher(ORACLE)
     assert not asked.needs_score
-    assert asked.answer(chain(1), judged([1.0, 0.0]), scores([np.nan])).label.tolist() == [1.0]
+    assert asked.answer(chain(1), judged([1.0, 0.0]), scores([1.0])).label.tolist() == [1.0]
 
 
 # Normalisation
@@ -609,6 +610,13 @@ def test_a_budget_is_kept_to_the_label(config: OracleConfig):
     assert asked.skipped == 0
 
 
+def test_a_budget_of_one_label_is_not_spent_before_it_is_used():
+    asked = teacher(replace(ORACLE, budget=1))
+    assert (asked.remaining, asked.spent) == (1, False)
+    assert len(asked.answer(chain(2), judged([0.0, 1.0, 2.0]))) == 1
+    assert (asked.remaining, asked.spent) == (0, True)
+
+
 def test_a_budget_that_ends_with_a_batch_is_spent():
     asked = teacher(replace(ORACLE, budget=5))
     assert len(asked.answer(chain(5), judged([0.0] * 6))) == 5
@@ -694,18 +702,18 @@ def test_equal_returns_are_ranked_in_random_order(config: OracleConfig):
 
 
 def test_rankings_with_normalised_differences():
-    # Returns 2, 0, 0 differ by 2, 2 and 0: the mean square is 8/3. With inverse temperature
+    # Returns 5, 3, 3 differ by 2, 2 and 0: the mean square is 8/3. With inverse temperature
     # log(2) sqrt(8/3) / 2 the strengths are 2, 1, 1: the first is the best of three half of the time.
     temperature = float(np.log(2) * np.sqrt(8 / 3) / 2)
     config = replace(ORACLE, inverse_temperature=temperature, normalise=True)
     rows = np.tile(np.arange(3), (N, 1))
-    order = teacher(config).rank(rows, judged([2.0, 0.0, 0.0])).order
+    order = teacher(config).rank(rows, judged([5.0, 3.0, 3.0])).order
     assert within_five_errors((order[:, 0] == 0).mean(), 0.5)
-    # The same again a hundred times larger: the differences of both calls count, half of them each, and
+    # Differences a hundred times larger after it: the differences of both calls count, half of them each, and
     # 100 / sqrt((1 + 100^2) / 2) = sqrt(2) to four digits: strengths 2^1.4142 = 2.6651, 1, 1
     asked = teacher(config)
-    asked.rank(rows, judged([2.0, 0.0, 0.0]))
-    order = asked.rank(rows, judged([200.0, 0.0, 0.0])).order
+    asked.rank(rows, judged([5.0, 3.0, 3.0]))
+    order = asked.rank(rows, judged([203.0, 3.0, 3.0])).order
     assert within_five_errors((order[:, 0] == 0).mean(), 0.5713)
 
 
@@ -811,6 +819,10 @@ def test_bpref_compat_prefers_the_first_of_equals(changes: dict[str, float], lab
 
 def test_bpref_compat_draws_between_equals_with_a_temperature():
     assert_chance(replace(STOCHASTIC, bpref_compat=True), [2.0, 2.0], 0.5)
+
+
+def test_the_adversary_works_on_the_first_of_equals_too():
+    assert_chance(replace(ORACLE, rho=0.25, bpref_compat=True), [2.0, 2.0], 0.75, score=1.0)
 
 
 # Presets

@@ -111,6 +111,17 @@ def test_judging_on_after_the_segment_biases_even_c_one() -> None:
     assert relative_error(Control(segment=1, judged=2, nodes=12), c=1.0) > 1e-2
 
 
+def test_steps_after_the_segment_count_for_the_label_alone() -> None:
+    control = Control(segment=1, judged=2, nodes=3)
+    policy, reference = linear_policy(gradient.POLICY), linear_policy(gradient.REFERENCE)
+    states, actions, returns = control.rollout(policy, control.STARTS[0])
+    ratio = control.log_ratio(policy, reference, states, actions)
+    same_first_action = actions[:, 0, 0] == actions[0, 0, 0]
+    assert same_first_action.sum() == 3
+    assert len(set(ratio[same_first_action].tolist())) == 1
+    assert len(set(returns[same_first_action].tolist())) == 3
+
+
 def test_the_control_gradient_agrees_with_differences() -> None:
     control, reference = Control(2, 2, 6), linear_policy(gradient.REFERENCE)
     truth = control.true_gradient(linear_policy(gradient.POLICY), reference)
