@@ -34,7 +34,7 @@ from sailctl.types import (
 CHUNK = 16_384
 """Steps that are evaluated at once outside training, which bounds the memory that it takes."""
 CHANCE = math.log(2.0)
-"""Loss of an answer by guessing; below it the answer is explained (a tie never is)."""
+"""Loss of an answer by guessing; below it the answer is explained (a tie never is, and does not count)."""
 
 
 class RewardEnsemble:
@@ -67,7 +67,7 @@ class RewardEnsemble:
         """Remember these answers, and fit passes over all that are remembered.
 
         They end after ``config.epochs``, or earlier after the first one in which the members explained more
-        of the answers than ``config.enough`` (as PEBBLE's training does). The normalisation of the
+        of the answers (but ties) than ``config.enough`` (as PEBBLE's training does). The normalisation of the
         observations is that of the steps in memory, and is renewed first. Without an answer nothing happens,
         and nothing is drawn.
 
@@ -146,6 +146,7 @@ class RewardEnsemble:
         rows = torch.from_numpy(np.stack([pairs.first, pairs.second], axis=1))
         every = np.tile(np.arange(len(pairs)), (self._config.members, 1))
         steps = math.ceil(len(pairs) / self._config.batch)
+        answered = self._config.members * int(label.count_nonzero())
         for _ in range(self._config.epochs):
             orders = self._rng.permuted(every, axis=1)
             explained = 0
@@ -160,7 +161,7 @@ class RewardEnsemble:
                 torch.autograd.backward(loss)
                 self._optimiser.step()
                 explained += int((losses < CHANCE).sum())
-            if explained > self._config.enough * every.size:
+            if explained > self._config.enough * answered:
                 break
         self._refuse_non_finite(dict(self._networks.named_parameters()))
 

@@ -37,12 +37,18 @@ TESTS = {
 PRELOADED = ("torch", "torch._dynamo", "numpy.testing", "numpy.polynomial", "hypothesis.strategies", "pytest")
 
 EQUIVALENT = {
+    "kl.py: shift = (mean_p - mean_q) * torch.exp(-log_std_q) -> "
+    "shift = (-((mean_p - mean_q) * torch.exp(-log_std_q)))": "it is squared",
+    "kl.py: shift = (mean_p - mean_q) * torch.exp(-log_std_q) -> "
+    "shift = ((-(mean_p - mean_q))) * torch.exp(-log_std_q)": "it is squared",
     "robust.py: room = torch.where(h > 0, chance, 1 - chance) -> "
     "room = torch.where((h >= 0), chance, 1 - chance)": "at h = 0 the cost and its slope are 0 either way",
     "robust.py: iterations: int = 20_000, -> iterations: int = 20001,": "a limit on effort, of no exact size",
     "robust.py: iterations: int = 20_000, -> iterations: int = 19999,": "a limit on effort, of no exact size",
     "sail.py: return others @ values / others.sum(dim=1).clamp(min=1) -> "
     "return others @ values / others.sum(dim=0).clamp(min=1)": "being of another group is symmetric",
+    'sail.py: "t1_weight": beta * ((1 + label) / 2 - h.sigmoid()).abs().mean(), -> '
+    '"t1_weight": beta * ((-((1 + label) / 2 - h.sigmoid()))).abs().mean(),': "its absolute value is taken",
     "sail.py: if rho != 0: -> if True:": "with rho = 0 what is added is exactly 0: the test only saves time",
     "sail.py: if rho != 0: -> if rho != -1:": "as above, and rho is never negative",
 }

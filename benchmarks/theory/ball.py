@@ -92,7 +92,7 @@ def _best_of_model(slope: Tensor, curvature: Tensor, x: Tensor, radius: float) -
     low = torch.zeros_like(pull[..., :1])
     high = pull.norm(dim=-1, keepdim=True) / radius
     binds = (pull / values).norm(dim=-1, keepdim=True) > radius
-    for _ in range(BISECTIONS):
+    for _ in range(BISECTIONS if binds.any() else 0):
         middle = (low + high) / 2
         outside = (pull / (values + middle)).norm(dim=-1, keepdim=True) > radius
         low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)

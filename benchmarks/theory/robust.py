@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -39,7 +39,7 @@ RADIUS = 4.0
 PROBLEMS = 200
 """Random problems of the worst case, a random policy on each."""
 RHOS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-FROZEN = 30
+FROZEN = 12
 """Random problems of part 2."""
 BALLS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 SEGMENTS = 20_000
@@ -52,11 +52,11 @@ VARIANTS = ("composite", "subgradient", "composite, sampling forgotten")
 SEEDS = 20
 HORIZONS = tuple(2**power for power in range(7, 17))
 """T, samples of a run: its step size is a constant over sqrt(T)."""
-LOOKS = 16
+LOOKS = 6
 """Iterates of a run, evenly spread, at which the Moreau envelope is looked at."""
-FINEST = 10
+FINEST = 9
 """|h| is smoothed by 10^-1, 10^-2, ... down to 10^-FINEST on the way to a proximal point."""
-NEAR = 1e-7
+NEAR = 1e-6
 """Scores that small are 0 at the proximal point."""
 RESAMPLES = 500
 
@@ -182,7 +182,6 @@ def freezing_rows() -> list[Row]:
                     "freezes_at": freezes,
                     "half": half,
                     "below_reference_at_freezing": below_reference(problem, 1.001 * freezes),
-                    "below_reference_at_half": below_reference(problem, half),
                 }
             )
     return rows
@@ -190,7 +189,7 @@ def freezing_rows() -> list[Row]:
 
 def below_reference(problem: Problem, rho: float) -> float:
     """L_rho at the reference less its least value found in the ball, 0 when nothing better was found."""
-    found = smoothed_minima(problem, rho, points_in_ball(24, problem.dimension, RADIUS, seed=6), finest=6)
+    found = smoothed_minima(problem, rho, points_in_ball(20, problem.dimension, RADIUS, seed=6), finest=6)
     return max(0.0, math.log(2) + float(problem.robust(found, rho).max()))
 
 
@@ -242,22 +241,35 @@ def midpoint_excess(function: Callable[[Tensor], Tensor], modulus: float, radius
     return float((excess - modulus * curve).max())
 
 
+def modulus(
+    function: Callable[[Tensor], Tensor], radius: float, known: Sequence[Tensor]
+) -> tuple[float, Tensor]:
+    """m, the largest downward curvature in the ball, and where; points already known are looked at too."""
+    points = points_in_ball(1500, 3, radius, seed=7)
+    rim = project(1e3 * points[:300], radius)
+    return maximise(partial(downward_curvature, function), torch.cat([points, rim, *known]), radius)
+
+
 def convexity_rows() -> list[Row]:
     """m on balls of several radii for several rho, and segments that hold it to that."""
     problem = random_problem(STUDIED, quality=0.5)
     rows: list[Row] = []
-    for rho in (0.0, *KINKS, 0.5):
-        function = partial(loss, problem, rho)
-        for radius in BALLS:
-            points = points_in_ball(3000, problem.dimension, radius, seed=7)
-            m, place = maximise(partial(downward_curvature, function), points, radius)
-            alone, _ = maximise(partial(downward_curvature, partial(penalty, problem)), points, radius)
+    alone: list[float] = []
+    for rho in (None, 0.0, *KINKS):
+        function = partial(penalty, problem) if rho is None else partial(loss, problem, rho)
+        known: list[Tensor] = []
+        for index, radius in enumerate(BALLS):
+            m, place = modulus(function, radius, known)
+            known = [place[None]]
+            if rho is None:
+                alone.append(m)
+                continue
             rows.append(
                 {
                     "rho": rho,
                     "radius": radius,
                     "m": m,
-                    "m_of_penalty": alone,
+                    "m_of_penalty": alone[index],
                     "m_of_penalty_any_radius": modulus_bound(problem),
                     "worst_point_norm": float(place.norm()),
                     "excess_at_1.01_m": midpoint_excess(function, 1.01 * m, radius, seed=8),
@@ -294,8 +306,7 @@ def smoothed_minima(
 
     x = start
     for power in range(1, finest + 1):
-        rough = 1e-12 if power == finest else 1e-6
-        x, _ = minimise(partial(smoothed, 10.0**-power), x, RADIUS, steps=15, tolerance=rough)
+        x, _ = minimise(partial(smoothed, 10.0**-power), x, RADIUS, steps=15, tolerance=1e-7)
     return x
 
 
@@ -329,40 +340,56 @@ def proximal_points(problem: Problem, rho: float, theta: Tensor, modulus: float)
     return x, (x - project(x - v, RADIUS)).norm(dim=-1) / modulus
 
 
-def composite_runs(
-    problem: Problem,
-    start: DoubleArray,
-    rho: float,
-    length: DoubleArray,
-    marks: Sequence[int],
-    rng: np.random.Generator,
-) -> DoubleArray:
-    """R / 3 runs of each of the ``VARIANTS``, a sample (prompt, two responses, label) in each step.
+@dataclass(frozen=True)
+class Steps:
+    """How R runs step."""
 
-    A step is that of ``sail_loss`` with c = 1 and no baseline, then ``prox_abs`` for the composite ones, then
-    ``project_ball``; the tests hold it against them.
+    rho: DoubleArray
+    """(R,) of the penalty."""
+    length: DoubleArray
+    """(R,) step sizes."""
+    direct: BoolArray
+    """(R,) whether the penalty is followed by its subgradient; otherwise by its proximal map."""
+    counted: BoolArray
+    """(R,) whether it is counted that theta draws the pairs of the penalty too."""
+
+    @classmethod
+    def of(cls, variant: str, rho: float, length: float, count: int) -> Steps:
+        """``count`` runs of one of the ``VARIANTS``."""
+        return cls(
+            np.full(count, rho),
+            np.full(count, length),
+            np.full(count, variant == "subgradient"),
+            np.full(count, "forgotten" not in variant),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Steps]) -> Steps:
+        """All of them side by side."""
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
+
+
+def run(
+    problem: Problem, start: DoubleArray, steps: Steps, marks: Sequence[int], rng: np.random.Generator
+) -> DoubleArray:
+    """R runs, a sample (prompt, two responses, label) in each step.
 
     Args:
         problem: one problem.
-        start: (R, d), a third for each variant.
-        rho: of the penalty.
-        length: (R,) step sizes.
+        start: (R, d).
+        steps: how each run steps.
         marks: increasing step counts at which the parameters are kept.
         rng: draws everything.
 
     Returns:
         (len(marks), R, d) parameters.
     """
-    third = len(start) // len(VARIANTS)
-    direct = np.repeat([name == "subgradient" for name in VARIANTS], third)
-    counted = np.repeat(["forgotten" not in name for name in VARIANTS], third)
-    theta, kept = start.copy(), []
+    theta, kept = start, []
     for before, mark in pairwise([0, *marks]):
         for _ in range(before, mark):
             logp = log_policy(problem, theta)
-            sample = draw_one(problem, logp, rng)
-            theta = one_step(problem, theta, logp, sample, rho, length, direct, counted)
-        kept.append(theta.copy())
+            theta = one_step(problem, theta, logp, draw_one(problem, logp, rng), steps)
+        kept.append(theta)
     return np.stack(kept)
 
 
@@ -382,22 +409,19 @@ def one_step(
     theta: DoubleArray,
     logp: DoubleArray,
     sample: tuple[IntArray, IntArray, IntArray],
-    rho: float,
-    length: DoubleArray,
-    direct: BoolArray,
-    counted: BoolArray,
+    steps: Steps,
 ) -> DoubleArray:
     """(R, d) parameters after a step on one sample each.
+
+    That of ``sail_loss`` with c = 1 and no baseline, then ``prox_abs`` but for the direct ones, then
+    ``project_ball``; the tests hold it against them.
 
     Args:
         problem: one problem.
         theta: (R, d).
         logp: (R, X, Y) log pi_theta.
         sample: as ``draw_one`` gives it.
-        rho: of the penalty.
-        length: (R,) step sizes.
-        direct: (R,) whether the penalty is followed by its subgradient; otherwise by its proximal map.
-        counted: (R,) whether its part in T2 is counted.
+        steps: how each run steps.
     """
     phi, ref_logp = problem.phi.numpy(), problem.ref_logp.numpy()
     x, better, worse = sample
@@ -408,14 +432,369 @@ def one_step(
     bend = problem.beta * (phi[x, better] - phi[x, worse])
     mean = np.einsum("ry,ryd->rd", np.exp(logp[every, x]), phi[x])
     drawn = phi[x, better] + phi[x, worse] - 2 * mean
-    pull = np.exp(value - h) - direct * rho * np.sign(h)
-    ahead = pull[:, None] * bend + (value - counted * rho * np.abs(h))[:, None] * drawn
-    moved = theta + length[:, None] * ahead
+    pull = np.exp(value - h) - steps.direct * steps.rho * np.sign(h)
+    ahead = pull[:, None] * bend + (value - steps.counted * steps.rho * np.abs(h))[:, None] * drawn
+    moved = theta + steps.length[:, None] * ahead
     # The proximal map of one pair: along the bend until the score is 0, by length * rho bends at most.
     square = np.maximum((bend * bend).sum(axis=1), np.finfo(float).tiny)
     score = h + ((moved - theta) * bend).sum(axis=1)
-    reach = length * rho * ~direct
+    reach = steps.length * steps.rho * ~steps.direct
     moved -= np.clip(score / square, -reach, reach)[:, None] * bend
     norm = np.sqrt((moved * moved).sum(axis=1, keepdims=True))
     inside: DoubleArray = moved * np.minimum(1.0, RADIUS / np.maximum(norm, RADIUS))
     return inside
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The problem of part 4 at one rho."""
+
+    problem: Problem
+    rho: float
+    modulus: float
+    """m on the ball."""
+    start: DoubleArray
+    """(seeds, d)."""
+    least: float
+    """Smallest L_rho found in the ball."""
+    constant: float
+    """Step size of a run of T samples, times sqrt(T)."""
+
+    @classmethod
+    def at(cls, rho: float) -> Setting:
+        """The step size is the theory's: sqrt((L_rho(start) - least) / (m G^2)), G^2 the mean square of a
+        stochastic subgradient at the starts (Davis and Drusvyatskiy 2019, their constant step size)."""
+        problem = random_problem(STUDIED, quality=0.5)
+        m, _ = modulus(partial(loss, problem, rho), RADIUS, [])
+        start = points_in_ball(SEEDS, problem.dimension, 2.0, seed=10)
+        reference = reference_parameters(problem)[None]
+        search = torch.cat([reference, points_in_ball(20, problem.dimension, RADIUS, seed=11)])
+        found = torch.cat([reference, smoothed_minima(problem, rho, search, FINEST)])
+        least = float(loss(problem, rho, found).min())
+        many = start.numpy().repeat(500, axis=0)
+        logp, small = log_policy(problem, many), Steps.of("subgradient", rho, 1e-6, len(many))
+        sample = draw_one(problem, logp, np.random.default_rng(0))
+        square = ((one_step(problem, many, logp, sample, small) - many) ** 2).sum(axis=1).mean() / 1e-12
+        gap = float(loss(problem, rho, start).mean()) - least
+        return cls(problem, rho, m, start.numpy(), least, math.sqrt(gap / (m * square)))
+
+    def stationarity(self, theta: DoubleArray) -> tuple[DoubleArray, float]:
+        """(...) squared length of the gradient of the Moreau envelope at (..., d) parameters, and the largest
+        error bound of a gradient's length."""
+        flat = theta.reshape(-1, theta.shape[-1])
+        points, bound = proximal_points(self.problem, self.rho, torch.from_numpy(flat), self.modulus)
+        gradient = moreau_gradient(flat, points.numpy(), 1 / (2 * self.modulus))
+        square: DoubleArray = (gradient**2).sum(axis=1).reshape(theta.shape[:-1])
+        return square, float(bound.max()) * 2 * self.modulus
+
+
+def looks(horizon: int) -> list[int]:
+    """Iterates spread evenly over a run, each in the middle of its part, and the last one."""
+    return [int(horizon * (look + 0.5) / LOOKS) for look in range(LOOKS)] + [horizon]
+
+
+def stationarity_rows(settings: Sequence[Setting]) -> tuple[list[Row], list[Row]]:
+    """E|grad of the Moreau envelope|^2 at a random iterate of runs of T samples, and what eps costs.
+
+    ``slope`` is that of log T on log(1/eps), with eps the mean *squared* length; for eps the length itself it
+    is twice as much.
+    """
+    rng = np.random.default_rng(0)
+    problem, settings_of = settings[0].problem, [(each, name) for each in settings for name in VARIANTS]
+    start = np.concatenate([each.start for each, _ in settings_of])
+    squares: list[list[DoubleArray]] = [[] for _ in settings_of]
+    rows: list[Row] = []
+    for horizon in HORIZONS:
+        steps = [
+            Steps.of(name, each.rho, each.constant / math.sqrt(horizon), SEEDS) for each, name in settings_of
+        ]
+        runs = run(problem, start, Steps.joined(steps), looks(horizon), rng)
+        runs = runs.reshape(LOOKS + 1, len(settings_of), SEEDS, -1)
+        for index, (each, name) in enumerate(settings_of):
+            square, error = each.stationarity(runs[:, index])
+            mean = square[:LOOKS].mean(axis=0)
+            squares[index].append(mean)
+            low, high = interval(list(resampled_means(mean, rng)))
+            gap = loss(problem, each.rho, torch.from_numpy(runs[-1, index])) - each.least
+            rows.append(
+                {
+                    "rho": each.rho,
+                    "minimum": KINKS[each.rho],
+                    "variant": name,
+                    "samples": horizon,
+                    "step": each.constant / math.sqrt(horizon),
+                    "m": each.modulus,
+                    "seeds": SEEDS,
+                    "mean_square": float(mean.mean()),
+                    "mean_square_low": low,
+                    "mean_square_high": high,
+                    "mean_square_last": float(square[-1].mean()),
+                    "loss_gap_last": float(gap.mean()),
+                    "error_bound": error,
+                }
+            )
+    slopes = [
+        slope_row(each, name, np.stack(square), np.stack(squares[index - index % len(VARIANTS)]), rng)
+        for index, ((each, name), square) in enumerate(zip(settings_of, squares, strict=True))
+    ]
+    return rows, slopes
+
+
+def resampled_means(values: DoubleArray, rng: np.random.Generator) -> DoubleArray:
+    """(RESAMPLES,) bootstrap means of the last axis."""
+    means: DoubleArray = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+    return means
+
+
+def slope_row(
+    setting: Setting, variant: str, squares: DoubleArray, composite: DoubleArray, rng: np.random.Generator
+) -> Row:
+    """The slope for one variant, over six eps that the composite update comes to.
+
+    Args:
+        setting: the problem.
+        variant: name.
+        squares: (horizons, seeds) squared gradients of the variant.
+        composite: (horizons, seeds) those of the composite update.
+        rng: resamples seeds.
+    """
+    reference = composite.mean(axis=1)
+    targets = np.geomspace(reference[1], 1.3 * reference[-1], 6)
+    needed = samples_to(squares.mean(axis=1), targets)
+    resampled = []
+    for _ in range(RESAMPLES):
+        curve = np.stack([row[rng.integers(len(row), size=len(row))].mean() for row in squares])
+        resampled.append(slope_of(samples_to(curve, targets), targets))
+    low, high = interval(resampled)
+    return {
+        "rho": setting.rho,
+        "minimum": KINKS[setting.rho],
+        "variant": variant,
+        "eps_largest": float(targets[0]),
+        "eps_smallest": float(targets[-1]),
+        "reached": int(np.isfinite(needed).sum()),
+        "of": len(targets),
+        "slope": slope_of(needed, targets),
+        "slope_low": low,
+        "slope_high": high,
+        "slope_for_the_length": 2 * slope_of(needed, targets),
+    }
+
+
+def slope_of(samples: DoubleArray, targets: DoubleArray) -> float:
+    """Slope of log samples on log(1/eps), NaN where an eps is not reached."""
+    return line(-np.log(targets), np.log(samples))[0] if np.isfinite(samples).all() else float("nan")
+
+
+def samples_to(curve: DoubleArray, targets: DoubleArray) -> DoubleArray:
+    """T at which the mean square comes below each target, interpolated between horizons on log scales.
+
+    Infinite when no horizon does.
+    """
+    found = []
+    for target in targets:
+        below = np.flatnonzero(curve <= target)
+        if not len(below):
+            found.append(np.inf)
+            continue
+        last = max(below[0], 1)
+        (high, low), (long, longer) = (
+            np.log(curve[last - 1 : last + 1]),
+            np.log(HORIZONS[last - 1 : last + 1]),
+        )
+        found.append(np.exp(long + (longer - long) * (high - np.log(target)) / (high - low)))
+    return np.array(found)
+
+
+STEP_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+STEP_HORIZON = 4096
+
+
+def step_size_rows(setting: Setting) -> list[Row]:
+    """How the composite and the subgradient step bear a step size that is not the theory's."""
+    rng, arms = np.random.default_rng(1), [(factor, name) for factor in STEP_FACTORS for name in VARIANTS[:2]]
+    length = setting.constant / math.sqrt(STEP_HORIZON)
+    steps = [Steps.of(name, setting.rho, factor * length, SEEDS) for factor, name in arms]
+    start = np.concatenate([setting.start] * len(arms))
+    runs = run(setting.problem, start, Steps.joined(steps), looks(STEP_HORIZON), rng)
+    square, _ = setting.stationarity(runs)
+    mean = square[:LOOKS].mean(axis=0).reshape(len(arms), SEEDS)
+    rows: list[Row] = []
+    for (factor, name), each in zip(arms, mean, strict=True):
+        low, high = interval(list(resampled_means(each, rng)))
+        rows.append(
+            {
+                "rho": setting.rho,
+                "variant": name,
+                "samples": STEP_HORIZON,
+                "factor": factor,
+                "step": factor * length,
+                "mean_square": float(each.mean()),
+                "mean_square_low": low,
+                "mean_square_high": high,
+            }
+        )
+    return rows
+
+
+def forgotten_rows(settings: Sequence[Setting]) -> list[Row]:
+    """The part of grad E|h| that comes from who draws the pairs, beside the part at held pairs."""
+    rows: list[Row] = []
+    for setting in settings:
+        problem = setting.problem
+        search = torch.cat([points_in_ball(20, 3, RADIUS, seed=11), reference_parameters(problem)[None]])
+        minima = smoothed_minima(problem, setting.rho, search, FINEST)
+        best = minima[loss(problem, setting.rho, minima).argmin()][None]
+        for place, theta in (("random points", points_in_ball(2000, 3, 2.0, seed=12)), ("minimum", best)):
+            held, drawn = penalty_parts(problem, theta)
+            rows.append(
+                {
+                    "rho": setting.rho,
+                    "at": place,
+                    "held_pairs_median": float(held.norm(dim=-1).median()),
+                    "drawing_median": float(drawn.norm(dim=-1).median()),
+                    "drawing_over_held_median": float((drawn.norm(dim=-1) / held.norm(dim=-1)).median()),
+                    "cosine_median": float(torch.cosine_similarity(held, drawn, dim=-1).median()),
+                    "forgotten_length": setting.rho * float(drawn.norm(dim=-1).median()),
+                }
+            )
+    return rows
+
+
+def penalty_parts(problem: Problem, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, d) E[grad |h|] at held pairs, and E[|h| grad log(pi pi)], what is added because theta draws them."""
+    leaf = theta.clone().requires_grad_()
+    pairs, size = problem.pairs(leaf), problem.score(leaf).abs()
+    (held,) = torch.autograd.grad((pairs.detach() * size).sum(), leaf, retain_graph=True)
+    (drawn,) = torch.autograd.grad((pairs * size.detach()).sum(), leaf)
+    return held, drawn
+
+
+# 5. Linearity
+
+
+@dataclass(frozen=True)
+class SegmentPair:
+    """Two segments of the linear system of part a of the lab, as theta's linear-Gaussian policy sees them."""
+
+    score: float
+    """h at theta."""
+    slope: DoubleArray
+    """(d,) its gradient."""
+    bend: DoubleArray
+    """(d, d) its Hessian, the same at every theta: h is quadratic."""
+
+    def at(self, theta: DoubleArray, x: DoubleArray) -> float:
+        """h at x."""
+        move = x - theta
+        return float(self.score + self.slope @ move + move @ self.bend @ move / 2)
+
+    def exact_prox(self, theta: DoubleArray, weight: float) -> DoubleArray:
+        """argmin_x weight |h(x)| + |x - theta|^2 / 2, for a weight small enough to keep it convex.
+
+        With |h| = max u h over |u| <= 1, the minimum for a held u solves a linear system, and h falls along u:
+        the saddle is where h = 0, or at an end of the interval.
+        """
+        eye = np.eye(len(theta))
+
+        def held(u: float) -> DoubleArray:
+            point: DoubleArray = theta - np.linalg.solve(eye + u * self.bend, u * self.slope)
+            return point
+
+        end = weight * np.sign(self.score)
+        if np.sign(self.at(theta, held(end))) == np.sign(self.score):
+            return held(end)
+        low, high = 0.0, end
+        for _ in range(200):
+            middle = (low + high) / 2
+            if np.sign(self.at(theta, held(middle))) == np.sign(self.score):
+                low = middle
+            else:
+                high = middle
+        return held((low + high) / 2)
+
+    def linear_prox(self, theta: DoubleArray, weight: float) -> DoubleArray:
+        """The same with h taken as linear around theta: what the learner does."""
+        return prox_abs(theta, self.slope, float(self.score - self.slope @ theta), weight)
+
+
+CONTROL_POLICY, CONTROL_REFERENCE = (-0.8, -0.6, -0.1), (-0.4, -0.2, 0.1)
+
+
+def segment_scores(control: Control, theta: Tensor, states: Tensor, actions: Tensor) -> Tensor:
+    """(T,) beta log pi_theta / pi_ref of each trajectory by the project's policy."""
+    return control.beta * control.log_ratio(
+        linear_policy(theta), linear_policy(CONTROL_REFERENCE), states, actions
+    )
+
+
+def trajectories(length: int) -> tuple[Control, Tensor, Tensor]:
+    """Three-point quadrature rollouts of so many steps from the first start."""
+    control = Control(segment=length, judged=length, nodes=3)
+    with torch.no_grad():
+        states, actions, _ = control.rollout(linear_policy(CONTROL_POLICY), control.STARTS[0])
+    return control, states, actions
+
+
+def segment_pair(control: Control, states: Tensor, actions: Tensor, one: int, other: int) -> SegmentPair:
+    """h of two trajectories with its derivatives, for a policy of fixed standard deviation 1/2.
+
+    log pi(a|s) is -(a - theta . f(s))^2 / (2 std^2) and a constant: quadratic in theta. On the same state the
+    quadratic parts of two actions cancel, on the later, different states they do not.
+    """
+    features = torch.cat([states, torch.ones_like(states[..., :1])], dim=-1).numpy()
+    theta, variance = np.array(CONTROL_POLICY), 0.25
+    error = actions[..., 0].numpy() - features @ theta
+    slope = control.beta / variance * np.einsum("tl,tld->td", error, features)
+    bend = -control.beta / variance * np.einsum("tld,tle->tde", features, features)
+    with torch.no_grad():
+        score = segment_scores(control, torch.tensor(CONTROL_POLICY), states, actions).numpy()
+    return SegmentPair(float(score[one] - score[other]), slope[one] - slope[other], bend[one] - bend[other])
+
+
+WEIGHTS = tuple((0.2 * 0.5 ** np.arange(8)).tolist())
+"""Step size times rho of the proximal maps that are compared."""
+
+
+def linearity_rows() -> list[Row]:
+    """How bent h is over H steps, and how far the prox-linear step lies from the proximal point for it.
+
+    ``second_difference``: largest |h(theta + v) + h(theta - v) - 2 h(theta)| for random v of length 1, by the
+    project's own policy, over the spread of h; ``distance``: from the linear to the exact proximal point, over
+    the length of the step; it is proportional to the step.
+    """
+    rows: list[Row] = []
+    rng = np.random.default_rng(0)
+    theta = torch.tensor(CONTROL_POLICY, dtype=torch.float64)
+    for length in (1, 2, 3, 4):
+        control, states, actions = trajectories(length)
+        with torch.no_grad():
+            middle = segment_scores(control, theta, states, actions)
+            spread = middle.max() - middle.min()
+            largest = 0.0
+            for _ in range(20):
+                v = torch.from_numpy(rng.normal(size=3))
+                v = v / v.norm()
+                ends = [segment_scores(control, theta + sign * v, states, actions) for sign in (1, -1)]
+                second = ends[0] + ends[1] - 2 * middle
+                largest = max(largest, float(second.max() - second.min()))
+        pairs = [
+            segment_pair(control, states, actions, *rng.choice(len(states), 2, replace=False))
+            for _ in range(200)
+        ]
+        for weight in WEIGHTS:
+            exact = [pair.exact_prox(theta.numpy(), weight) for pair in pairs]
+            linear = [pair.linear_prox(theta.numpy(), weight) for pair in pairs]
+            apart = np.linalg.norm(np.array(exact) - np.array(linear), axis=1)
+            moved = np.linalg.norm(np.array(exact) - theta.numpy(), axis=1)
+            rows.append(
+                {
+                    "H": length,
+                    "second_difference": largest / float(spread),
+                    "weight": weight,
+                    "pairs": len(pairs),
+                    "distance_median": float(np.median(apart / moved)),
+                    "distance_max": float((apart / moved).max()),
+                }
+            )
+    return rows

@@ -525,3 +525,20 @@ def test_passes_end_once_enough_of_the_answers_is_explained():
     ]
     assert len(same) == 1
     assert 1 < same[0] < 40
+
+
+def test_ties_do_not_keep_a_fit_from_ending():
+    """No member explains a tie; with half of the answers ties, the passes end all the same."""
+    segments = segments_of(40, seed=1)
+    answers = answers_to(segments)
+    half = Preferences(
+        answers.pairs, np.where(np.arange(len(answers)) % 2, 0, answers.label).astype(np.float32)
+    )
+
+    def parameters(**changes: float) -> list[torch.Tensor]:
+        ensemble = ensemble_of(replace(QUICK, lr=1e-2, **changes))
+        ensemble.learn(segments, half)
+        return parameters_of(ensemble)
+
+    early, whole = parameters(epochs=60, enough=0.8), parameters(epochs=60)
+    assert not all(map(torch.equal, early, whole))
