@@ -15,13 +15,15 @@ import pytest
 
 from sailctl.checkpoint import save_policy
 from sailctl.cli import main
+from sailctl.collect import PATIENCE
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
 from sailctl.data import KEY, check_fits, load_preferences
+from sailctl.oracle import Teacher
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator
-from sailctl.types import PreferenceData
+from sailctl.types import Pairs, PreferenceData, Preferences
 from sailctl_envs import ALL_TASKS
 
 PENDULUM = (
@@ -190,6 +192,23 @@ def test_a_teacher_that_skips_everything_ends_it(tmp_path: Path, capsys: pytest.
         r"sailctl: the teacher skipped all pairs of 100 iterations in a row, after \d+ answers; .*\n", error
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("every", "code"), [(PATIENCE, 0), (PATIENCE + 1, 1)])
+def test_a_teacher_that_answers_now_and_then_is_waited_for(
+    every: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Rare(Teacher):
+        sessions = 0
+
+        def answer(self, pairs: Pairs, *rest: Any) -> Preferences:
+            self.sessions += 1
+            return super().answer(pairs.head(0 if self.sessions % every else 1), *rest)
+
+    monkeypatch.setattr("sailctl.collect.Teacher", Rare)
+    words = [*PENDULUM, "rollout.segment=1", "rollout.judged=1"]
+    assert collect(tmp_path / "a.parquet", 2, *words) == code
+    assert (tmp_path / "a.parquet").exists() == (code == 0)
 
 
 def test_an_interrupt_leaves_nothing(
