@@ -81,7 +81,8 @@ def save_preferences(
     """
     path = Path(path)
     check_new(path)
-    table = _table(_checked(data), np.full((len(data), 2), np.nan) if returns is None else returns)
+    data = _checked(data)
+    table = _table(data, np.full((len(data), 2), np.nan) if returns is None else returns)
     described = _describe(data, about)
     described["sha256"] = checksum(described, table)
     metadata = {KEY: json.dumps(described).encode()}

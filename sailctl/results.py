@@ -57,6 +57,7 @@ _PACKAGES = (
     "omegaconf",
     "safetensors",
     "pandas",
+    "pyarrow",
     "wandb",
     "stable-baselines3",
 )

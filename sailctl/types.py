@@ -201,6 +201,9 @@ class PreferenceData:
         judged = self.segments.mask.shape[1]
         if not 1 <= self.steps <= judged:
             raise ValueError(f"the steps that count are 1 to {judged}, the steps judged, got {self.steps}")
+        pairs, place = self.preferences.pairs, 2 * np.arange(len(self))
+        if not (np.array_equal(pairs.first, place) and np.array_equal(pairs.second, place + 1)):
+            raise ValueError("pair i of a data set compares its segments 2i and 2i + 1")
 
     def __len__(self) -> int:
         return len(self.preferences)

@@ -34,7 +34,11 @@ TESTS = {
 }
 """Unit tests of a source file, the quickest first, where they are not just those of its own name."""
 
-PRELOADED = ("torch", "torch._dynamo", "numpy.testing", "numpy.polynomial", "hypothesis.strategies", "pytest")
+PRELOADED = (
+    *("torch", "torch._dynamo", "torch.testing", "numpy.testing", "numpy.polynomial", "mujoco", "gymnasium"),
+    *("hydra", "omegaconf", "hypothesis.strategies", "pytest"),
+)
+"""Third-party modules that tests import, loaded before the mutants are."""
 
 EQUIVALENT = {
     "kl.py: shift = (mean_p - mean_q) * torch.exp(-log_std_q) -> "

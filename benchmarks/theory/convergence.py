@@ -47,6 +47,7 @@ ARMS = (
     ("kl_pi_ref", GAMMA),
     ("kl_ref_pi", 3.0),
     ("kl_pi_ref", 3.0),
+    ("kl_ref_pi", 0.03),
 )
 """Penalty and gamma of each objective that is followed exactly."""
 SAMPLED = ARMS[:3]
@@ -511,7 +512,7 @@ def variance_at_maximum(known: Studied, arm: int) -> float:
     return gradient_variance(objective, known.place[arm])
 
 
-def interval(samples: Sequence[float]) -> tuple[float, float]:
+def interval(samples: Sequence[float] | DoubleArray) -> tuple[float, float]:
     """95% bootstrap interval; NaN where any resample has no answer."""
     low, high = np.quantile(samples, (0.025, 0.975))
     return float(low), float(high)
@@ -792,11 +793,11 @@ def draw_constants(axes: Axes, paths: pd.DataFrame) -> None:
     for shift, arm in enumerate(ARMS):
         here = paths[(paths["objective"] == arm[0]) & (paths["gamma"] == arm[1])]
         axes.semilogy(
-            here["start"].map(list(STYLES).index) + (shift - 2) * 0.15,
+            here["start"].map(list(STYLES).index) + (shift - 2.5) * 0.14,
             here["mu_path"].clip(lower=RESOLVED),
             color=COLOURS[arm[0]],
             ls="",
-            marker="^" if arm[1] > GAMMA else "o",
+            marker="^" if arm[1] > GAMMA else "v" if 0 < arm[1] < GAMMA else "o",
             ms=4,
             label=name_of(arm),
         )

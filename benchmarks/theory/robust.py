@@ -28,7 +28,7 @@ from torch import Tensor
 from benchmarks.record import arguments, write
 from benchmarks.theory.ball import derivatives, minimise, points_in_ball, project
 from benchmarks.theory.convergence import answer_chances, interval, line, log_policy
-from benchmarks.theory.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, panels
+from benchmarks.theory.figures import BLACK, BLUE, GREEN, ORANGE, PINK, panels
 from benchmarks.theory.gradient import Control, linear_policy, reference_parameters
 from benchmarks.theory.landscape import maximise
 from benchmarks.theory.problem import Problem, random_problem, stack
@@ -39,9 +39,9 @@ RADIUS = 4.0
 PROBLEMS = 200
 """Random problems of the worst case, a random policy on each."""
 RHOS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-FROZEN = 12
+FROZEN = 8
 """Random problems of part 2."""
-BALLS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+BALLS = (0.5, 1.0, 2.0, 4.0, 8.0)
 SEGMENTS = 20_000
 """Random segments on which convexity is put to the test."""
 STUDIED = 7
@@ -50,9 +50,16 @@ KINKS = {0.03: "smooth minimum", 0.1: "minimum on an edge", 0.16: "minimum at th
 """rho, and where the minimum of L_rho lies among the kinks of |h|."""
 VARIANTS = ("composite", "subgradient", "composite, sampling forgotten")
 SEEDS = 20
-HORIZONS = tuple(2**power for power in range(7, 17))
-"""T, samples of a run: its step size is a constant over sqrt(T)."""
-LOOKS = 6
+HORIZONS = tuple(2**power for power in range(8, 17))
+"""T, samples of a run."""
+STEP = 0.5
+"""The step size of a run is STEP / sqrt(T): the power is the theory's, the constant is not."""
+NEARBY, FAR = 0.5, 2.0
+"""Starts: so far from the reference, or anywhere in a ball of that radius."""
+FAR_SEEDS, FAR_HORIZON = 60, 2**14
+STEP_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+STEP_HORIZON = 2**12
+LOOKS = 4
 """Iterates of a run, evenly spread, at which the Moreau envelope is looked at."""
 FINEST = 9
 """|h| is smoothed by 10^-1, 10^-2, ... down to 10^-FINEST on the way to a proximal point."""
@@ -247,7 +254,9 @@ def modulus(
     """m, the largest downward curvature in the ball, and where; points already known are looked at too."""
     points = points_in_ball(1500, 3, radius, seed=7)
     rim = project(1e3 * points[:300], radius)
-    return maximise(partial(downward_curvature, function), torch.cat([points, rim, *known]), radius)
+    return maximise(
+        partial(downward_curvature, function), torch.cat([points, rim, *known]), radius, rounds=25
+    )
 
 
 def convexity_rows() -> list[Row]:
@@ -453,30 +462,26 @@ class Setting:
     rho: float
     modulus: float
     """m on the ball."""
-    start: DoubleArray
-    """(seeds, d)."""
+    place: Tensor
+    """(d,) where L_rho is least in the ball."""
     least: float
-    """Smallest L_rho found in the ball."""
-    constant: float
-    """Step size of a run of T samples, times sqrt(T)."""
+    """Its value there."""
 
     @classmethod
     def at(cls, rho: float) -> Setting:
-        """The step size is the theory's: sqrt((L_rho(start) - least) / (m G^2)), G^2 the mean square of a
-        stochastic subgradient at the starts (Davis and Drusvyatskiy 2019, their constant step size)."""
+        """m and the minimum, both searched from many starts."""
         problem = random_problem(STUDIED, quality=0.5)
         m, _ = modulus(partial(loss, problem, rho), RADIUS, [])
-        start = points_in_ball(SEEDS, problem.dimension, 2.0, seed=10)
         reference = reference_parameters(problem)[None]
         search = torch.cat([reference, points_in_ball(20, problem.dimension, RADIUS, seed=11)])
         found = torch.cat([reference, smoothed_minima(problem, rho, search, FINEST)])
-        least = float(loss(problem, rho, found).min())
-        many = start.numpy().repeat(500, axis=0)
-        logp, small = log_policy(problem, many), Steps.of("subgradient", rho, 1e-6, len(many))
-        sample = draw_one(problem, logp, np.random.default_rng(0))
-        square = ((one_step(problem, many, logp, sample, small) - many) ** 2).sum(axis=1).mean() / 1e-12
-        gap = float(loss(problem, rho, start).mean()) - least
-        return cls(problem, rho, m, start.numpy(), least, math.sqrt(gap / (m * square)))
+        values = loss(problem, rho, found)
+        return cls(problem, rho, m, found[values.argmin()], float(values.min()))
+
+    def gap(self, theta: DoubleArray) -> DoubleArray:
+        """(...) L_rho at (..., d) parameters less its minimum."""
+        gap: DoubleArray = loss(self.problem, self.rho, torch.from_numpy(theta)).numpy() - self.least
+        return gap
 
     def stationarity(self, theta: DoubleArray) -> tuple[DoubleArray, float]:
         """(...) squared length of the gradient of the Moreau envelope at (..., d) parameters, and the largest
@@ -488,6 +493,14 @@ class Setting:
         return square, float(bound.max()) * 2 * self.modulus
 
 
+def nearby(problem: Problem) -> DoubleArray:
+    """(SEEDS, d) starts around the reference."""
+    direction = points_in_ball(SEEDS, problem.dimension, 1.0, seed=10)
+    around = NEARBY * direction / direction.norm(dim=-1, keepdim=True)
+    start: DoubleArray = (reference_parameters(problem) + around).numpy()
+    return start
+
+
 def looks(horizon: int) -> list[int]:
     """Iterates spread evenly over a run, each in the middle of its part, and the last one."""
     return [int(horizon * (look + 0.5) / LOOKS) for look in range(LOOKS)] + [horizon]
@@ -496,173 +509,151 @@ def looks(horizon: int) -> list[int]:
 def stationarity_rows(settings: Sequence[Setting]) -> tuple[list[Row], list[Row]]:
     """E|grad of the Moreau envelope|^2 at a random iterate of runs of T samples, and what eps costs.
 
-    ``slope`` is that of log T on log(1/eps), with eps the mean *squared* length; for eps the length itself it
-    is twice as much.
+    ``slope`` is that of log T on log(1/eps), with eps the mean *squared* length, over all horizons; for eps
+    the length itself it is twice as much.
     """
-    rng = np.random.default_rng(0)
-    problem, settings_of = settings[0].problem, [(each, name) for each in settings for name in VARIANTS]
-    start = np.concatenate([each.start for each, _ in settings_of])
-    squares: list[list[DoubleArray]] = [[] for _ in settings_of]
+    rng, arms = np.random.default_rng(0), [(each, name) for each in settings for name in VARIANTS]
+    problem = settings[0].problem
+    start = np.concatenate([nearby(problem)] * len(arms))
     rows: list[Row] = []
-    for horizon in HORIZONS:
-        steps = [
-            Steps.of(name, each.rho, each.constant / math.sqrt(horizon), SEEDS) for each, name in settings_of
-        ]
-        runs = run(problem, start, Steps.joined(steps), looks(horizon), rng)
-        runs = runs.reshape(LOOKS + 1, len(settings_of), SEEDS, -1)
-        for index, (each, name) in enumerate(settings_of):
+    squares = np.empty((len(arms), len(HORIZONS), SEEDS))
+    for column, horizon in enumerate(HORIZONS):
+        length = STEP / math.sqrt(horizon)
+        steps = Steps.joined([Steps.of(name, each.rho, length, SEEDS) for each, name in arms])
+        runs = run(problem, start, steps, looks(horizon), rng).reshape(LOOKS + 1, len(arms), SEEDS, -1)
+        for index, (each, name) in enumerate(arms):
             square, error = each.stationarity(runs[:, index])
-            mean = square[:LOOKS].mean(axis=0)
-            squares[index].append(mean)
-            low, high = interval(list(resampled_means(mean, rng)))
-            gap = loss(problem, each.rho, torch.from_numpy(runs[-1, index])) - each.least
+            squares[index, column] = square[:LOOKS].mean(axis=0)
             rows.append(
                 {
                     "rho": each.rho,
                     "minimum": KINKS[each.rho],
                     "variant": name,
                     "samples": horizon,
-                    "step": each.constant / math.sqrt(horizon),
+                    "step": length,
                     "m": each.modulus,
                     "seeds": SEEDS,
-                    "mean_square": float(mean.mean()),
-                    "mean_square_low": low,
-                    "mean_square_high": high,
+                    **mean_columns(squares[index, column], rng),
                     "mean_square_last": float(square[-1].mean()),
-                    "loss_gap_last": float(gap.mean()),
+                    "loss_gap_last": float(each.gap(runs[-1, index]).mean()),
                     "error_bound": error,
                 }
             )
-    slopes = [
-        slope_row(each, name, np.stack(square), np.stack(squares[index - index % len(VARIANTS)]), rng)
-        for index, ((each, name), square) in enumerate(zip(settings_of, squares, strict=True))
+    return rows, [
+        slope_row(each, name, square, rng) for (each, name), square in zip(arms, squares, strict=True)
     ]
-    return rows, slopes
 
 
-def resampled_means(values: DoubleArray, rng: np.random.Generator) -> DoubleArray:
-    """(RESAMPLES,) bootstrap means of the last axis."""
+def bootstrap_means(values: DoubleArray, rng: np.random.Generator) -> DoubleArray:
+    """(RESAMPLES,) means of (seeds,) values over resampled seeds."""
     means: DoubleArray = values[rng.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
     return means
 
 
-def slope_row(
-    setting: Setting, variant: str, squares: DoubleArray, composite: DoubleArray, rng: np.random.Generator
-) -> Row:
-    """The slope for one variant, over six eps that the composite update comes to.
+def mean_columns(values: DoubleArray, rng: np.random.Generator) -> Row:
+    """The mean over seeds, with its bootstrap interval."""
+    low, high = interval(bootstrap_means(values, rng))
+    return {"mean_square": float(values.mean()), "mean_square_low": low, "mean_square_high": high}
 
-    Args:
-        setting: the problem.
-        variant: name.
-        squares: (horizons, seeds) squared gradients of the variant.
-        composite: (horizons, seeds) those of the composite update.
-        rng: resamples seeds.
-    """
-    reference = composite.mean(axis=1)
-    targets = np.geomspace(reference[1], 1.3 * reference[-1], 6)
-    needed = samples_to(squares.mean(axis=1), targets)
-    resampled = []
-    for _ in range(RESAMPLES):
-        curve = np.stack([row[rng.integers(len(row), size=len(row))].mean() for row in squares])
-        resampled.append(slope_of(samples_to(curve, targets), targets))
-    low, high = interval(resampled)
+
+def slope_row(setting: Setting, variant: str, squares: DoubleArray, rng: np.random.Generator) -> Row:
+    """The slope of log T on log(1/eps) for (horizons, seeds) squared gradients."""
+
+    def slope(curve: DoubleArray) -> float:
+        return line(-np.log(curve), np.log(HORIZONS))[0]
+
+    drawn = rng.integers(SEEDS, size=(RESAMPLES, len(HORIZONS), SEEDS))
+    low, high = interval([slope(np.take_along_axis(squares, seeds, axis=1).mean(axis=1)) for seeds in drawn])
+    mean = squares.mean(axis=1)
     return {
         "rho": setting.rho,
         "minimum": KINKS[setting.rho],
         "variant": variant,
-        "eps_largest": float(targets[0]),
-        "eps_smallest": float(targets[-1]),
-        "reached": int(np.isfinite(needed).sum()),
-        "of": len(targets),
-        "slope": slope_of(needed, targets),
+        "eps_largest": float(mean.max()),
+        "eps_smallest": float(mean.min()),
+        "slope": slope(mean),
         "slope_low": low,
         "slope_high": high,
-        "slope_for_the_length": 2 * slope_of(needed, targets),
+        "slope_for_the_length": 2 * slope(mean),
     }
 
 
-def slope_of(samples: DoubleArray, targets: DoubleArray) -> float:
-    """Slope of log samples on log(1/eps), NaN where an eps is not reached."""
-    return line(-np.log(targets), np.log(samples))[0] if np.isfinite(samples).all() else float("nan")
-
-
-def samples_to(curve: DoubleArray, targets: DoubleArray) -> DoubleArray:
-    """T at which the mean square comes below each target, interpolated between horizons on log scales.
-
-    Infinite when no horizon does.
-    """
-    found = []
-    for target in targets:
-        below = np.flatnonzero(curve <= target)
-        if not len(below):
-            found.append(np.inf)
-            continue
-        last = max(below[0], 1)
-        (high, low), (long, longer) = (
-            np.log(curve[last - 1 : last + 1]),
-            np.log(HORIZONS[last - 1 : last + 1]),
-        )
-        found.append(np.exp(long + (longer - long) * (high - np.log(target)) / (high - low)))
-    return np.array(found)
-
-
-STEP_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-STEP_HORIZON = 4096
-
-
 def step_size_rows(setting: Setting) -> list[Row]:
-    """How the composite and the subgradient step bear a step size that is not the theory's."""
+    """How the composite and the subgradient step bear other constants in the step size."""
     rng, arms = np.random.default_rng(1), [(factor, name) for factor in STEP_FACTORS for name in VARIANTS[:2]]
-    length = setting.constant / math.sqrt(STEP_HORIZON)
-    steps = [Steps.of(name, setting.rho, factor * length, SEEDS) for factor, name in arms]
-    start = np.concatenate([setting.start] * len(arms))
-    runs = run(setting.problem, start, Steps.joined(steps), looks(STEP_HORIZON), rng)
+    length = STEP / math.sqrt(STEP_HORIZON)
+    steps = Steps.joined([Steps.of(name, setting.rho, factor * length, SEEDS) for factor, name in arms])
+    start = np.concatenate([nearby(setting.problem)] * len(arms))
+    runs = run(setting.problem, start, steps, looks(STEP_HORIZON), rng)
     square, _ = setting.stationarity(runs)
-    mean = square[:LOOKS].mean(axis=0).reshape(len(arms), SEEDS)
-    rows: list[Row] = []
-    for (factor, name), each in zip(arms, mean, strict=True):
-        low, high = interval(list(resampled_means(each, rng)))
-        rows.append(
-            {
-                "rho": setting.rho,
-                "variant": name,
-                "samples": STEP_HORIZON,
-                "factor": factor,
-                "step": factor * length,
-                "mean_square": float(each.mean()),
-                "mean_square_low": low,
-                "mean_square_high": high,
-            }
+    return [
+        {
+            "rho": setting.rho,
+            "variant": name,
+            "samples": STEP_HORIZON,
+            "step": factor * length,
+            "seeds": SEEDS,
+            **mean_columns(each, rng),
+        }
+        for (factor, name), each in zip(
+            arms, square[:LOOKS].mean(axis=0).reshape(len(arms), SEEDS), strict=True
         )
-    return rows
+    ]
 
 
-def forgotten_rows(settings: Sequence[Setting]) -> list[Row]:
-    """The part of grad E|h| that comes from who draws the pairs, beside the part at held pairs."""
+def sampling_rows(settings: Sequence[Setting]) -> list[Row]:
+    """The two parts of grad E|h| (``penalty_parts``), far from the minimum and there: lengths and cosine.
+
+    ``rho_drawing`` is what a method that forgets the second part leaves of the gradient of L_rho there.
+    """
     rows: list[Row] = []
     for setting in settings:
-        problem = setting.problem
-        search = torch.cat([points_in_ball(20, 3, RADIUS, seed=11), reference_parameters(problem)[None]])
-        minima = smoothed_minima(problem, setting.rho, search, FINEST)
-        best = minima[loss(problem, setting.rho, minima).argmin()][None]
-        for place, theta in (("random points", points_in_ball(2000, 3, 2.0, seed=12)), ("minimum", best)):
-            held, drawn = penalty_parts(problem, theta)
+        anywhere = points_in_ball(2000, setting.problem.dimension, FAR, seed=12)
+        for place, theta in (("far", anywhere), ("minimum", setting.place[None])):
+            held, drawn = penalty_parts(setting.problem, theta)
             rows.append(
                 {
                     "rho": setting.rho,
+                    "minimum": KINKS[setting.rho],
                     "at": place,
-                    "held_pairs_median": float(held.norm(dim=-1).median()),
-                    "drawing_median": float(drawn.norm(dim=-1).median()),
-                    "drawing_over_held_median": float((drawn.norm(dim=-1) / held.norm(dim=-1)).median()),
-                    "cosine_median": float(torch.cosine_similarity(held, drawn, dim=-1).median()),
-                    "forgotten_length": setting.rho * float(drawn.norm(dim=-1).median()),
+                    "held_pairs": float(held.norm(dim=-1).median()),
+                    "drawing": float(drawn.norm(dim=-1).median()),
+                    "cosine": float(torch.cosine_similarity(held, drawn, dim=-1).median()),
+                    "rho_drawing": setting.rho * float(drawn.norm(dim=-1).median()),
+                }
+            )
+    return rows
+
+
+def far_rows(settings: Sequence[Setting]) -> list[Row]:
+    """How far above the minimum, and how stationary, runs from far starts end."""
+    rng, rows = np.random.default_rng(2), []
+    for setting in settings:
+        start = points_in_ball(FAR_SEEDS, setting.problem.dimension, FAR, seed=13).numpy()
+        length = STEP / math.sqrt(FAR_HORIZON)
+        steps = Steps.joined([Steps.of(name, setting.rho, length, FAR_SEEDS) for name in VARIANTS])
+        (ends,) = run(setting.problem, np.concatenate([start] * len(VARIANTS)), steps, [FAR_HORIZON], rng)
+        for name, end in zip(VARIANTS, ends.reshape(len(VARIANTS), FAR_SEEDS, -1), strict=True):
+            gap = setting.gap(end)
+            low, high = interval(bootstrap_means(gap, rng))
+            rows.append(
+                {
+                    "rho": setting.rho,
+                    "minimum": KINKS[setting.rho],
+                    "variant": name,
+                    "samples": FAR_HORIZON,
+                    "seeds": FAR_SEEDS,
+                    "loss_gap": float(gap.mean()),
+                    "loss_gap_low": low,
+                    "loss_gap_high": high,
+                    "mean_square": float(setting.stationarity(end)[0].mean()),
                 }
             )
     return rows
 
 
 def penalty_parts(problem: Problem, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, d) E[grad |h|] at held pairs, and E[|h| grad log(pi pi)], what is added because theta draws them."""
+    """(N, d) E[grad |h|] at held pairs, and E[|h| grad log(pi pi)], added because theta draws them."""
     leaf = theta.clone().requires_grad_()
     pairs, size = problem.pairs(leaf), problem.score(leaf).abs()
     (held,) = torch.autograd.grad((pairs.detach() * size).sum(), leaf, retain_graph=True)
@@ -692,8 +683,8 @@ class SegmentPair:
     def exact_prox(self, theta: DoubleArray, weight: float) -> DoubleArray:
         """argmin_x weight |h(x)| + |x - theta|^2 / 2, for a weight small enough to keep it convex.
 
-        With |h| = max u h over |u| <= 1, the minimum for a held u solves a linear system, and h falls along u:
-        the saddle is where h = 0, or at an end of the interval.
+        With weight |h| = max u h over |u| <= weight, the minimum for a held u solves a linear system, and h
+        falls along u: the saddle is where h = 0, or at an end of the interval.
         """
         eye = np.eye(len(theta))
 
@@ -737,18 +728,19 @@ def trajectories(length: int) -> tuple[Control, Tensor, Tensor]:
 
 
 def segment_pair(control: Control, states: Tensor, actions: Tensor, one: int, other: int) -> SegmentPair:
-    """h of two trajectories with its derivatives, for a policy of fixed standard deviation 1/2.
+    """h of two trajectories with its derivatives, for a policy of fixed standard deviation.
 
     log pi(a|s) is -(a - theta . f(s))^2 / (2 std^2) and a constant: quadratic in theta. On the same state the
     quadratic parts of two actions cancel, on the later, different states they do not.
     """
     features = torch.cat([states, torch.ones_like(states[..., :1])], dim=-1).numpy()
-    theta, variance = np.array(CONTROL_POLICY), 0.25
+    theta = np.array(CONTROL_POLICY)
+    variance = float(linear_policy(CONTROL_POLICY).log_std.exp().square())
     error = actions[..., 0].numpy() - features @ theta
     slope = control.beta / variance * np.einsum("tl,tld->td", error, features)
     bend = -control.beta / variance * np.einsum("tld,tle->tde", features, features)
     with torch.no_grad():
-        score = segment_scores(control, torch.tensor(CONTROL_POLICY), states, actions).numpy()
+        score = segment_scores(control, torch.from_numpy(theta), states, actions).numpy()
     return SegmentPair(float(score[one] - score[other]), slope[one] - slope[other], bend[one] - bend[other])
 
 
@@ -759,9 +751,9 @@ WEIGHTS = tuple((0.2 * 0.5 ** np.arange(8)).tolist())
 def linearity_rows() -> list[Row]:
     """How bent h is over H steps, and how far the prox-linear step lies from the proximal point for it.
 
-    ``second_difference``: largest |h(theta + v) + h(theta - v) - 2 h(theta)| for random v of length 1, by the
-    project's own policy, over the spread of h; ``distance``: from the linear to the exact proximal point, over
-    the length of the step; it is proportional to the step.
+    ``second_difference``: largest |h(theta + v) + h(theta - v) - 2 h(theta)| for random v of length 1, by
+    the project's own policy, over the spread of h; ``distance``: from the linear to the exact proximal
+    point, over the length of the step.
     """
     rows: list[Row] = []
     rng = np.random.default_rng(0)
@@ -798,3 +790,171 @@ def linearity_rows() -> list[Row]:
                 }
             )
     return rows
+
+
+# Record and figure
+
+SHADES = dict(zip(KINKS, (BLUE, GREEN, ORANGE), strict=True))
+
+
+def draw(tables: dict[str, pd.DataFrame], path: Path) -> None:
+    """Six panels, in the order of the records."""
+    with panels(path, 2, 3, (4.0, 3.3)) as (_, axes):
+        draw_worst_case(axes[0, 0], tables["theory_robust_worst_case"])
+        draw_freezing(axes[0, 1], tables["theory_robust_freezing"])
+        draw_convexity(axes[0, 2], tables["theory_robust_convexity"])
+        draw_stationarity(axes[1, 0], tables["theory_robust_stationarity"])
+        draw_step_sizes(axes[1, 1], tables["theory_robust_step_sizes"])
+        draw_linearity(axes[1, 2], tables["theory_robust_linearity"])
+
+
+def draw_worst_case(axes: Axes, worst: pd.DataFrame) -> None:
+    """Largest distance of each formula to the searched worst case."""
+    for formula, quality, column, colour, label in (
+        ("around labels", 2.0, "error_max", PINK, "clipped around drawn labels"),
+        ("exact", 2.0, "error_max", ORANGE, "$\\rho$ |h|, extreme teachers"),
+        ("exact", 0.3, "error_max_non_degenerate", BLUE, "$\\rho$ |h|, $\\rho \\leq$ min(P*, 1 $-$ P*)"),
+        ("clipped", 2.0, "error_max", GREEN, "clipped around P*, extreme teachers"),
+    ):
+        here = worst[(worst["formula"] == formula) & (worst["quality"] == quality)]
+        axes.semilogy(here["rho"], here[column], color=colour, marker="o", ms=3, label=label)
+    axes.set_ylim(1e-17, 1e8)
+    axes.set(
+        title=f"Worst case: {PROBLEMS} random problems",
+        xlabel="$\\rho$",
+        ylabel="largest error of the robust loss",
+    )
+    axes.legend(loc="upper left")
+
+
+def draw_freezing(axes: Axes, freezing: pd.DataFrame) -> None:
+    """Where the reference becomes stationary, against the range in which the formula is exact."""
+    for quality, colour in zip((0.3, 0.7, 2.0), (BLUE, GREEN, ORANGE), strict=True):
+        here = freezing[freezing["quality"] == quality]
+        axes.plot(
+            here["room"],
+            here["freezes_at"],
+            color=colour,
+            marker="o",
+            ms=4,
+            ls="",
+            label=f"quality of scale {quality:g}",
+        )
+    axes.plot([0, 0.4], [0, 0.4], color=BLACK, lw=0.8, label="below: frozen while exact")
+    axes.set_ylim(0, 0.6)
+    axes.set(
+        title="The least $\\rho$ at which the reference is stationary",
+        xlabel="largest $\\rho$ with an exact formula",
+        ylabel="$\\rho$",
+    )
+    axes.legend(loc="upper center", ncols=2)
+
+
+def draw_convexity(axes: Axes, convexity: pd.DataFrame) -> None:
+    """m over the radius."""
+    for (rho, here), colour in zip(convexity.groupby("rho"), (BLACK, *SHADES.values()), strict=True):
+        axes.semilogx(here["radius"], here["m"], color=colour, marker="o", ms=3, label=f"$\\rho$ = {rho:g}")
+    axes.set_xticks(BALLS, [f"{radius:g}" for radius in BALLS])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.15)
+    axes.set(
+        title=f"Weak convexity, problem {STUDIED}",
+        xlabel="radius of the ball",
+        ylabel="m: L$_\\rho$ + m/2 |$\\theta$|$^2$ is convex",
+    )
+    axes.legend(ncols=2, loc="upper left")
+
+
+def draw_stationarity(axes: Axes, runs: pd.DataFrame) -> None:
+    """Mean squared gradient of the Moreau envelope over the samples of a run."""
+    for rho, where in KINKS.items():
+        for variant, marker, style in (("composite", "o", "-"), ("subgradient", "x", "--")):
+            here = runs[(runs["rho"] == rho) & (runs["variant"] == variant)]
+            axes.loglog(
+                here["samples"],
+                here["mean_square"],
+                color=SHADES[rho],
+                marker=marker,
+                ms=4,
+                lw=0.8,
+                ls=style,
+                label=f"$\\rho$ = {rho:g}, {where}" if variant == "composite" else None,
+            )
+    axes.plot([], [], color=BLACK, marker="x", ms=4, lw=0.8, ls="--", label="subgradient steps instead")
+    guide = np.array(HORIZONS, dtype=float)
+    axes.loglog(guide, 0.5 / np.sqrt(guide), color=BLACK, lw=0.8, label="$1/\\sqrt{T}$")
+    axes.set_ylim(top=0.6)
+    axes.set(
+        title="Composite updates: stationarity of a random iterate",
+        xlabel="T, samples of the run",
+        ylabel="squared gradient of the envelope",
+    )
+    axes.legend(loc="upper right")
+
+
+def draw_step_sizes(axes: Axes, steps: pd.DataFrame) -> None:
+    """Stationarity over the step size."""
+    for variant, colour, marker in (("composite", BLUE, "o"), ("subgradient", ORANGE, "x")):
+        here = steps[steps["variant"] == variant]
+        mean = here["mean_square"]
+        axes.errorbar(
+            here["step"],
+            mean,
+            yerr=[mean - here["mean_square_low"], here["mean_square_high"] - mean],
+            color=colour,
+            marker=marker,
+            ms=4,
+            lw=0.9,
+            label=variant,
+        )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        title=f"T = {STEP_HORIZON}, $\\rho$ = {steps['rho'].iloc[0]:g}: other step sizes",
+        xlabel="step size",
+        ylabel="squared gradient of the envelope",
+    )
+    axes.legend()
+
+
+def draw_linearity(axes: Axes, linearity: pd.DataFrame) -> None:
+    """Distance of the prox-linear step from the exact proximal point."""
+    for length, colour in ((2, BLUE), (3, GREEN), (4, ORANGE)):
+        here = linearity[linearity["H"] == length]
+        axes.loglog(
+            here["weight"], here["distance_median"], color=colour, marker="o", ms=3, label=f"H = {length}"
+        )
+        axes.loglog(here["weight"], here["distance_max"], color=colour, ls=":")
+    axes.plot([], [], color=BLACK, ls=":", label="largest of 200 pairs")
+    axes.plot([], [], ls="", label="H = 1: equal to rounding")
+    axes.set(
+        title="Control: is the prox-linear step the proximal one?",
+        xlabel="step size times $\\rho$",
+        ylabel="distance / length of the step",
+    )
+    axes.legend(loc="lower right")
+
+
+def main() -> None:
+    asked = arguments(__doc__).parse_args()
+    settings = [Setting.at(rho) for rho in KINKS]
+    stationarity, slopes = stationarity_rows(settings)
+    records = {
+        "theory_robust_worst_case": worst_case_rows(),
+        "theory_robust_freezing": freezing_rows(),
+        "theory_robust_convexity": convexity_rows(),
+        "theory_robust_stationarity": stationarity,
+        "theory_robust_slopes": slopes,
+        "theory_robust_step_sizes": step_size_rows(settings[1]),
+        "theory_robust_sampling": sampling_rows(settings),
+        "theory_robust_far": far_rows(settings),
+        "theory_robust_linearity": linearity_rows(),
+    }
+    for name, rows in records.items():
+        write(asked.results, name, rows, {"what": __doc__, "radius": RADIUS})
+    tables = {name: pd.DataFrame(rows) for name, rows in records.items()}
+    draw(tables, asked.results / "theory_robust.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -164,6 +164,10 @@ def test_ties_are_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert about(out)["ties"] == 5
 
 
+def test_a_budget_that_just_allows_the_pairs_will_do(tmp_path: Path):
+    assert len(collected(tmp_path / "a.parquet", 5, *PENDULUM, "oracle.budget=5")) == 5
+
+
 def test_skipped_pairs_are_no_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The pendulum earns 1 per step until it falls, so that the teacher skips pairs that soon fall."""
     words = [

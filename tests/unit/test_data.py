@@ -181,6 +181,7 @@ def test_pandas_reads_it(file: Path):
     np.testing.assert_array_equal(table.group, [4, 4, 9, 4])
     np.testing.assert_array_equal(table.label, [1, -1, 0, 1])
     np.testing.assert_array_equal(table[["return_1", "return_2"]], RETURNS)
+    assert pq.read_table(file)["return_2"].null_count == 1, "unknown is null, for readers other than pandas"
     for i, row in enumerate(table.itertuples()):
         for side, length, obs, actions in (
             (0, row.length_1, row.obs_1, row.actions_1),
@@ -449,6 +450,7 @@ def test_lists_floats_and_booleans_will_do():
     plain = {name: np.asarray(value).tolist() for name, value in GOOD.items()}
     plain["mask"] = (GOOD["mask"] > 0).tolist()
     plain["label"] = [1.0, -0.0]
+    plain["group"] = np.array([0, 0], dtype=np.uint8)
     assert_same(from_arrays(TASK, **plain), from_arrays(TASK, **GOOD))
 
 

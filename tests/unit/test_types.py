@@ -11,7 +11,9 @@ from sailctl.types import (
     JudgedRewards,
     NonFiniteError,
     Pairs,
+    PreferenceData,
     Preferences,
+    Rankings,
     RunError,
     SegmentBatch,
     UserError,
@@ -109,3 +111,25 @@ def test_errors_are_told_apart():
     error = NonFiniteError("stopped", {})
     assert isinstance(error, RunError)
     assert str(error) == "stopped"
+
+
+def test_a_ranking_orders_two_segments_at_least():
+    assert len(Rankings(np.array([[1, 0, 2]]))) == 1
+    for order in (np.array([1, 0]), np.zeros((3, 1), np.int64)):
+        with pytest.raises(ValueError, match="at least two segments"):
+            Rankings(order)
+
+
+def test_a_data_set_keeps_pairs_in_order_and_knows_its_steps():
+    batch, answers = segments(), np.array([1.0, -1.0, 0.0], np.float32)
+    ordered = Preferences(pairs((0, 1), (2, 3), (4, 5)), answers)
+    data = PreferenceData("toy-v0", batch, ordered, 2)
+    assert (len(data), data.first_steps().segments.mask.shape) == (3, (S, 2))
+    chosen = data.take(np.array([2, 0, 2]))
+    np.testing.assert_array_equal(chosen.preferences.label, [0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(chosen.preferences.pairs.group, [2, 0, 2])
+    with pytest.raises(ValueError, match="2i and 2i"):
+        PreferenceData("toy-v0", batch, Preferences(pairs((0, 1), (3, 2), (4, 5)), answers), 2)
+    for steps in (0, H + 1):
+        with pytest.raises(ValueError, match="steps that count"):
+            PreferenceData("toy-v0", batch, ordered, steps)
