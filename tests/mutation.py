@@ -45,6 +45,14 @@ EQUIVALENT = {
     "shift = (-((mean_p - mean_q) * torch.exp(-log_std_q)))": "it is squared",
     "kl.py: shift = (mean_p - mean_q) * torch.exp(-log_std_q) -> "
     "shift = ((-(mean_p - mean_q))) * torch.exp(-log_std_q)": "it is squared",
+    "oracle.py: label[self._ties(returns[pairs.first] - returns[pairs.second], difference, equal)] = 0.0 -> "
+    "label[self._ties((-(returns[pairs.first] - returns[pairs.second])), difference, equal)] = 0.0": "a tie is "
+    "one either way round",
+    "oracle.py: scale = self._scale(utility[:, one] - utility[:, other]) -> "
+    "scale = self._scale((-(utility[:, one] - utility[:, other])))": "differences are squared",
+    "oracle.py: return math.sqrt(self._squares / self._differences) if self._squares > 0 else 1.0 -> "
+    "return math.sqrt(self._squares / self._differences) if self._squares > 0 else 2.0": "where all differences "
+    "are 0, dividing them changes nothing",
     "robust.py: room = torch.where(h > 0, chance, 1 - chance) -> "
     "room = torch.where((h >= 0), chance, 1 - chance)": "at h = 0 the cost and its slope are 0 either way",
     "robust.py: iterations: int = 20_000, -> iterations: int = 20001,": "a limit on effort, of no exact size",

@@ -801,7 +801,7 @@ def draw_constants(axes: Axes, paths: pd.DataFrame) -> None:
             ms=4,
             label=name_of(arm),
         )
-    axes.set_xticks(range(len(STYLES)), [f"from the {name}" for name in STYLES])
+    axes.set_xticks(range(len(STYLES)), [f"from the\n{name}" for name in STYLES])
     axes.set_ylim(RESOLVED / 3, 1e4)
     axes.set(
         title="PL constant along exact ascent, three problems", ylabel="$\\mu$ (at $10^{-12}$: that or less)"
