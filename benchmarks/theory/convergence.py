@@ -6,7 +6,7 @@ Three kinds of start: the reference, the neighbourhood of a saddle of J, and a p
 almost deterministic.
 
 1. Paths: exact ascent; the Polyak-Lojasiewicz constant mu = min |G|^2 / (2 gap) along it, with the gap to the
-   global maximum in the ball, and G the gradient mapping of the projection.
+   global maximum in the ball, and G the gradient mapping of the projection. The same on whole spheres.
 2. Noise: with a constant step the stochastic ascent ends in a ball whose size is that of the step. To first
    order in the step the mean gap in it is step * tr C / 4, C the covariance of the gradient (derived).
 3. Samples: how many the stochastic ascent needs until the mean gap over seeds is eps.
@@ -60,6 +60,10 @@ ITERATIONS = 4000
 """Longest exact path."""
 RESOLVED = 1e-12
 """Smallest gap that float64 tells from rounding."""
+RADII = (2.0, 4.0, 8.0, 16.0, 32.0)
+"""Spheres on which mu is looked at, outside the ball as well."""
+SPHERE = 2000
+"""Points on each."""
 BATCH = 32
 """Pairs in a stochastic step."""
 SEEDS = 20
@@ -358,6 +362,39 @@ def path_rows(studied: Sequence[Studied]) -> list[Row]:
                     "late_r2": late_straight,
                 }
             )
+    return rows
+
+
+def radius_rows(studied: Sequence[Studied]) -> list[Row]:
+    """mu not on a path but on whole spheres: the smallest |grad|^2 / (2 gap) at random points of each.
+
+    ``modulus`` is the smallest eigenvalue of minus the Hessian there: strong concavity needs it positive.
+    Only for a gamma that holds the maximum well inside the ball, so that it is the maximum over all theta.
+    """
+    rows: list[Row] = []
+    directions = points_in_ball(SPHERE, 3, 1.0, seed=12)
+    directions = directions / directions.norm(dim=-1, keepdim=True)
+    for known in (each for each in studied if each.case.name == "reference"):
+        for arm, (name, gamma) in enumerate(ARMS):
+            if gamma < GAMMA:
+                continue
+            objective = Objective(
+                known.case.problem, known.objective.ref_pi[arm], known.objective.pi_ref[arm]
+            )
+            for radius in RADII:
+                value, slope, curvature = derivatives(objective, radius * directions)
+                ratio = slope.square().sum(dim=-1) / (2 * (known.best[arm] - value))
+                rows.append(
+                    {
+                        "problem": known.case.seed,
+                        "objective": name,
+                        "gamma": gamma,
+                        "radius": radius,
+                        "points": SPHERE,
+                        "mu": float(ratio.min()),
+                        "modulus": float(torch.linalg.eigvalsh(-curvature)[:, 0].min()),
+                    }
+                )
     return rows
 
 
@@ -895,6 +932,7 @@ def main() -> None:
     about = {"what": __doc__, "radius": RADIUS, "batch": BATCH}
     for name, rows in (
         ("theory_convergence_paths", paths),
+        ("theory_convergence_radius", radius_rows(studied)),
         ("theory_convergence_noise", noise),
         ("theory_convergence_samples", samples),
         ("theory_convergence_slopes", slopes),

@@ -906,3 +906,13 @@ def test_the_teachers_draws_never_shift_the_policys():
         np.testing.assert_array_equal(one.judged.rewards, two.judged.rewards)
         np.testing.assert_array_equal(one.pairs.second, two.pairs.second)
     simulator.close()
+
+
+def test_skipped_questions_add_up_over_the_calls():
+    asked = experienced(replace(ORACLE, skip=1e6))
+    for calls in (1, 2, 3):
+        assert len(asked.answer(couples(2), judged([1.0, 2.0, 3.0, 4.0]))) == 0
+        assert asked.skipped == 2 * calls
+    asked.rank(np.array([[0, 1, 2]]), judged([1.0, 2.0, 3.0]))
+    assert asked.skipped == 6 + 2
+    assert asked.labels == 0

@@ -211,6 +211,16 @@ def test_only_the_papers_penalty_leads_to_the_maximum_from_everywhere(
         assert rows["plateau", *arm]["mu_path"] < 1e-6
 
 
+def test_far_out_mu_falls_like_the_radius_with_the_papers_penalty_and_to_nothing_with_the_other(
+    studied: list[convergence.Studied],
+) -> None:
+    rows = convergence.radius_rows(studied)
+    for gamma in (0.3, 3.0):
+        mu = {(row["objective"], row["radius"]): row["mu"] for row in rows if row["gamma"] == gamma}
+        assert 0.3 < mu["kl_ref_pi", 32.0] / mu["kl_ref_pi", 16.0] < 0.7
+        assert 0 < mu["kl_pi_ref", 32.0] < 1e-20
+
+
 def test_the_starts_are_what_they_are_called(studied: list[convergence.Studied]) -> None:
     start = {known.case.name: known.case.start[None] for known in studied}
     objective = studied[0].case.problem.objective
