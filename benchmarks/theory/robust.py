@@ -586,6 +586,7 @@ def step_size_rows(setting: Setting) -> list[Row]:
     start = np.concatenate([nearby(setting.problem)] * len(arms))
     runs = run(setting.problem, start, steps, looks(STEP_HORIZON), rng)
     square, _ = setting.stationarity(runs)
+    gaps = setting.gap(runs[-1]).reshape(len(arms), SEEDS).mean(axis=1)
     return [
         {
             "rho": setting.rho,
@@ -594,9 +595,10 @@ def step_size_rows(setting: Setting) -> list[Row]:
             "step": factor * length,
             "seeds": SEEDS,
             **mean_columns(each, rng),
+            "loss_gap_last": float(gap),
         }
-        for (factor, name), each in zip(
-            arms, square[:LOOKS].mean(axis=0).reshape(len(arms), SEEDS), strict=True
+        for (factor, name), each, gap in zip(
+            arms, square[:LOOKS].mean(axis=0).reshape(len(arms), SEEDS), gaps, strict=True
         )
     ]
 
