@@ -107,7 +107,7 @@ class Logger:
         """One iteration. ``row`` has ``iteration``, ``env_steps``, ``labels`` and the same columns each time.
 
         The logger adds the column ``eval_return``: the mean return of the evaluation that was handed in
-        before this row at the same ``env_steps``, else NaN.
+        before this row for the same ``iteration``, else NaN.
 
         Raises:
             ValueError: when ``row`` has other columns than the first row had, or brings ``eval_return``.
@@ -115,7 +115,7 @@ class Logger:
         if "eval_return" in row:
             raise ValueError("eval_return is filled in by the logger, from evaluation()")
         mean = math.nan
-        if self._evaluated is not None and self._evaluated[0] == row["env_steps"]:
+        if self._evaluated is not None and self._evaluated[0] == row["iteration"]:
             mean = self._evaluated[1]
         self._evaluated = None
         self._run.log({**row, "eval_return": mean})
@@ -133,7 +133,8 @@ class Logger:
     ) -> None:
         """One evaluation: ``returns`` (E,) true returns and ``lengths`` (E,) control steps of its episodes.
 
-        Hand it in before the row of the same ``env_steps``.
+        Hand it in before the row of the same ``iteration``; 0 is the policy before any update, which has
+        no row.
 
         Raises:
             ValueError: when there is no episode or the two lengths differ.
@@ -149,7 +150,7 @@ class Logger:
             ]
         )
         mean = sum(float(score) for score, _ in episodes) / len(episodes)
-        self._evaluated = (env_steps, mean)
+        self._evaluated = (iteration, mean)
         for mirror in self._mirrors:
             mirror.log({**place, "eval_return": mean})
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FINAL_EVALUATIONS = 3
-"""The final score of a run is the mean return of its last three evaluations, whatever came before."""
+"""The final score of a run is the mean return of its last three evaluations after training began."""
 BAND_SEEDS = 3
 """Finished seeds from which on a mean is drawn with its interval."""
 BOOTSTRAPS = 2000
@@ -192,9 +192,10 @@ def final_score(record: RunRecord) -> float:
     """Mean return of the last ``FINAL_EVALUATIONS`` evaluations (of all, when there are fewer).
 
     Raises:
-        ValueError: when the run was never evaluated.
+        ValueError: when the run was never evaluated after its first update.
     """
-    returns = curve(record).returns
+    evaluations = curve(record)
+    returns = evaluations.returns[evaluations.iteration > 0]
     if len(returns) == 0:
         raise ValueError(f"{record.path} was never evaluated")
     return float(returns[-FINAL_EVALUATIONS:].mean())

@@ -1,4 +1,7 @@
-"""The training loop: prompts -> segments -> labels -> update -> log, until steps or labels are spent."""
+"""The training loop: prompts -> segments -> labels -> update -> log, until steps or labels are spent.
+
+The policy is evaluated before its first update, when an evaluation is due, and after its last update.
+"""
 
 from __future__ import annotations
 
@@ -48,10 +51,18 @@ def train(config: Config, overrides: list[str]) -> Path:
 
     run = create_run(config, ["sailctl", "train", *overrides])
     with Logger(run, config) as logger:
-        clock, env_steps, iteration, going, score = Clock(), 0, 0, True, float("nan")
+        clock, env_steps, iteration, going = Clock(), 0, 0, True
         dump = run.path / "nonfinite.safetensors"
+
+        def evaluated(place: dict[str, int]) -> float:
+            with clock.measure("evaluate_s"):
+                result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
+            logger.evaluation(**place, returns=result.returns, lengths=result.lengths)
+            return result.mean
+
         with clock.measure("label_s"), dumped_when_not_finite(dump):
             labeller = Labeller(config, simulator.spec, generators, data)
+        score = evaluated({"iteration": 0, "env_steps": 0, "labels": labeller.labels})
         while going:
             collected = comparisons = None
             if config.algo.simulates:
@@ -66,10 +77,7 @@ def train(config: Config, overrides: list[str]) -> Path:
             going = not labeller.exhausted and not limits_reached(config, env_steps, iteration)
             place = {"iteration": iteration, "env_steps": env_steps, "labels": labeller.labels}
             if not going or evaluation_due(config, before, env_steps, iteration):
-                with clock.measure("evaluate_s"):
-                    result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
-                score = result.mean
-                logger.evaluation(**place, returns=result.returns, lengths=result.lengths)
+                score = evaluated(place)
             reward = {"reward_per_step": reward_per_step(collected)}
             logger.log(place | metrics | labeller.metrics() | reward | clock.read())
         save_policy(policy, run.path / "policy")

@@ -135,7 +135,8 @@ def test_a_run_that_simulates_nothing(data: Path, tmp_path: Path):
     assert (record.metrics["env_steps"] == 0).all()
     assert (record.metrics["labels"] == 40).all(), "the data set's labels are what this policy cost"
     assert record.metrics["reward_per_step"].isna().all()
-    assert sorted(set(record.evaluations["iteration"])) == [2, 4, 5]
+    assert sorted(set(record.evaluations["iteration"])) == [0, 2, 4, 5]
+    assert record.metrics["iteration"][record.metrics["eval_return"].notna()].tolist() == [2, 4, 5]
     assert math.isfinite(final_score(record))
 
 
@@ -205,9 +206,17 @@ def test_evaluations_come_when_they_are_due_and_at_the_end(finished: Path):
     crossed = metrics["env_steps"] // 1000 > metrics["env_steps"].shift(fill_value=0) // 1000
     crossed.iloc[-1] = True
     np.testing.assert_array_equal(metrics["eval_return"].notna(), crossed)
-    assert table["env_steps"].unique().tolist() == metrics["env_steps"][crossed].tolist()
-    means = table.groupby("env_steps")["return"].mean()
+    assert table["env_steps"].unique().tolist() == [0, *metrics["env_steps"][crossed]]
+    means = table[table["env_steps"] > 0].groupby("env_steps")["return"].mean()
     np.testing.assert_allclose(means, metrics["eval_return"].dropna(), rtol=1e-12)
+
+
+def test_the_first_evaluation_is_of_the_policy_before_its_first_update(finished: Path):
+    config, simulator = config_of(finished), Simulator(ALL_TASKS["reacher-v5"]())
+    start = first_policy(config, simulator.spec, named_generators(config.seed))
+    again = evaluate(start, simulator, config.evaluation.episodes, config.evaluation.seed)
+    table = load_run(finished).evaluations
+    np.testing.assert_array_equal(table["return"][table["iteration"] == 0], again.returns)
 
 
 def test_the_saved_policy_is_the_one_that_was_evaluated_last(finished: Path):
