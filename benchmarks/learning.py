@@ -19,7 +19,7 @@ from statistics import median
 import yaml
 
 from benchmarks.record import arguments, write
-from sailctl.report import final_score
+from sailctl.figures import final_score
 from sailctl.results import load_run
 
 SUITES = Path(__file__).resolve().parent / "suites"

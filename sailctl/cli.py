@@ -385,7 +385,7 @@ def plot(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     runs = [run for path in options.runs for run in find_runs(path)]
 
-    from sailctl.report import plot_runs
+    from sailctl.figures import plot_runs
 
     plot_runs(runs, options.out)
     return 0

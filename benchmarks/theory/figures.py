@@ -1,4 +1,4 @@
-"""One look for the figures of the theory lab: that of ``sailctl.report``, for any grid of panels."""
+"""One look for the figures of the theory lab: that of ``sailctl.figures``, for any grid of panels."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import sailctl.collect
 import sailctl.evaluate
-import sailctl.report
+import sailctl.figures
 from sailctl import cli
 from sailctl.compose import compose_jobs
 from sailctl.config import AlgoConfig, PolicyConfig, to_dict
@@ -249,7 +249,7 @@ def test_command_lines_are_accepted(
     monkeypatch.setattr(cli, "_sweep", work("train"))
     monkeypatch.setattr(sailctl.collect, "collect", work("collect"))
     monkeypatch.setattr(sailctl.evaluate, "evaluate_run", work("eval"))
-    monkeypatch.setattr(sailctl.report, "plot_runs", work("plot"))
+    monkeypatch.setattr(sailctl.figures, "plot_runs", work("plot"))
     _, verb, *rest = shlex.split(line, comments=True)
     code = cli.main(with_files([verb, *rest], given))
     assert code == 0, f"{page}: {line}\n{capsys.readouterr().err}"

@@ -29,6 +29,10 @@ LINE = (
     "checkpoint",
     "logger",
     "results",
+    "statistics",
+    "evidence",
+    "compare",
+    "figures",
     "report",
 )
 """Rooms in the order in which data flow; each may import the rooms before it."""
@@ -39,7 +43,10 @@ TOP = {
     "train": {"evaluate"},
     "collect": {"train"},
     "compose": set(),
-    "cli": {"compose", "train", "evaluate", "video", "collect"},
+    "summary": set(),
+    "golden": {"compose", "train", "collect"},
+    "regress": {"compose", "train", "golden"},
+    "cli": {"compose", "train", "evaluate", "video", "collect", "summary", "regress"},
     "__init__": set(),
     "__main__": {"cli"},
 }

@@ -21,7 +21,7 @@ from sailctl.config import Config, conf_dir, segment_lengths
 from sailctl.evaluate import evaluate
 from sailctl.learner import Learner
 from sailctl.policy import GaussianPolicy
-from sailctl.report import final_score
+from sailctl.figures import final_score
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator, Step

@@ -11,10 +11,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from sailctl import report
+from sailctl import figures
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.report import (
+from sailctl.figures import (
     Curve,
     final_score,
     group_runs,
@@ -126,12 +126,12 @@ def test_the_mean_is_taken_where_every_run_has_been(monkeypatch: pytest.MonkeyPa
 
 
 def test_looks_are_fixed_and_apart():
-    known = [report.look_of(name) for name in ("sail", "sail_revkl", "dpo_online")]
-    new = report.look_of("something_new")
+    known = [figures.look_of(name) for name in ("sail", "sail_revkl", "dpo_online")]
+    new = figures.look_of("something_new")
     for part in (0, 1):
         assert len({look[part] for look in known}) == 3
         assert new[part] not in {look[part] for look in known}
-    assert report.look_of("something_new") == new
+    assert figures.look_of("something_new") == new
 
 
 def seeds_of(config: Config, name: str, top: float, ends: list[str]) -> list[RunRecord]:
