@@ -22,6 +22,7 @@ from sailctl import __version__
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from sailctl.compare import Comparison
     from sailctl.compose import Job, Plan
 
 HELP = """\
@@ -33,6 +34,9 @@ verbs:
   train    train a policy, or a sweep of policies
   eval     measure the true return of a trained policy, and film it
   plot     draw the learning curves of runs
+  compare  say which algorithm or setting did better, how surely, and how steadily
+  report   the same as one HTML page, with pictures
+  regress  the gate for CI: has a change made learning worse?
   collect  make a data set of preferences to learn from
 
   sailctl VERB --help explains a verb; sailctl --version prints the version.
@@ -43,6 +47,7 @@ examples:
   sailctl train -m algo=sail,sail_revkl seed=0,1,2    six runs, one per core
   sailctl train --cfg job                             every setting with its meaning, nothing is run
   sailctl eval runs/halfcheetah-v5/sail/1a2b3c4d-s0   the run's folder, as train printed it
+  sailctl compare runs                                is SAIL-RevKL better than SAIL?
   sailctl plot runs/halfcheetah-v5                    learning curves of all runs in a folder
   sailctl collect --pairs 500 --out cheetah.parquet   500 answers, for sailctl train algo.data=cheetah.parquet
 """
@@ -391,6 +396,129 @@ def plot(arguments: Sequence[str]) -> int:
     return 0
 
 
+# Comparing
+
+COMPARE = """\
+RUNS are run directories, folders of them, or evidence saved by --save (.csv). Runs that differ only in their
+seed form an arm; arms may differ in the compared settings and in nothing else. One arm is the baseline that
+the others are compared with. docs/statistics.md defines every number.
+"""
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """``sailctl compare``: the statistics of runs, as text."""
+    parser = _comparison_parser("compare", f"Compare runs, and print what can be said.\n\n{COMPARE}")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.csv",
+        help="save the runs' curves, with a .json of how they were made",
+    )
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw every picture into FOLDER")
+    options = parser.parse_args(arguments)
+    comparison = _compared(options)
+
+    from sailctl.report import text
+
+    print(text(comparison))
+    if options.save is not None:
+        from sailctl.evidence import save_trials
+
+        save_trials(comparison.evidence.trials, options.save)
+        print(f"saved: {options.save} (and {options.save.with_suffix('.json').name})")
+    if options.figures is not None:
+        from sailctl.figures import all_figures
+
+        for path in all_figures(comparison, options.figures).values():
+            print(f"figure: {path}")
+    return 0
+
+
+def report(arguments: Sequence[str]) -> int:
+    """``sailctl report``: the comparison as one page, its tables as Markdown and LaTeX, and in W&B."""
+    parser = _comparison_parser("report", f"Write the comparison of runs as one HTML page.\n\n{COMPARE}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE.html",
+        help="page to write; tables go beside it as .md and .tex (default: %(default)s)",
+    )
+    parser.add_argument("--title", help="title of the page (default: what is compared)")
+    parser.add_argument(
+        "--video", type=Path, action="append", default=[], metavar="FILE.mp4", help="link this video too"
+    )
+    parser.add_argument(
+        "--wandb",
+        choices=["offline", "online", "disabled"],
+        default="offline",
+        help="log pictures and tables as a W&B run of their own, beside the page (default: %(default)s)",
+    )
+    parser.add_argument("--project", default="sailctl", help="W&B project (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    comparison = _compared(options)
+
+    from sailctl.report import write_report
+
+    figures = write_report(comparison, options.out, options.title, options.video)
+    print(f"report: {options.out} (tables: {options.out.stem}.md, {options.out.stem}.tex)")
+    if options.wandb != "disabled":
+        from sailctl.summary import log_summary
+
+        log_summary(comparison, figures, options.out.parent, options.wandb, options.project, options.out.stem)
+    return 0
+
+
+def _comparison_parser(verb: str, description: str) -> _Parser:
+    parser = _Parser(verb, description=description)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUNS", help="see above")
+    parser.add_argument(
+        "--by",
+        action="append",
+        metavar="SETTING",
+        help="setting that is compared, such as algo.gamma; may be given several times, and hold * "
+        "(default: algo.*)",
+    )
+    parser.add_argument(
+        "--baseline", metavar="ARM", help="arm that the others are compared with (default: sail)"
+    )
+    parser.add_argument(
+        "--scale",
+        type=Path,
+        metavar="FILE.yaml",
+        help="lines such as 'hopper-v5: [20, 3000]', the returns of scores 0 and 1 "
+        "(default: before training, and the best final score of any run)",
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="score of the time to threshold (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=10_000, help="of bootstrap and permutation (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="go on although something else differs; every output says so"
+    )
+    return parser
+
+
+def _compared(options: argparse.Namespace) -> Comparison:
+    import math
+
+    from sailctl.compare import Options, read_scale
+    from sailctl.compare import compare as compare_arms
+    from sailctl.evidence import gather, load_trials
+    from sailctl.types import UserError
+
+    if options.resamples < 100:
+        raise UserError(f"--resamples must be at least 100, got {options.resamples}")
+    if not math.isfinite(options.threshold):
+        raise UserError(f"--threshold must be a number, got {options.threshold}")
+    scale = read_scale(options.scale) if options.scale is not None else {}
+    evidence = gather(load_trials(options.runs), options.by or ["algo.*"], options.force)
+    return compare_arms(evidence, Options(options.baseline, scale, options.threshold, options.resamples))
+
+
 # Collecting
 
 
@@ -418,4 +546,11 @@ def collect(arguments: Sequence[str]) -> int:
     return 0
 
 
-VERBS = {"train": train, "eval": evaluate, "plot": plot, "collect": collect}
+VERBS = {
+    "train": train,
+    "eval": evaluate,
+    "plot": plot,
+    "compare": compare,
+    "report": report,
+    "collect": collect,
+}

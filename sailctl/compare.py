@@ -516,7 +516,8 @@ def _tested(
 
 
 def _means(scores: DoubleArray) -> DoubleArray:
-    return np.asarray(scores.mean(axis=-1))
+    means: DoubleArray = scores.mean(axis=-1)
+    return means
 
 
 def _paired(

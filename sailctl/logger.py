@@ -254,7 +254,7 @@ class WandbMirror:
     Args:
         init: keyword arguments of ``wandb.init``, JSON values only.
         folder: existing folder that W&B writes below.
-        along: column that W&B draws the others against.
+        along: column that W&B draws the others against; None leaves that to W&B.
         capacity: messages that may wait; more are dropped, with one warning.
         finish_s: seconds that ``close`` waits at most before the process is killed.
     """
@@ -263,7 +263,7 @@ class WandbMirror:
         self,
         init: Mapping[str, object],
         folder: Path,
-        along: str,
+        along: str | None,
         capacity: int = WANDB_QUEUE,
         finish_s: float = WANDB_FINISH_S,
     ) -> None:
@@ -294,6 +294,12 @@ class WandbMirror:
     def log(self, row: Mapping[str, float]) -> None:
         if self._process is not None:
             self._put({"log": dict(row)})
+
+    def media(self, images: Mapping[str, Path], tables: Mapping[str, Mapping[str, object]]) -> None:
+        """Log pictures (.png files) and tables (``{"columns": [...], "data": [[...], ...]}``) by name."""
+        if self._process is not None:
+            files = {name: str(path.resolve()) for name, path in images.items()}
+            self._put({"images": files, "tables": dict(tables)})
 
     def outcome(self, exit_code: int, summary: Mapping[str, object]) -> None:
         """How the run ended, for ``close`` to pass on: 0 and its summary, or 1."""
@@ -346,8 +352,8 @@ class WandbMirror:
 def wandb_process() -> None:
     """Body of the W&B process: JSON lines from stdin into one W&B run.
 
-    Lines: ``{"init": ..., "along": ..., "finish_s": ...}``, then any number of ``{"log": row}``, then
-    ``{"finish": ...}``.
+    Lines: ``{"init": ..., "along": ..., "finish_s": ...}``, then any number of ``{"log": row}`` and
+    ``{"images": ..., "tables": ...}``, then ``{"finish": ...}``.
     An end of input without the last one means that the training process died.
     """
     source = os.fdopen(os.dup(0), "r")
@@ -375,17 +381,25 @@ def wandb_process() -> None:
         os._exit(_WANDB_REPORTED)  # without W&B's exit hooks, which may wait for what has just failed
 
 
-def _feed_wandb(init: dict[str, Any], along: str, messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+def _feed_wandb(
+    init: dict[str, Any], along: str | None, messages: queue.SimpleQueue[dict[str, Any] | None]
+) -> None:
     import wandb
 
     run = wandb.init(**init, settings=wandb.Settings(console="off", silent=True))
-    run.define_metric("*", step_metric=along)
+    if along is not None:
+        run.define_metric("*", step_metric=along)
     end: dict[str, Any] = {"exit_code": 1, "summary": {}}
     while (message := messages.get()) is not None:
         if "finish" in message:
             end = message["finish"]
             break
-        run.log(message["log"])
+        if "log" in message:
+            run.log(message["log"])
+        else:
+            pictures = {name: wandb.Image(path) for name, path in message["images"].items()}
+            tables = {name: wandb.Table(**table) for name, table in message["tables"].items()}
+            run.log({**pictures, **tables})
     run.summary.update(end["summary"])
     run.finish(exit_code=end["exit_code"])
 
@@ -397,13 +411,21 @@ def _wandb_mirror(path: Path, config: Config, along: str) -> WandbMirror:
     init = {
         "project": config.logger.project,
         "name": f"{algorithm}-{path.name}",
-        "group": f"{task}/{algorithm}",
+        # The runs of one group differ in their seed alone: W&B's own averages over groups are those of arms.
+        "group": wandb_group(path),
+        "job_type": "train",
         "tags": [task, algorithm],
         "config": to_dict(config),
         "mode": config.logger.wandb,
         "dir": str(path.resolve()),
     }
     return WandbMirror(init, path, along)
+
+
+def wandb_group(path: Path) -> str:
+    """The W&B group of a run directory: its task, its algorithm, and the hash of its configuration."""
+    task, algorithm, name = path.resolve().parts[-3:]
+    return f"{task}/{algorithm}/{name.rpartition('-s')[0]}"
 
 
 def _wandb_environment(folder: Path, *, offline: bool) -> dict[str, str]:

@@ -278,7 +278,9 @@ def load_run(path: str | Path) -> RunRecord:
     if missing := [n for n in (CONFIG, PROVENANCE, STATUS, METRICS, EVALUATIONS) if not (path / n).is_file()]:
         raise UserError(f"{path} is not a run: it has no {missing[0]}")
     try:
-        config = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+        # The parser in C, where there is one: it is ten times as fast, which counts over a thousand runs.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        config = yaml.load((path / CONFIG).read_text(encoding="utf-8"), loader)
     except yaml.YAMLError as error:
         raise UserError(f"{path / CONFIG} is not YAML: {' '.join(str(error).split())}") from error
     record = RunRecord(path, config, _read_json(path / PROVENANCE), _read_json(path / STATUS))

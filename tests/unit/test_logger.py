@@ -237,7 +237,8 @@ def test_two_offline_runs_in_one_process(
         sent = {item.key: json.loads(item.value_json) for item in head.config.update}
         expected = to_dict(with_wandb(replace(config, seed=seed)))
         assert {key: sent[key] for key in expected} == expected
-        assert (head.project, head.run_group) == ("p", "hopper-v5/sail")
+        group = f"hopper-v5/sail/{run.path.name.removesuffix(f'-s{seed}')}"
+        assert (head.project, head.run_group, head.job_type) == ("p", group, "train")
         assert head.display_name == f"sail-{run.path.name}"
         assert list(head.tags) == ["hopper-v5", "sail"]
         rows = rows_of(records)
