@@ -19,7 +19,7 @@ from statistics import median
 import yaml
 
 from benchmarks.record import arguments, write
-from sailctl.figures import final_score
+from sailctl.evidence import trial_of
 from sailctl.results import load_run
 
 SUITES = Path(__file__).resolve().parent / "suites"
@@ -54,7 +54,7 @@ def rows_of(arm: dict[str, object], seeds: list[int], out: Path) -> list[dict[st
                 "state": record.status["state"] if record is not None else "absent",
                 "env_steps": int(last["env_steps"]) if last is not None else 0,
                 "labels": int(last["labels"]) if last is not None else 0,
-                "final_return": round(final_score(record), 2) if finished else None,
+                "final_return": round(trial_of(record).final, 2) if finished else None,
                 "wall_s": round(float(last["wall_s"]), 1) if last is not None else None,
             }
         )

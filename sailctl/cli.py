@@ -106,6 +106,37 @@ Exit code: 0 done, 1 it had to stop, 2 something asked for is impossible, 130 in
 """
 
 
+REGRESS_HELP = """\
+usage: sailctl regress [BASELINE ...]
+       sailctl regress --update REASON [BASELINE ...]
+       sailctl regress --update REASON --new NAME KEY=VALUE ... [FOLDER]
+
+Has a change made learning worse? Train by the protocol of every baseline, with other seeds, and compare the final
+scores; compare the first updates of every algorithm with those that are stored. Print what was found, how often
+such a gate raises a false alarm, and which drop it catches.
+
+  BASELINE       files that this verb made, or folders of them (default: results/baselines)
+
+options:
+  --update REASON      make the baselines anew; the reason is kept beside them
+  --new NAME           with --update: make one for a new protocol, KEY=VALUE as for sailctl train
+  --seeds N            with --new: runs of the baseline (default: 30)
+  --gate-seeds N       with --new: runs of the gate (default: 6)
+  --alpha P            with --new: chance of a false alarm that is allowed (default: 0.01)
+  --jobs N             runs at a time (default: one per core)
+  --out FOLDER         keep the runs there
+  --config-dir FOLDER  also look for options in your own FOLDER/algo/*.yaml, FOLDER/env/*.yaml, ...
+  -h, --help           this text
+
+examples:
+  sailctl regress
+  sailctl regress --update "a smaller learning rate, on purpose"
+  sailctl regress --update "first one" --new short algo=sail env=hopper-v5 env_steps=200_000
+
+Exit code: 0 not worse, 1 worse (or other numbers), 2 could not judge, 130 interrupted.
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (``sys.argv`` by default) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -415,10 +446,13 @@ def compare(arguments: Sequence[str]) -> int:
         help="save the runs' curves, with a .json of how they were made",
     )
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw every picture into FOLDER")
-    options = parser.parse_args(arguments)
-    comparison = _compared(options)
+    return _print_comparison(parser.parse_args(arguments))
 
+
+def _print_comparison(options: argparse.Namespace) -> int:
     from sailctl.report import text
+
+    comparison = _compared(options)
 
     print(text(comparison))
     if options.save is not None:
@@ -455,10 +489,13 @@ def report(arguments: Sequence[str]) -> int:
         help="log pictures and tables as a W&B run of their own, beside the page (default: %(default)s)",
     )
     parser.add_argument("--project", default="sailctl", help="W&B project (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    comparison = _compared(options)
+    return _write_page(parser.parse_args(arguments))
 
+
+def _write_page(options: argparse.Namespace) -> int:
     from sailctl.report import write_report
+
+    comparison = _compared(options)
 
     figures = write_report(comparison, options.out, options.title, options.video)
     print(f"report: {options.out} (tables: {options.out.stem}.md, {options.out.stem}.tex)")
@@ -519,6 +556,62 @@ def _compared(options: argparse.Namespace) -> Comparison:
     return compare_arms(evidence, Options(options.baseline, scale, options.threshold, options.resamples))
 
 
+# Guarding
+
+
+def regress(arguments: Sequence[str]) -> int:
+    """``sailctl regress``: the gate for continuous integration."""
+    parser = _Parser("regress", REGRESS_HELP)
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--update", metavar="REASON")
+    parser.add_argument("--new", metavar="NAME")
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--gate-seeds", type=int)
+    parser.add_argument("--alpha", type=float)
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--config-dir", type=Path)
+    return _guard(parser.parse_intermixed_args(arguments))
+
+
+def _guard(options: argparse.Namespace) -> int:
+    from sailctl import regress as gate
+    from sailctl.types import UserError
+
+    overrides = [word for word in options.words if "=" in word and not Path(word).exists()]
+    places = [Path(word) for word in options.words if word not in overrides] or [Path("results/baselines")]
+    of_new = {"--seeds": options.seeds, "--gate-seeds": options.gate_seeds, "--alpha": options.alpha}
+    if options.jobs is not None and options.jobs < 1:
+        raise UserError(f"--jobs must be at least 1, got {options.jobs}")
+    if options.new is None:
+        if given := [name for name, value in of_new.items() if value is not None] or overrides:
+            raise UserError(
+                f"{given[0]} belongs to a new protocol: add --new NAME (see sailctl regress --help)"
+            )
+        if options.update is None:
+            return gate.check(places, options.out, options.jobs, options.config_dir)
+        return gate.update(places, options.update, options.out, options.jobs, options.config_dir)
+    if options.update is None:
+        raise UserError("--new needs --update REASON: why there is this baseline is kept beside it")
+    if len(places) > 1:
+        raise UserError(f"--new makes one baseline in one folder, got {len(places)} folders")
+    seeds, gate_seeds = options.seeds or gate.BASELINE_SEEDS, options.gate_seeds or gate.GATE_SEEDS
+    alpha = gate.ALPHA if options.alpha is None else options.alpha
+    for name, value, good in (
+        ("--seeds", seeds, 1 <= seeds <= gate.FIRST_GATE_SEED),
+        ("--gate-seeds", gate_seeds, gate_seeds >= 1),
+        ("--alpha", alpha, 0 < alpha < 1),
+    ):
+        if not good:
+            limits = {"--seeds": f"from 1 to {gate.FIRST_GATE_SEED}", "--alpha": "between 0 and 1"}
+            raise UserError(f"{name} must be {limits.get(name, 'at least 1')}, got {value}")
+    first = gate.FIRST_GATE_SEED
+    protocol = gate.Protocol(options.new, overrides, list(range(first, first + gate_seeds)), alpha)
+    return gate.create(
+        places[0], protocol, range(seeds), options.update, options.out, options.jobs, options.config_dir
+    )
+
+
 # Collecting
 
 
@@ -552,5 +645,6 @@ VERBS = {
     "plot": plot,
     "compare": compare,
     "report": report,
+    "regress": regress,
     "collect": collect,
 }

@@ -1,22 +1,24 @@
-"""Point estimates, 95% intervals and tests for scores of a few seeds on a few tasks.
+"""Point estimates, 95% intervals and tests for the scores of a few seeds on a few tasks.
 
-A *stratum* is the scores of one task, a 1-D array over seeds; *strata* are one such array for each task, whose
-lengths may differ. Every score is a finite number: the caller gives a failed seed the score of the floor and
-never drops it. A random draw comes from the generator that is passed in, so the same input gives the same numbers.
+A *stratum* is the scores of one task, a 1-D array over seeds; *strata* are one such array for each task, and
+their lengths may differ. Every score is a finite number: the caller gives a failed seed the score of the floor
+and never drops it. Random draws come from the generator passed in: same input, same numbers.
 
-``docs/statistics.md`` has every formula, its source and the coverage that was measured for its interval.
+``docs/statistics.md`` has every formula, its source, and how well its interval covers.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
+from scipy.optimize import brentq
 
 from sailctl.types import BoolArray, DoubleArray, IntArray, UserError
 
@@ -25,10 +27,12 @@ LEVEL = 0.95
 
 Strata = Sequence[DoubleArray]
 Statistic = Callable[[DoubleArray], DoubleArray]
-"""Maps concatenated scores of shape (draws, n_total) to (draws,)."""
+"""Maps scores (draws, n_total), the tasks side by side, to (draws,)."""
 
+_TAIL = (1 - LEVEL) / 2
+_Z = float(special.ndtri(1 - _TAIL))
 _CELLS = 2**20
-"""Scores resampled at a time: bounds memory to some tens of MB."""
+"""Scores that are resampled at a time: bounds memory to some tens of MB."""
 
 
 @dataclass(frozen=True)
@@ -54,56 +58,64 @@ def iqm(scores: DoubleArray, axis: int = -1) -> DoubleArray:
 def bootstrap(
     strata: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
 ) -> Estimate:
-    """Stratified bootstrap: runs resampled within each task, expanded percentile interval (Hesterberg 2015).
+    """Stratified bootstrap: runs are resampled within each task. Expanded percentile interval (Hesterberg 2015).
 
-    The ends are nan where a task has one seed. Raises UserError for an empty task or a score that is not finite.
+    The ends are nan where a task has one seed. Raises UserError for a task without scores, or one not finite.
     """
     arm = _checked(strata)
     value = float(statistic(np.concatenate(arm)[None])[0])
     replicates = _replicates(arm, statistic, rng, draws)
-    return _expanded(value, replicates, _variances(arm, statistic, rng), [len(x) for x in arm])
+    return _expanded(value, replicates, [arm], statistic, rng)
 
 
 def difference(
     ours: Strata, theirs: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
 ) -> Estimate:
     """``statistic(ours) - statistic(theirs)``; the two arms are resampled independently, within tasks."""
-    arms = _checked(ours), _checked(theirs)
-    value = float(statistic(np.concatenate(arms[0])[None])[0] - statistic(np.concatenate(arms[1])[None])[0])
+    arms = [_checked(ours), _checked(theirs)]
+    first, second = (float(statistic(np.concatenate(arm)[None])[0]) for arm in arms)
     replicates = _replicates(arms[0], statistic, rng, draws) - _replicates(arms[1], statistic, rng, draws)
-    variances = np.concatenate([_variances(arm, statistic, rng) for arm in arms])
-    return _expanded(value, replicates, variances, [len(x) for arm in arms for x in arm])
+    return _expanded(first - second, replicates, arms, statistic, rng)
 
 
 def probability_of_improvement(
     ours: Strata, theirs: Strata, rng: np.random.Generator, draws: int = 10_000
 ) -> Estimate:
-    """Mean over tasks of P(a run of ours scores higher than one of theirs): U/(nm), a tie counts 1/2."""
-    pairs = _paired_tasks(ours, theirs)
+    """Mean over tasks of P(a run of ours scores higher than one of theirs): U/(nm), where a tie counts 1/2.
+
+    Wilson's interval for as many independent comparisons as have the variance of the stratified bootstrap, which
+    has sensible ends where every run wins and no resample differs (Mee 1990 has the idea).
+    """
+    pairs = _tasks(ours, theirs)
     value, replicates = 0.0, np.zeros(draws)
     for x, y in pairs:
         wins = (np.sign(x[:, None] - y[None, :]) + 1) / 2
         value += float(wins.mean()) / len(pairs)
-        shares_x = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), draws) / len(x)
-        shares_y = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), draws) / len(y)
-        replicates += ((shares_x @ wins) * shares_y).sum(axis=1) / len(pairs)
-    sizes = [min(len(x), len(y)) for x, y in pairs]
-    interval = _expanded(value, replicates, np.ones(len(pairs)), sizes)
-    return Estimate(value, max(0.0, interval.low), min(1.0, interval.high))
+        counts_x = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), draws)
+        counts_y = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), draws)
+        replicates += ((counts_x @ wins) * counts_y).sum(axis=1) / (wins.size * len(pairs))
+    comparisons = len(pairs) ** 2 / sum(1 / min(len(x), len(y)) for x, y in pairs)
+    return _wilson(value, _trials(value, float(replicates.var()), comparisons))
 
 
 def performance_profile(
     strata: Strata, thresholds: DoubleArray, rng: np.random.Generator, draws: int = 2_000
 ) -> DoubleArray:
-    """Share of runs that score above each of T thresholds, and its pointwise 95% band.
+    """Share of all runs that score above each of T thresholds, and its pointwise 95% band: (T, 3) share, low, high.
 
-    Returns (T, 3): share, low, high.
+    Wilson's band, for as many independent runs as have the variance of the stratified bootstrap.
     """
+    arm = _checked(strata)
+    total = sum(len(x) for x in arm)
     rows = []
-    for threshold in thresholds:
-        above = [(x > threshold).astype(np.float64) for x in _checked(strata)]
-        estimate = bootstrap(above, lambda scores: np.asarray(scores.mean(axis=-1)), rng, draws)
-        rows.append([estimate.value, estimate.low, estimate.high])
+    for threshold in np.asarray(thresholds):
+        above = [int((x > threshold).sum()) for x in arm]
+        resampled = sum(
+            rng.binomial(len(x), hits / len(x), draws) for x, hits in zip(arm, above, strict=True)
+        )
+        share = sum(above) / total
+        band = _wilson(share, _trials(share, float(np.var(resampled)) / total**2, total))
+        rows.append([band.value, band.low, band.high])
     return np.array(rows)
 
 
@@ -117,31 +129,35 @@ def paired_difference(differences_by_task: Strata) -> Estimate:
     if min(len(x) for x in tasks) < 2:
         return Estimate(value, math.nan, math.nan)
     variances = np.array([x.var(ddof=1) / len(x) for x in tasks]) / len(tasks) ** 2
-    half = _student(variances, [len(x) for x in tasks]) * math.sqrt(variances.sum())
+    half = _student(variances, tasks) * math.sqrt(variances.sum())
     return Estimate(value, value - half, value + half)
 
 
 def hedges_g(ours: DoubleArray, theirs: DoubleArray) -> Estimate:
-    """Hedges' g of one task: the standardised mean difference, corrected for its bias.
+    """Hedges' g of one task: the difference of the means in pooled standard deviations, corrected for its bias.
 
-    The interval inverts the noncentral t distribution. All nan where an arm has no second seed or where no score
-    differs from its arm's mean.
+    The interval, for the true standardised difference, inverts the noncentral t distribution. All nan where an
+    arm has fewer than two seeds, or no spread.
     """
-    (x,), (y,) = _checked([ours]), _checked([theirs])
+    ((x, y),) = _tasks([ours], [theirs])
     df = len(x) + len(y) - 2
-    scale = math.sqrt(1 / len(x) + 1 / len(y))
-    pooled = math.sqrt((((x - x.mean()) ** 2).sum() + ((y - y.mean()) ** 2).sum()) / df) if df > 0 else 0.0
-    if min(len(x), len(y)) < 2 or pooled == 0:
+    squares = float(((x - x.mean()) ** 2).sum() + ((y - y.mean()) ** 2).sum())
+    if min(len(x), len(y)) < 2 or squares == 0:
         return Estimate(math.nan, math.nan, math.nan)
-    d = float(x.mean() - y.mean()) / pooled
+    d = float(x.mean() - y.mean()) / math.sqrt(squares / df)
     correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
-    low, high = (float(special.nctdtrinc(df, p, d / scale)) * scale for p in _TAILS[::-1])
+    scale = math.sqrt(1 / len(x) + 1 / len(y))
+    low, high = (_noncentrality(d / scale, df, p) * scale for p in (1 - _TAIL, _TAIL))
     return Estimate(d * correction, low, high)
 
 
 def pooled_hedges_g(ours: Strata, theirs: Strata) -> Estimate:
-    """Mean over tasks of Hedges' g; the intervals of the tasks are combined by MOVER (Zou and Donner 2008)."""
-    return _mean_of([hedges_g(x, y) for x, y in _paired_tasks(ours, theirs)])
+    """Mean over tasks of Hedges' g. Its ends come from those of the tasks by MOVER (Zou and Donner 2008)."""
+    tasks = [hedges_g(x, y) for x, y in _tasks(ours, theirs)]
+    value = math.fsum(g.value for g in tasks) / len(tasks)
+    below = math.hypot(*(g.value - g.low for g in tasks)) / len(tasks)
+    above = math.hypot(*(g.high - g.value for g in tasks)) / len(tasks)
+    return Estimate(value, value - below, value + above)
 
 
 def permutation_test(
@@ -151,29 +167,29 @@ def permutation_test(
     draws: int = 10_000,
     alternative: Literal["two-sided", "less", "greater"] = "two-sided",
 ) -> float:
-    """p-value of equal means (mean over tasks), arms exchanged within tasks; "greater" means that ours is higher.
+    """p-value of equal means (their mean over tasks), arms exchanged within tasks; "greater": ours is higher.
 
-    The statistic is studentised (Janssen 1997), so that unequal variances do not break it. All arrangements are
-    enumerated where there are at most ``draws``; otherwise the p-value is (1 + hits) / (1 + draws). Never 0.
+    Studentised (Janssen 1997), so that unequal variances do not upset it, where every arm has two seeds on every
+    task. All arrangements are taken where there are at most ``draws`` of them; otherwise that many are drawn and
+    the one observed is added (Phipson and Smyth 2010). Never 0.
     """
-    pairs = _paired_tasks(ours, theirs)
-    studentised = min(min(len(x), len(y)) for x, y in pairs) > 1
+    pairs = _tasks(ours, theirs)
     exact = math.prod(math.comb(len(x) + len(y), len(x)) for x, y in pairs) <= draws
-    total, variance = np.zeros(1), np.zeros(1)
+    difference, variance = np.zeros(1), np.zeros(1)
     for x, y in pairs:
-        scores = np.concatenate([x, y])
-        shifted, spread = _split(
-            scores - scores.mean(), _arrangements(len(x), len(scores), exact, draws, rng)
-        )
+        chosen = _arrangements(len(x), len(x) + len(y), exact, draws, rng)
+        shift, spread = _split(np.concatenate([x, y]), chosen)
         if exact:
-            total, variance = np.add.outer(total, shifted).ravel(), np.add.outer(variance, spread).ravel()
+            difference = np.add.outer(difference, shift).ravel()
+            variance = np.add.outer(variance, spread).ravel()
         else:
-            total, variance = total + shifted, variance + spread
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.nan_to_num(total / np.sqrt(variance), nan=0.0) if studentised else total
-    t = {"two-sided": np.abs(t), "greater": t, "less": -t}[alternative]
-    hits = t >= t[0] - 1e-9 * abs(t[0]) if np.isfinite(t[0]) else t >= t[0]
-    return float(hits.mean())
+            difference, variance = difference + shift, variance + spread
+    if min(len(x) for pair in pairs for x in pair) > 1:
+        # Where no arm has any spread, a difference is infinitely many standard errors.
+        difference = difference / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
+    t = {"two-sided": np.abs(difference), "greater": difference, "less": -difference}[alternative]
+    rounding = 1e-9 * abs(t[0])
+    return float((t >= t[0] - rounding).mean())
 
 
 def holm(p_values: DoubleArray) -> DoubleArray:
@@ -186,38 +202,41 @@ def holm(p_values: DoubleArray) -> DoubleArray:
 
 
 def proportion(count: int, total: int) -> Estimate:
-    """A share and Wilson's score interval, which stays within [0, 1] and is defined at 0 and at ``total``."""
+    """A share and Wilson's (1927) score interval: within [0, 1], of some width even at 0 and at ``total``.
+
+    Raises UserError for no trials, or for a count outside them.
+    """
     if not 0 <= count <= total or total == 0:
-        raise UserError(f"a share of {count} out of {total} is not defined")
-    z = float(special.ndtri(_TAILS[1]))
-    share = count / total
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+        raise UserError(f"a share of {count} out of {total} is not defined: count runs that were started")
+    return _wilson(count / total, total)
 
 
 def time_to_threshold(times: DoubleArray, reached: BoolArray) -> Estimate:
-    """Kaplan-Meier median of times that are right-censored where ``reached`` is False.
+    """Kaplan-Meier median of times (n,) that are right-censored where ``reached`` (n,) is False.
 
-    Brookmeyer and Crowley's interval on the log(-log) scale. inf where the curve does not come down to a half.
+    The first time at which at most half have not reached it; Brookmeyer and Crowley's interval on the log(-log)
+    scale. inf where the curve, or the end of its band, does not come down to a half.
     """
     at, alive, variance = _kaplan_meier(times, reached)
-    z = float(special.ndtri(_TAILS[1]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        step = z * np.sqrt(variance) / np.log(alive)
-        low = np.where(alive < 1, alive ** np.exp(-step), 1.0)
-        high = np.where((alive > 0) & (alive < 1), alive ** np.exp(step), alive)
-    return Estimate(_first_at_half(at, alive), _first_at_half(at, low), _first_at_half(at, high))
+    inside = (alive > 0) & (alive < 1)
+    log = np.log(np.where(inside, alive, 0.5))
+    step = _Z * np.sqrt(np.where(inside, variance, 0.0)) / log
+    low = np.where(inside, np.exp(log * np.exp(-step)), alive)
+    high = np.where(inside, np.exp(log * np.exp(step)), 1.0)
+    return Estimate(_at_half(at, alive), _at_half(at, low), _at_half(at, high))
 
 
 def survival(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray]:
-    """Kaplan-Meier curve: times (0, then every distinct time in order), and the share not there yet just after."""
+    """Kaplan-Meier curve: times (0, then the distinct ones in order) and the share that is not there yet after each.
+
+    Arguments as for ``time_to_threshold``.
+    """
     at, alive, _ = _kaplan_meier(times, reached)
     return at, alive
 
 
 def area_under_curve(x: DoubleArray, y: DoubleArray) -> float:
-    """Trapezoid of y (E,) over increasing x (E,), divided by the length of x: a mean of y, in the units of y."""
+    """Trapezoid of y (E,) over increasing x (E,), divided by the length of x: a mean, in the units of y."""
     if len(x) < 2:
         return float(y[0])
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (x[-1] - x[0]))
@@ -259,153 +278,184 @@ def drawdown(curve: DoubleArray) -> DoubleArray:
 
 
 def power(g: float, seeds: int, alpha: float = 0.05) -> float:
-    """Power of the two-sided two-sample t-test for an effect ``g`` with ``seeds`` in each arm."""
-    if seeds < 2:
-        return math.nan
-    df, shift = 2 * seeds - 2, abs(g) * math.sqrt(seeds / 2)
-    critical = float(special.stdtrit(df, 1 - alpha / 2))
-    return float(1 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
+    """Power of the two-sided two-sample t-test at an effect of ``g`` standard deviations, ``seeds`` in each arm."""
+    return _power(g, seeds, alpha)
 
 
 def seeds_needed(g: float, power: float = 0.8, alpha: float = 0.05, at_most: int = 1000) -> int | None:
-    """Fewest seeds per arm whose t-test has that power for an effect ``g``; None beyond ``at_most``."""
-    return next((n for n in range(2, at_most + 1) if _power(g, n, alpha) >= power), None)
-
-
-_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-_power = power
+    """Fewest seeds in each arm that give the t-test that power; None where ``at_most`` do not."""
+    if not _power(g, at_most, alpha) >= power:
+        return None
+    return 2 + bisect_left(range(2, at_most + 1), power, key=lambda seeds: _power(g, seeds, alpha))
 
 
 def _checked(strata: Strata) -> list[DoubleArray]:
-    """The strata as float64; UserError for an empty one or a score that is not finite."""
     arrays = [np.asarray(x, dtype=np.float64) for x in strata]
     if not arrays or min(len(x) for x in arrays) == 0:
-        raise UserError("a task has no scores: leave it out, or run its seeds")
+        raise UserError("a task has no scores: run its seeds, or leave it out for every arm")
     if not all(np.isfinite(x).all() for x in arrays):
         raise UserError("a score is not finite: give a failed seed the score of the floor")
     return arrays
 
 
-def _paired_tasks(ours: Strata, theirs: Strata) -> list[tuple[DoubleArray, DoubleArray]]:
+def _tasks(ours: Strata, theirs: Strata) -> list[tuple[DoubleArray, DoubleArray]]:
+    """The two arms task by task."""
     if len(ours) != len(theirs):
         raise UserError(f"the arms have {len(ours)} and {len(theirs)} tasks: compare them on the same tasks")
     return list(zip(_checked(ours), _checked(theirs), strict=True))
 
 
-def _resamples(
-    arm: Sequence[DoubleArray], which: Sequence[bool], rng: np.random.Generator, draws: int
-) -> Iterator[DoubleArray]:
-    """Resamples (rows, n_total), some rows at a time, of the strata in ``which``; the others stay as they are."""
-    rows = max(1, _CELLS // sum(len(x) for x in arm))
-    for start in range(0, draws, rows):
-        size = min(rows, draws - start)
-        yield np.concatenate(
-            [
-                x[rng.integers(0, len(x), (size, len(x)))] if drawn else np.broadcast_to(x, (size, len(x)))
-                for x, drawn in zip(arm, which, strict=True)
-            ],
-            axis=1,
-        )
+def _chunks(arm: Strata, draws: int) -> Iterator[list[DoubleArray]]:
+    """The scores of each task (rows, n), repeated ``draws`` times in all."""
+    most = max(1, _CELLS // sum(len(x) for x in arm))
+    for start in range(0, draws, most):
+        rows = min(most, draws - start)
+        yield [np.broadcast_to(x, (rows, len(x))) for x in arm]
 
 
-def _replicates(
-    arm: Sequence[DoubleArray], statistic: Statistic, rng: np.random.Generator, draws: int
-) -> DoubleArray:
-    parts = [statistic(sample) for sample in _resamples(arm, [True] * len(arm), rng, draws)]
-    return np.concatenate(parts)
+def _redrawn(scores: DoubleArray, rng: np.random.Generator) -> DoubleArray:
+    """Every row of scores (rows, n), resampled with replacement."""
+    return np.take_along_axis(scores, rng.integers(0, scores.shape[1], scores.shape), axis=1)
 
 
-def _variances(
-    arm: Sequence[DoubleArray], statistic: Statistic, rng: np.random.Generator, draws: int = 200
-) -> DoubleArray:
-    """What each task contributes to the variance of the statistic: the others are held while it is resampled."""
-    alone = np.eye(len(arm), dtype=bool)
-    return np.array(
+def _replicates(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int) -> DoubleArray:
+    return np.concatenate(
         [
-            np.concatenate([statistic(s) for s in _resamples(arm, list(one), rng, draws)]).var()
-            for one in alone
+            statistic(np.concatenate([_redrawn(x, rng) for x in tasks], axis=1))
+            for tasks in _chunks(arm, draws)
         ]
     )
 
 
-def _student(variances: DoubleArray, sizes: Sequence[int]) -> float:
-    """Student's quantile for a sum of independent estimates, with Welch and Satterthwaite's degrees of freedom."""
+def _variance_again(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 1_000) -> float:
+    """Mean variance of the bootstrap of a resample, from two resamples of every resample."""
+    squares = 0.0
+    for tasks in _chunks(arm, draws):
+        once = [_redrawn(x, rng) for x in tasks]
+        one, other = (statistic(np.concatenate([_redrawn(x, rng) for x in once], axis=1)) for _ in range(2))
+        squares += float(((one - other) ** 2).sum()) / 2
+    return squares / draws
+
+
+def _variances(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 100) -> DoubleArray:
+    """What each task adds to the variance of the statistic: it alone is resampled, the others are held."""
+    (tasks,) = _chunks(arm, draws)
+    return np.array(
+        [
+            statistic(np.concatenate([*tasks[:k], _redrawn(x, rng), *tasks[k + 1 :]], axis=1)).var()
+            for k, x in enumerate(tasks)
+        ]
+    )
+
+
+def _student(variances: DoubleArray, tasks: Strata) -> float:
+    """Student's quantile, with the degrees of freedom of Welch and Satterthwaite for independent contributions."""
     if variances.sum() == 0:
-        return 0.0
-    df = variances.sum() ** 2 / (variances**2 / (np.array(sizes) - 1)).sum()
-    return float(special.stdtrit(df, _TAILS[1]))
+        return _Z
+    shares = variances / variances.sum()
+    return float(special.stdtrit(1 / (shares**2 / [len(x) - 1 for x in tasks]).sum(), 1 - _TAIL))
 
 
 def _expanded(
-    value: float, replicates: DoubleArray, variances: DoubleArray, sizes: Sequence[int]
+    value: float,
+    replicates: DoubleArray,
+    arms: Sequence[Strata],
+    statistic: Statistic,
+    rng: np.random.Generator,
 ) -> Estimate:
-    """Hesterberg's expanded percentile interval.
+    """Percentiles of the replicates, further out than 2.5% to make up for what a small sample hides.
 
-    A resample of n runs spreads as if their variance were divided by n, not n - 1, and normal quantiles ignore that
-    the spread itself is estimated: both are made up for by taking percentiles further out.
+    Normal quantiles forget that the spread is itself estimated: Student's do not. And resamples spread less than
+    samples do (for a mean by (n - 1)/n in variance), by a ratio that a second bootstrap measures.
     """
-    n = np.array(sizes)
-    if n.min() < 2:
+    tasks = [x for arm in arms for x in arm]
+    if min(len(x) for x in tasks) < 2:
         return Estimate(value, math.nan, math.nan)
-    if variances.sum() == 0:
-        return Estimate(value, float(replicates.min()), float(replicates.max()))
-    unbiased = variances * n / (n - 1)
-    z = _student(unbiased, sizes) * math.sqrt(unbiased.sum() / variances.sum())
-    low, high = np.quantile(replicates, [special.ndtr(-z), special.ndtr(z)])
+    quantile = _student(np.concatenate([_variances(arm, statistic, rng) for arm in arms]), tasks)
+    again = sum(_variance_again(arm, statistic, rng) for arm in arms)
+    if again > 0:
+        quantile *= float(replicates.std()) / math.sqrt(again)
+    low, high = np.quantile(replicates, special.ndtr([-quantile, quantile]))
     return Estimate(value, float(low), float(high))
 
 
-def _mean_of(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean of independent estimates; the distances to the ends add up in squares (MOVER)."""
-    value = float(np.mean([e.value for e in estimates]))
-    below = math.sqrt(sum((e.value - e.low) ** 2 for e in estimates)) / len(estimates)
-    above = math.sqrt(sum((e.high - e.value) ** 2 for e in estimates)) / len(estimates)
-    return Estimate(value, value - below, value + above)
+def _trials(share: float, variance: float, at_least: float) -> float:
+    """How many independent trials have a share with that variance; ``at_least`` where the variance tells nothing."""
+    return max(at_least, share * (1 - share) / variance) if variance > 0 else at_least
+
+
+def _wilson(share: float, trials: float) -> Estimate:
+    z2 = _Z**2 / trials
+    centre = (share + z2 / 2) / (1 + z2)
+    half = math.sqrt(share * (1 - share) * z2 + z2**2 / 4) / (1 + z2)
+    # At 0 and 1 the end is the share itself, and rounding must not put it on the wrong side.
+    return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
 def _arrangements(first: int, total: int, exact: bool, draws: int, rng: np.random.Generator) -> IntArray:
-    """Which scores go to the first arm, (arrangements, first); row 0 is the one observed."""
+    """Which scores go to the first arm: (arrangements, first), the one observed on top."""
     if exact:
-        return np.array(list(combinations(range(total), first)), dtype=np.int64)
+        return np.array(list(combinations(range(total), first)))
     drawn = rng.permuted(np.broadcast_to(np.arange(total), (draws, total)), axis=1)[:, :first]
     return np.concatenate([np.arange(first)[None], drawn])
 
 
 def _split(scores: DoubleArray, chosen: IntArray) -> tuple[DoubleArray, DoubleArray]:
-    """Difference of the means of two groups and its unpooled variance, for every choice (A, n) of the first group."""
-    n, m = chosen.shape[1], len(scores) - chosen.shape[1]
-    first = scores[chosen]
-    sums, squares = first.sum(axis=1), (first**2).sum(axis=1)
-    other_sums, other_squares = scores.sum() - sums, (scores**2).sum() - squares
-    floor = 1e-12 * float((scores**2).sum())
-    spread = np.zeros(len(chosen))
-    for size, total, square in ((n, sums, squares), (m, other_sums, other_squares)):
-        around = square - total**2 / size
-        spread += np.where(around > floor, around, 0.0) / (size * max(1, size - 1))
-    return sums / n - other_sums / m, spread
+    """Difference of the means of two groups and its Welch variance, for each choice (A, n) of the first group."""
+    centred = scores - scores.mean()
+    n, total_square = chosen.shape[1], float((centred**2).sum())
+    m = len(scores) - n
+    sums, squares = centred[chosen].sum(axis=1), (centred[chosen] ** 2).sum(axis=1)
+    # The sum of all centred scores is 0, so that of the second group is minus that of the first.
+    around = np.stack([squares - sums**2 / n, total_square - squares - sums**2 / m])
+    around[around < 1e-12 * total_square] = 0.0
+    weights = [1 / (n * max(1, n - 1)), 1 / (m * max(1, m - 1))]
+    return sums / n + sums / m, np.asarray(weights @ around)
 
 
 def _kaplan_meier(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-    """Times, the share still without the event, and Greenwood's variance of the logarithm of that share."""
+    """Times, the share that is not there yet, and Greenwood's variance of log(-log) of it times its squared log."""
     if len(times) == 0:
         raise UserError("there are no times: at least one run is needed")
     distinct = np.unique(times)
-    at_risk = (times[None, :] >= distinct[:, None]).sum(axis=1)
-    events = ((times[None, :] == distinct[:, None]) & reached[None, :]).sum(axis=1)
-    alive = np.cumprod(1 - events / at_risk)
-    with np.errstate(divide="ignore"):
-        variance = np.cumsum(events / (at_risk * (at_risk - events)))
-    return np.r_[0.0, distinct], np.r_[1.0, alive], np.r_[0.0, variance]
+    at_risk = (times >= distinct[:, None]).sum(axis=1)
+    events = ((times == distinct[:, None]) & reached).sum(axis=1)
+    left = at_risk - events
+    variance = np.cumsum(np.divide(events, at_risk * left, out=np.full(len(left), np.inf), where=left > 0))
+    return np.r_[0.0, distinct], np.r_[1.0, np.cumprod(left / at_risk)], np.r_[0.0, variance]
 
 
-def _first_at_half(at: DoubleArray, alive: DoubleArray) -> float:
-    """Where the curve comes down to a half; the middle of the stretch where it stays at exactly a half."""
-    down = np.flatnonzero(alive <= 0.5 + 1e-12)
+def _at_half(at: DoubleArray, share: DoubleArray) -> float:
+    """The first time at which a share, up to rounding, is at most a half."""
+    down = np.flatnonzero(share <= 0.5 + 1e-12)
     return float(at[down[0]]) if len(down) else math.inf
 
 
 def _worst(values: DoubleArray) -> float:
     """CVaR 5%: the mean of the lowest ceil(n / 20) values; nan where there are none."""
-    if len(values) == 0:
+    return float(np.sort(values)[: -(-len(values) // 20)].mean()) if len(values) else math.nan
+
+
+def _chi_over_df(df: float) -> DoubleArray:
+    """1000 equally likely values of a sample's standard deviation over the true one."""
+    return np.asarray(np.sqrt(special.chdtri(df, (np.arange(1000) + 0.5) / 1000) / df))
+
+
+def _noncentral_t(t: float, df: float, shift: float) -> float:
+    """P(T <= t). An average that never fails, which library routines do far out in the tails."""
+    return float(special.ndtr(t * _chi_over_df(df) - shift).mean())
+
+
+def _noncentrality(t: float, df: float, p: float) -> float:
+    """The shift at which P(T <= t) is p."""
+    scaled = t * _chi_over_df(df)
+    ends = float(scaled.min()) - 9, float(scaled.max()) + 9
+    return float(brentq(lambda shift: float(special.ndtr(scaled - shift).mean()) - p, *ends))
+
+
+def _power(g: float, seeds: int, alpha: float) -> float:
+    if seeds < 2:
         return math.nan
-    return float(np.sort(values)[: math.ceil(len(values) / 20)].mean())
+    df, shift = 2 * seeds - 2, abs(g) * math.sqrt(seeds / 2)
+    critical = float(special.stdtrit(df, 1 - alpha / 2))
+    return 1 - _noncentral_t(critical, df, shift) + _noncentral_t(-critical, df, shift)

@@ -208,6 +208,10 @@ def small_run(out: Path, *overrides: str) -> Path:
     return train(job.config, list(overrides))
 
 
+OF_RUNS = ("eval", "plot", "compare", "report")
+"""Verbs whose words are runs."""
+
+
 def with_files(words: list[str], given: Given) -> list[str]:
     """A command line in which the files that it names are some that exist, and of many seeds there is one."""
     found = list(words)
@@ -221,7 +225,12 @@ def with_files(words: list[str], given: Given) -> list[str]:
             found[i] = f"seed={value.split(',')[0]}"
         elif i and words[i - 1] == "--config-dir":
             found[i] = str(given.folder)
-        elif words[0] in ("eval", "plot") and i and not word.startswith("-") and words[i - 1][:2] != "--":
+        elif (
+            words[0] in ("eval", "plot", "compare", "report")
+            and i
+            and not word.startswith("-")
+            and words[i - 1][:2] != "--"
+        ):
             found[i] = str(given.run)
     return found
 
@@ -247,6 +256,8 @@ def test_command_lines_are_accepted(
 
     monkeypatch.setattr(cli, "_launch", work("train"))
     monkeypatch.setattr(cli, "_sweep", work("train"))
+    monkeypatch.setattr(cli, "_print_comparison", work("compare"))
+    monkeypatch.setattr(cli, "_write_page", work("report"))
     monkeypatch.setattr(sailctl.collect, "collect", work("collect"))
     monkeypatch.setattr(sailctl.evaluate, "evaluate_run", work("eval"))
     monkeypatch.setattr(sailctl.figures, "plot_runs", work("plot"))

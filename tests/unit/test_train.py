@@ -21,7 +21,7 @@ from sailctl.config import Config, conf_dir, segment_lengths
 from sailctl.evaluate import evaluate
 from sailctl.learner import Learner
 from sailctl.policy import GaussianPolicy
-from sailctl.figures import final_score
+from sailctl.evidence import trial_of
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator, Step
@@ -137,7 +137,7 @@ def test_a_run_that_simulates_nothing(data: Path, tmp_path: Path):
     assert record.metrics["reward_per_step"].isna().all()
     assert sorted(set(record.evaluations["iteration"])) == [0, 2, 4, 5]
     assert record.metrics["iteration"][record.metrics["eval_return"].notna()].tolist() == [2, 4, 5]
-    assert math.isfinite(final_score(record))
+    assert math.isfinite(trial_of(record).final)
 
 
 @pytest.mark.parametrize("words", [("rollout=ranked", "rollout.forks=3"), ("algo.queries=3",)])

@@ -1,0 +1,194 @@
+"""Golden trajectories: the losses and gradient norms of the first updates of every algorithm, kept in a file.
+
+They say whether the numbers changed, not whether learning became worse: a wrong sign shows in the first
+updates, long before a return does. Every algorithm of ``conf/algo`` is trained for ``UPDATES`` updates with
+the settings of ``SETTING``; those that need a data set get one that is collected first. The same code on the
+same machine gives the same bits. Another processor rounds differently, and the differences grow from update
+to update: ``TOLERANCE`` is what is let through.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import yaml
+
+from sailctl.collect import collect
+from sailctl.compose import compose_jobs
+from sailctl.config import conf_dir
+from sailctl.evidence import read_columns
+from sailctl.files import write_atomically
+from sailctl.results import METRICS, provenance
+from sailctl.train import train
+from sailctl.types import DoubleArray, UserError
+
+UPDATES = 20
+SERIES = ("loss", "grad_norm")
+"""Columns of ``metrics.csv`` that are kept."""
+
+SETTING = (
+    "env=reacher-v5",  # smooth and without contacts: rounding does not turn answers around
+    "rollout.prompts=8",
+    "rollout.segment=10",
+    "rollout.judged=20",
+    "policy.hidden=[32,32]",
+    "algo.epochs=2",
+    "algo.minibatches=2",
+    f"algo.iterations={UPDATES}",
+    "env_steps=1_000_000",
+    "evaluation.every=1_000_000",
+    "evaluation.iterations=1_000_000",
+    "evaluation.episodes=1",
+    "reward.epochs=5",
+    "logger.wandb=disabled",
+    "logger.progress=false",
+    "seed=0",
+)
+PAIRS = 64
+"""Answers in the data set of the algorithms that need one."""
+
+TOLERANCE = {"max": 1e-2, "mean": 2e-3}
+"""Largest drift that passes: of any one update, and in the mean over all; shares of the series' size."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far one series of one algorithm is from the stored one, in shares of its root mean square."""
+
+    algorithm: str
+    series: str
+    largest: float
+    """Of any one update; infinite where one side is not a number and the other is."""
+    mean: float
+    """Over all updates."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether both are within ``TOLERANCE``."""
+        return self.largest <= TOLERANCE["max"] and self.mean <= TOLERANCE["mean"]
+
+
+Trajectories = Mapping[str, Mapping[str, DoubleArray]]
+"""``{algorithm: {series: (UPDATES,) values}}``"""
+
+
+def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str, dict[str, DoubleArray]]:
+    """Train the algorithms of these names for ``UPDATES`` updates each, in a temporary folder.
+
+    ``overlay`` is a user's own folder of config groups.
+
+    Raises:
+        UserError: when one cannot be composed.
+        RunError: when one had to stop.
+    """
+    found = {}
+    with TemporaryDirectory() as place:
+        data = Path(place) / "pairs.parquet"
+        for name in names:
+            words = [f"algo={name}", *SETTING, f"out={place}"]
+            if _needs_data(name, overlay):
+                if not data.is_file():
+                    _collect(data)
+                words.append(f"algo.data={data}")
+            (job,) = compose_jobs(words, overlay=overlay).jobs
+            columns = read_columns(train(job.config, words) / METRICS, SERIES)
+            found[name] = {series: columns[series] for series in SERIES}
+    return found
+
+
+def algorithms(overlay: Path | None = None) -> list[str]:
+    """Names of the files in ``conf/algo``, and of those in ``algo`` of a user's own folder."""
+    return sorted({file.stem for folder in _folders(overlay) for file in folder.glob("*.yaml")})
+
+
+def drifts(stored: Trajectories, now: Trajectories) -> list[Drift]:
+    """How far ``now`` is from ``stored``, for each algorithm and series of ``stored``."""
+    return [
+        _drift(algorithm, series, old, now[algorithm][series])
+        for algorithm, kept in stored.items()
+        for series, old in kept.items()
+    ]
+
+
+def _drift(algorithm: str, series: str, old: DoubleArray, new: DoubleArray) -> Drift:
+    if len(new) != len(old) or not np.array_equal(np.isfinite(old), np.isfinite(new)):
+        return Drift(algorithm, series, np.inf, np.inf)
+    size = max(float(np.sqrt(np.nanmean(old**2))), 1e-12)
+    shares = np.abs(new - old) / size
+    return Drift(algorithm, series, float(np.nanmax(shares)), float(np.nanmean(shares)))
+
+
+def save(found: Trajectories, path: Path, about: Mapping[str, object]) -> None:
+    """Write a row per algorithm and update into ``path`` (``*.csv``), and a ``.json`` of the same name.
+
+    ``about`` (JSON values) joins the JSON file.
+
+    Raises:
+        UserError: when they cannot be written.
+    """
+    lines = [",".join(("algorithm", "update", *SERIES))]
+    for name, series in found.items():
+        for update, values in enumerate(zip(*(series[key] for key in SERIES), strict=True), start=1):
+            lines.append(",".join((name, str(update), *(repr(float(value)) for value in values))))
+    record = {**about, "setting": list(SETTING), "pairs": PAIRS, **provenance(["sailctl", "regress"])}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, "\n".join(lines) + "\n")
+        write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def load(path: Path) -> Trajectories:
+    """The trajectories of ``save``.
+
+    Raises:
+        UserError: when they cannot be read.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+        return {
+            str(name): {series: rows[series].to_numpy(dtype=np.float64) for series in SERIES}
+            for name, rows in table.groupby("algorithm", sort=False)
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def history(path: Path) -> list[dict[str, object]]:
+    """Every update of the stored trajectories, the latest last.
+
+    Raises:
+        UserError: when the JSON file cannot be understood.
+    """
+    try:
+        return list(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["history"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {path.with_suffix('.json')}: {error!r}") from error
+
+
+def _folders(overlay: Path | None) -> list[Path]:
+    """Where algorithms are looked for, a user's own folder first."""
+    return [folder / "algo" for folder in (overlay, conf_dir()) if folder is not None]
+
+
+def _needs_data(name: str, overlay: Path | None) -> bool:
+    files = [folder / f"{name}.yaml" for folder in _folders(overlay)]
+    values = yaml.safe_load(next(filter(Path.is_file, files)).read_text(encoding="utf-8"))
+    return bool(values.get("data") == "???")
+
+
+def _collect(file: Path) -> None:
+    """A data set of the task; the line that ``collect`` prints is for its users."""
+    (job,) = compose_jobs(list(SETTING)).jobs
+    with redirect_stdout(io.StringIO()):
+        collect(job.config, PAIRS, file, ["sailctl", "collect"])
