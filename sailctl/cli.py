@@ -111,9 +111,9 @@ usage: sailctl regress [BASELINE ...]
        sailctl regress --update REASON [BASELINE ...]
        sailctl regress --update REASON --new NAME KEY=VALUE ... [FOLDER]
 
-Has a change made learning worse? Train by the protocol of every baseline, with other seeds, and compare the final
-scores; compare the first updates of every algorithm with those that are stored. Print what was found, how often
-such a gate raises a false alarm, and which drop it catches.
+Has a change made learning worse? Train by the protocol of every baseline, with other seeds, and compare the
+final scores; compare the first updates of every algorithm with those that are stored. Print what was found,
+how often such a gate raises a false alarm, and which drop it catches.
 
   BASELINE       files that this verb made, or folders of them (default: results/baselines)
 

@@ -532,7 +532,8 @@ def _paired(
             if trial.seed in of_theirs
         ]
     )
-    return differences[np.isfinite(differences)]
+    known: DoubleArray = differences[np.isfinite(differences)]
+    return known
 
 
 def _contrast(

@@ -19,9 +19,9 @@ from sailctl.collect import collect
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, conf_dir, segment_lengths
 from sailctl.evaluate import evaluate
+from sailctl.evidence import trial_of
 from sailctl.learner import Learner
 from sailctl.policy import GaussianPolicy
-from sailctl.evidence import trial_of
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator, Step
