@@ -14,6 +14,8 @@ import pytest
 
 from sailctl import __version__
 from sailctl.cli import main
+from sailctl.evidence import save_trials
+from tests.trials import make_trial
 
 
 def sailctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -32,6 +34,19 @@ def sailctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["train", "--cfg", "job", "-m", "seed=0,1"], "--cfg job shows one configuration; leave out -m"),
         (["eval", "nowhere"], "'nowhere' is not a run directory"),
         (["plot", "nowhere"], "no such folder: nowhere"),
+        (["compare", "nowhere"], "no such folder: nowhere"),
+        (["compare", "nowhere.csv"], "no such file: nowhere.csv"),
+        (["compare", "x", "--resamples=9"], "--resamples must be at least 100, got 9"),
+        (["compare", "x", "--threshold=nan"], "--threshold must be a number, got nan"),
+        (["compare", "x", "--scale=no.yaml"], "cannot read the scale no.yaml"),
+        (["report"], "the following arguments are required: RUNS (see sailctl report --help)"),
+        (["report", "x", "--wandb=maybe"], "argument --wandb: invalid choice: 'maybe'"),
+        (["regress", "nowhere"], "no baseline in nowhere"),
+        (["regress"], "no baseline in results/baselines"),
+        (["regress", "algo=sail"], "algo=sail belongs to a new protocol: add --new NAME"),
+        (["regress", "--new=x", "algo=sail"], "--new needs --update REASON"),
+        (["regress", "--jobs=0"], "--jobs must be at least 1, got 0"),
+        (["regress", "--update=why", "--new=x", "--alpha=2"], "--alpha must be between 0 and 1, got 2.0"),
         (["trian"], "unknown verb 'trian'; the verbs are train, eval, plot"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -61,7 +76,7 @@ def test_help_and_version_import_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("train", "eval", "plot"):
+    for verb in ("train", "eval", "plot", "compare", "report", "regress", "collect"):
         with pytest.raises(SystemExit) as stopped:
             main([verb, "--help"])
         assert stopped.value.code == 0
@@ -288,3 +303,54 @@ def test_an_interrupt_is_one_line_and_exit_code_130(
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the launcher's processes too
         _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "sailctl: interrupted\n")
+
+
+# Comparing
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Saved evidence of two arms with four seeds; the second is far better."""
+    trials = [
+        make_trial([0, level, level, level + seed], algorithm=name, seed=seed)
+        for name, level in (("sail", 10.0), ("sail_revkl", 90.0))
+        for seed in range(4)
+    ]
+    save_trials(trials, tmp_path / "saved.csv")
+    return tmp_path / "saved.csv"
+
+
+def test_compare_prints_the_verdict_and_saves_what_compares_the_same(saved: Path, tmp_path: Path) -> None:
+    done = sailctl("compare", "saved.csv", "--resamples=200", "--save=again.csv", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sail_revkl is better than sail on hopper-v5" in done.stdout
+    again = sailctl("compare", "again.csv", "--resamples=200", cwd=tmp_path)
+    assert again.stdout == done.stdout.partition("saved: again.csv")[0]
+    assert (tmp_path / "again.csv").read_text() == saved.read_text()
+
+
+def test_compare_refuses_what_is_unfair_until_it_is_forced(saved: Path, tmp_path: Path) -> None:
+    wrong = {"oracle.mistake": 0.2}
+    other = [make_trial([0, 5, 5, 5], algorithm="dpo_online", seed=s, settings=wrong) for s in range(4)]
+    save_trials(other, tmp_path / "other.csv")
+    arguments = ["compare", saved.name, "other.csv", "--resamples=200"]
+    refused = sailctl(*arguments, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(
+        "sailctl: these runs cannot be compared: oracle.mistake differs (0.2, 0.0)"
+    )
+    assert refused.stderr.count("\n") == 1
+    forced = sailctl(*arguments, "--force", cwd=tmp_path)
+    assert forced.returncode == 0
+    assert "Not a fair comparison: oracle.mistake differs" in forced.stdout
+    named = sailctl(*arguments, "--by=oracle.*", "--by=algo.*", cwd=tmp_path)
+    assert (named.returncode, "Not a fair comparison" in named.stdout) == (0, False)
+
+
+def test_report_writes_the_page_and_its_tables(saved: Path, tmp_path: Path) -> None:
+    done = sailctl(
+        "report", saved.name, "--resamples=200", "--wandb=disabled", "--out=new/p.html", cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"p.html", "p.md", "p.tex"} <= {file.name for file in (tmp_path / "new").iterdir()}
+    assert "sail_revkl is better than sail on hopper-v5" in (tmp_path / "new/p.html").read_text()
