@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test mutation learning bench theory check format constraints clean
+.PHONY: help venv demo test mutation learning regress evidence bench theory check format constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,12 +65,24 @@ mutation: venv ## break the objectives and the teacher one piece at a time: a te
 learning: venv ## the tests that `make test` leaves out: training until a return is reached (minutes each)
 	$(BIN)/python -m pytest -m 'slow or learning'
 
-bench: venv theory ## measure speed, memory and learning (about an hour; writes into results/)
+regress: venv ## the gate: is learning worse than the baselines in results/baselines? (minutes)
+	$(BIN)/sailctl regress
+
+evidence: venv ## SAIL, SAIL-RevKL and online DPO on three tasks, eight seeds, and their report (an hour; results/)
+	$(BIN)/sailctl train -m experiment=evidence algo=sail,sail_revkl,dpo_online \
+		env=halfcheetah-v5,hopper-v5,swimmer-v5 'seed=range(0,8)' out=runs/evidence
+	$(BIN)/sailctl compare runs/evidence --save results/evidence/runs.csv
+	$(BIN)/sailctl report results/evidence/runs.csv --out results/evidence/report.html --wandb disabled
+
+bench: venv theory ## measure speed, memory and learning (two hours; writes into results/)
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.footprint
 	$(BIN)/python -m benchmarks.learning
 	$(BIN)/python -m benchmarks.learning designs
 	$(BIN)/python -m benchmarks.learning teachers
+	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.comparing
+	$(BIN)/python -m benchmarks.gate
 
 theory: venv ## check the theorems of the papers, with figures (minutes; writes into results/)
 	$(BIN)/python -m benchmarks.theory
