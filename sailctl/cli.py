@@ -405,11 +405,13 @@ def evaluate(arguments: Sequence[str]) -> int:
 
 def plot(arguments: Sequence[str]) -> int:
     """``sailctl plot``: the learning curves of runs in one figure."""
-    from sailctl.results import find_runs
-
     parser = _Parser("plot", description="Draw the learning curves of runs into one figure.")
     parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="run directories, or folders of them"
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUNS",
+        help="run directories, folders of them, or saved evidence (.csv)",
     )
     parser.add_argument(
         "--out",
@@ -419,11 +421,10 @@ def plot(arguments: Sequence[str]) -> int:
         help="figure to write (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    runs = [run for path in options.runs for run in find_runs(path)]
 
     from sailctl.figures import plot_runs
 
-    plot_runs(runs, options.out)
+    plot_runs(options.runs, options.out)
     return 0
 
 

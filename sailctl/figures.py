@@ -142,6 +142,8 @@ def summary_table(evidence: Evidence) -> str:
 
 def _as_they_are(trials: Sequence[Trial]) -> Evidence:
     """Any runs as evidence that compares nothing: with all tasks, and no curve cut to a common budget."""
+    if not trials:
+        raise UserError("no runs to plot")
     whole = {trial.place: trial for trial in trials}
     arms: dict[str, Arm] = {}
     for task in sorted({trial.task for trial in trials}):
@@ -199,7 +201,7 @@ def learning_curves(
         UserError: when ``path`` is no .png or cannot be written.
     """
     rows = tuple(axes)
-    if "iteration" not in rows and not all(trial.simulates for trial in evidence.trials):
+    if "iteration" not in rows and not all(trial.simulates for trial in _shown(evidence)):
         rows = (*rows, "iteration")
     looks = looks_of(evidence.arms)
     blocks, columns = _grid(len(evidence.tasks), 4)
@@ -314,6 +316,11 @@ def _counted(arm: Arm, tasks: Sequence[str]) -> str:
     return f"{arm.name} ({words})"
 
 
+def _shown(evidence: Evidence) -> list[Trial]:
+    """Its runs on the tasks that are compared; an arm may have others."""
+    return [trial for trial in evidence.trials if trial.task in evidence.tasks]
+
+
 def _line_entries(evidence: Evidence) -> Iterator[tuple[Artist, str]]:
     """What is not one arm's in learning curves."""
     from matplotlib.lines import Line2D
@@ -326,9 +333,9 @@ def _line_entries(evidence: Evidence) -> Iterator[tuple[Artist, str]]:
         yield Line2D([], [], color=_GREY, lw=0.6, alpha=0.6), "one seed"
     if max(counts) >= BAND_SEEDS:
         yield Patch(color=_GREY, alpha=0.25, lw=0), "95% interval of the mean"
-    if not all(trial.finished for trial in evidence.trials):
+    if not all(trial.finished for trial in _shown(evidence)):
         yield Line2D([], [], color=_GREY, lw=1, ls=":", marker="x", ms=4.5), "a run that did not finish"
-    if not all(trial.simulates for trial in evidence.trials):
+    if not all(trial.simulates for trial in _shown(evidence)):
         level = Line2D([], [], color=_GREY, lw=1.2, ls=(0, (2, 2)))
         yield level, "final return of learning from a data set alone"
 
@@ -383,7 +390,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
         if comparison.options.scale:
             title = "Final scores and 95% intervals"
         if evidence.caveats:
-            title += "\nNot a fair comparison: the arms differ in more than what is compared"
+            title += "\nNot a fair comparison: see its caveats"
         figure.suptitle(title)
         _legend(figure, list(_forest_entries(comparison)))
 
@@ -444,9 +451,9 @@ def _forest_entries(comparison: Comparison) -> Iterator[tuple[Artist, str]]:
     from matplotlib.lines import Line2D
 
     evidence = comparison.evidence
-    if any(trial.finished for trial in evidence.trials):
+    if any(trial.finished for trial in _shown(evidence)):
         yield Line2D([], [], color=_GREY, ls="", marker=".", ms=5, mew=0, alpha=0.6), "one run"
-    if not all(trial.finished for trial in evidence.trials):
+    if not all(trial.finished for trial in _shown(evidence)):
         cross = Line2D([], [], color=_GREY, ls="", marker="x", ms=4)
         yield cross, "a run that did not finish (lowest score of all)"
     if len(evidence.arms) > 1:
@@ -591,7 +598,7 @@ def _stability_entries(comparison: Comparison) -> Iterator[tuple[Artist, str]]:
 
 
 def _kl_axis(evidence: Evidence) -> str:
-    return "env_steps" if all(trial.simulates for trial in evidence.trials) else "iteration"
+    return "env_steps" if all(trial.simulates for trial in _shown(evidence)) else "iteration"
 
 
 def _kl_curves(evidence: Evidence) -> dict[str, dict[str, tuple[DoubleArray, DoubleArray]]]:
@@ -693,7 +700,7 @@ def _distribution_entries(evidence: Evidence) -> Iterator[tuple[Artist, str]]:
     yield Patch(color=look_of(evidence.arms[0].algorithm)[0], alpha=0.45, lw=0), "at the end (in colour)"
     yield Patch(color="#9A9A9A", alpha=0.45, lw=0), "before training (grey)"
     yield Line2D([], [], color=_GREY, lw=1.8, marker="o", ms=4, mec="white"), "median and quartiles"
-    if not all(trial.finished for trial in evidence.trials):
+    if not all(trial.finished for trial in _shown(evidence)):
         yield (
             Line2D([], [], color=_GREY, ls="", marker="x", ms=4),
             "last episodes of a run that did not finish",
