@@ -6,6 +6,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -490,15 +491,15 @@ def report(arguments: Sequence[str]) -> int:
         help="log pictures and tables as a W&B run of their own, beside the page (default: %(default)s)",
     )
     parser.add_argument("--project", default="sailctl", help="W&B project (default: %(default)s)")
-    return _write_page(parser.parse_args(arguments))
+    return _write_page(parser.parse_args(arguments), shlex.join(["sailctl", "report", *arguments]))
 
 
-def _write_page(options: argparse.Namespace) -> int:
+def _write_page(options: argparse.Namespace, command: str) -> int:
     from sailctl.report import write_report
 
     comparison = _compared(options)
 
-    figures = write_report(comparison, options.out, options.title, options.video)
+    figures = write_report(comparison, options.out, options.title, options.video, command)
     print(f"report: {options.out} (tables: {options.out.stem}.md, {options.out.stem}.tex)")
     if options.wandb != "disabled":
         from sailctl.summary import log_summary

@@ -593,4 +593,4 @@ def _p_value(c: Contrast) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}"
+    return f"{round(value, 2) + 0.0:+.2f}"  # adding 0 makes -0 a 0

@@ -411,7 +411,7 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
     if caveats:
         arms = _within_budget(arms)
     differing = {key: {arm.name: arm.settings[key] for arm in arms} for key in varying}
-    return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), tuple(_notes(arms)))
+    return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), tuple(_notes(arms, tasks)))
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
@@ -494,7 +494,13 @@ def _unfinished(trials: Sequence[Trial]) -> Iterator[str]:
     if open_ends:
         states = Counter(trial.state for trial in open_ends)
         counts = " and ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        yield f"{counts} of {len(trials)} runs, such as {open_ends[0].place}: they count as failed"
+        yield f"{counts} of {len(trials)} runs, such as {_relative(open_ends[0].place)}: they count as failed"
+
+
+def _relative(place: str) -> str:
+    """``place`` as seen from the working folder, where it lies below it."""
+    path, here = Path(place), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else place
 
 
 def _missing_tasks(arms: Sequence[Arm]) -> Iterator[str]:
@@ -541,9 +547,9 @@ def _number(trial: Trial, key: str) -> float:
     return float(str(trial.settings[key]))
 
 
-def _notes(arms: Sequence[Arm]) -> Iterator[str]:
+def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:
     trials = [trial for arm in arms for trial in arm.trials]
-    for task in sorted({trial.task for trial in trials}):
+    for task in tasks:
         seeds = {arm.name: tuple(trial.seed for trial in arm.on(task)) for arm in arms}
         if len(set(seeds.values())) > 1:
             common = set.intersection(*(set(own) for own in seeds.values()))

@@ -28,7 +28,7 @@ WIDTH = 100
 """Columns of a terminal."""
 
 # What a page of a paper has room for.
-_PERFORMANCE = ("arm", "runs", "final return", "final score", "area under the curve", "failed")
+_PERFORMANCE = ("arm", "runs", "failed", "final return", "final score", "area under the curve")
 _CONTRASTS = ("arm", "difference", "P(improvement)", "Hedges' g", "p (Holm)", "verdict")
 _LOST = ("seed", "what happened", "error")
 
@@ -44,6 +44,8 @@ def text(comparison: Comparison) -> str:
     steady = stability_table(comparison)
     overall = tuple(row for row in steady.rows if row.group == comparison.scope)
     blocks.append(_plain(replace(steady, rows=overall), caution))
+    if len(evidence.arms) > 1:
+        blocks.append(_plain(contrasts_table(comparison, stability=True), caution))
     blocks += [
         _plain(table)
         for table in (

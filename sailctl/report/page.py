@@ -181,17 +181,13 @@ def _sections(
     stability = table(contrasts_table(comparison, stability=True)) if several else ""
     return [
         ("verdict", "Verdict", _verdict(comparison)),
-        ("intervals", "Which arm is better", pictures.get("intervals", "")),
+        ("intervals", "Which arm is better" if several else "Final scores", pictures.get("intervals", "")),
         (
             "performance",
             "Performance",
             table(performance_table(comparison), titled=False) + _table(scales_table(comparison)),
         ),
-        (
-            "contrasts",
-            f"Differences from {comparison.baseline}",
-            table(contrasts_table(comparison), titled=False),
-        ),
+        ("contrasts", "Differences from the baseline", table(contrasts_table(comparison))),
         ("curves", "Learning curves", pictures.get("learning_curves", "")),
         (
             "stability",
@@ -351,9 +347,8 @@ def _provenance(trials: Sequence[Trial]) -> str:
     commands = Counter(str(trial.origin["command"]) for trial in trials if trial.origin.get("command"))
     listed = _list(f"<code>{_safe(line)}</code> ({_count(n, 'run')})" for line, n in commands.items())
     about = (("", "What the runs say of how they were made."),)
-    return _table(Table("Provenance", about, "", ("what", "value"), "ll", tuple(rows))) + _details(
-        f"Command lines ({len(commands)})", listed
-    )
+    facts = Table("Provenance", about, "", ("what", "value"), "ll", tuple(rows))
+    return _table(facts, titled=False) + _details(f"Command lines ({len(commands)})", listed)
 
 
 def _made(comparison: Comparison, command: str | None) -> str:

@@ -84,7 +84,7 @@ def number(value: float, decimals: int, sign: str = "") -> str:
 def estimate(found: Estimate, decimals: int, sign: str = "") -> str:
     """``value [low, high]``, or the value alone where it has no interval."""
     value = number(found.value, decimals, sign)
-    if math.isnan(found.value) or math.isnan(found.low):
+    if math.isnan(found.value) or math.isnan(found.low) or math.isinf(found.low):
         return value
     return f"{value} [{number(found.low, decimals, sign)}, {number(found.high, decimals, sign)}]"
 
@@ -114,8 +114,8 @@ def performance_table(comparison: Comparison) -> Table:
     other arm) is decided.
     """
     head = (
-        "arm", "runs", "final return", "final score", "area under the curve",
-        "env steps to threshold", "reached it", "failed", "KL to reference",
+        "arm", "runs", "failed", "final return", "final score", "area under the curve",
+        "env steps to threshold", "reached it", "KL to reference",
     )  # fmt: skip
     best = {measure.key: _leaders(comparison, measure.key) for measure in (FINAL, AUC)}
     rows = []
@@ -129,12 +129,12 @@ def performance_table(comparison: Comparison) -> Table:
             cells = (
                 Cell(_named(comparison, own.arm)),
                 Cell(str(own.seeds)),
+                Cell(f"{own.unfinished + own.collapsed}/{own.seeds}"),
                 Cell(estimate(own.final_return, returns)),
                 Cell(estimate(own.final, finals), (own.arm, scope) in best[FINAL.key]),
                 Cell(estimate(own.auc, areas), (own.arm, scope) in best[AUC.key]),
                 Cell(estimate(own.time_to_threshold, 0)),
                 Cell(f"{own.reached}/{own.seeds}"),
-                Cell(f"{own.unfinished + own.collapsed}/{own.seeds}"),
                 Cell(number(own.kl, divergence)),
             )
             rows.append(Row(scope, cells))

@@ -222,7 +222,7 @@ def with_files(words: list[str], given: Given) -> list[str]:
         elif key == "algo.reference" and value != "initial":
             found[i] = f"algo.reference={given.run}"
         elif key == "seed":
-            found[i] = f"seed={value.split(',')[0]}"
+            found[i] = f"seed={value.removeprefix('range(').split(',')[0]}"
         elif i and words[i - 1] == "--config-dir":
             found[i] = str(given.folder)
         elif (
