@@ -1,8 +1,8 @@
 """Point estimates, 95% intervals and tests for the scores of a few seeds on a few tasks.
 
 A *stratum* is the scores of one task, a 1-D array over seeds; *strata* are one such array for each task, and
-their lengths may differ. Every score is a finite number: the caller gives a failed seed the score of the floor
-and never drops it. Random draws come from the generator passed in: same input, same numbers.
+their lengths may differ. Every score is a finite number: the caller gives a failed seed the score of the
+floor and never drops it. Random draws come from the generator passed in: same input, same numbers.
 
 ``docs/statistics.md`` has every formula, its source, and how well its interval covers.
 """
@@ -58,7 +58,7 @@ def iqm(scores: DoubleArray, axis: int = -1) -> DoubleArray:
 def bootstrap(
     strata: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
 ) -> Estimate:
-    """Stratified bootstrap: runs are resampled within each task. Expanded percentile interval (Hesterberg 2015).
+    """Stratified bootstrap: runs resampled within each task; expanded percentile interval (Hesterberg 2015).
 
     The ends are nan where a task has one seed. Raises UserError for a task without scores, or one not finite.
     """
@@ -83,27 +83,29 @@ def probability_of_improvement(
 ) -> Estimate:
     """Mean over tasks of P(a run of ours scores higher than one of theirs): U/(nm), where a tie counts 1/2.
 
-    Wilson's interval for as many independent comparisons as have the variance of the stratified bootstrap, which
-    has sensible ends where every run wins and no resample differs (Mee 1990 has the idea).
+    Wilson's interval for as many independent comparisons as have the variance of the stratified bootstrap
+    (after Mee 1990): it has some width even where every run wins and all resamples agree.
     """
     pairs = _tasks(ours, theirs)
     value, replicates = 0.0, np.zeros(draws)
     for x, y in pairs:
         wins = (np.sign(x[:, None] - y[None, :]) + 1) / 2
-        value += float(wins.mean()) / len(pairs)
+        value += float(wins.mean())
         counts_x = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), draws)
         counts_y = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), draws)
-        replicates += ((counts_x @ wins) * counts_y).sum(axis=1) / (wins.size * len(pairs))
+        replicates += ((counts_x @ wins) * counts_y).sum(axis=1) / wins.size
     comparisons = len(pairs) ** 2 / sum(1 / min(len(x), len(y)) for x, y in pairs)
-    return _wilson(value, _trials(value, float(replicates.var()), comparisons))
+    share = value / len(pairs)
+    return _wilson(share, _trials(share, float(replicates.var()) / len(pairs) ** 2, comparisons))
 
 
 def performance_profile(
     strata: Strata, thresholds: DoubleArray, rng: np.random.Generator, draws: int = 2_000
 ) -> DoubleArray:
-    """Share of all runs that score above each of T thresholds, and its pointwise 95% band: (T, 3) share, low, high.
+    """Share of all runs that score above each of T thresholds, with its pointwise 95% band.
 
-    Wilson's band, for as many independent runs as have the variance of the stratified bootstrap.
+    Returns (T, 3): share, low, high. Wilson's band, for as many independent runs as have the variance of the
+    stratified bootstrap.
     """
     arm = _checked(strata)
     total = sum(len(x) for x in arm)
@@ -134,10 +136,10 @@ def paired_difference(differences_by_task: Strata) -> Estimate:
 
 
 def hedges_g(ours: DoubleArray, theirs: DoubleArray) -> Estimate:
-    """Hedges' g of one task: the difference of the means in pooled standard deviations, corrected for its bias.
+    """Hedges' g of one task: the difference of means in pooled standard deviations, less its bias.
 
-    The interval, for the true standardised difference, inverts the noncentral t distribution. All nan where an
-    arm has fewer than two seeds, or no spread.
+    The interval is that of the true standardised difference, by inverting the noncentral t distribution. All
+    nan where an arm has fewer than two seeds, or where neither arm has any spread.
     """
     ((x, y),) = _tasks([ours], [theirs])
     df = len(x) + len(y) - 2
@@ -169,9 +171,9 @@ def permutation_test(
 ) -> float:
     """p-value of equal means (their mean over tasks), arms exchanged within tasks; "greater": ours is higher.
 
-    Studentised (Janssen 1997), so that unequal variances do not upset it, where every arm has two seeds on every
-    task. All arrangements are taken where there are at most ``draws`` of them; otherwise that many are drawn and
-    the one observed is added (Phipson and Smyth 2010). Never 0.
+    Studentised (Janssen 1997), so that unequal variances do not upset it, where no arm has a single seed on a
+    task. All arrangements are taken where there are at most ``draws``; otherwise that many are drawn and the
+    one observed is added (Phipson and Smyth 2010), so that it is never 0.
     """
     pairs = _tasks(ours, theirs)
     exact = math.prod(math.comb(len(x) + len(y), len(x)) for x, y in pairs) <= draws
@@ -214,8 +216,8 @@ def proportion(count: int, total: int) -> Estimate:
 def time_to_threshold(times: DoubleArray, reached: BoolArray) -> Estimate:
     """Kaplan-Meier median of times (n,) that are right-censored where ``reached`` (n,) is False.
 
-    The first time at which at most half have not reached it; Brookmeyer and Crowley's interval on the log(-log)
-    scale. inf where the curve, or the end of its band, does not come down to a half.
+    The first time at which at most half are still missing, with Brookmeyer and Crowley's interval on the
+    log(-log) scale. inf where the curve, or the end of its band, does not come down to a half.
     """
     at, alive, variance = _kaplan_meier(times, reached)
     inside = (alive > 0) & (alive < 1)
@@ -227,7 +229,7 @@ def time_to_threshold(times: DoubleArray, reached: BoolArray) -> Estimate:
 
 
 def survival(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray]:
-    """Kaplan-Meier curve: times (0, then the distinct ones in order) and the share that is not there yet after each.
+    """Kaplan-Meier curve: times (0, then the distinct ones in order) and the share still missing after each.
 
     Arguments as for ``time_to_threshold``.
     """
@@ -278,7 +280,7 @@ def drawdown(curve: DoubleArray) -> DoubleArray:
 
 
 def power(g: float, seeds: int, alpha: float = 0.05) -> float:
-    """Power of the two-sided two-sample t-test at an effect of ``g`` standard deviations, ``seeds`` in each arm."""
+    """Power of the two-sided two-sample t-test at a true effect ``g``, with ``seeds`` in each arm."""
     return _power(g, seeds, alpha)
 
 
@@ -327,7 +329,7 @@ def _replicates(arm: Strata, statistic: Statistic, rng: np.random.Generator, dra
     )
 
 
-def _variance_again(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 1_000) -> float:
+def _variance_again(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 500) -> float:
     """Mean variance of the bootstrap of a resample, from two resamples of every resample."""
     squares = 0.0
     for tasks in _chunks(arm, draws):
@@ -339,7 +341,7 @@ def _variance_again(arm: Strata, statistic: Statistic, rng: np.random.Generator,
 
 def _variances(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 100) -> DoubleArray:
     """What each task adds to the variance of the statistic: it alone is resampled, the others are held."""
-    (tasks,) = _chunks(arm, draws)
+    tasks = [np.broadcast_to(x, (draws, len(x))) for x in arm]
     return np.array(
         [
             statistic(np.concatenate([*tasks[:k], _redrawn(x, rng), *tasks[k + 1 :]], axis=1)).var()
@@ -349,7 +351,7 @@ def _variances(arm: Strata, statistic: Statistic, rng: np.random.Generator, draw
 
 
 def _student(variances: DoubleArray, tasks: Strata) -> float:
-    """Student's quantile, with the degrees of freedom of Welch and Satterthwaite for independent contributions."""
+    """Student's quantile, with Welch and Satterthwaite's degrees of freedom for independent contributions."""
     if variances.sum() == 0:
         return _Z
     shares = variances / variances.sum()
@@ -365,8 +367,8 @@ def _expanded(
 ) -> Estimate:
     """Percentiles of the replicates, further out than 2.5% to make up for what a small sample hides.
 
-    Normal quantiles forget that the spread is itself estimated: Student's do not. And resamples spread less than
-    samples do (for a mean by (n - 1)/n in variance), by a ratio that a second bootstrap measures.
+    Normal quantiles forget that the spread is itself estimated: Student's do not. And resamples do not
+    spread as samples do (for a mean, by (n - 1)/n in variance): a second bootstrap measures the ratio.
     """
     tasks = [x for arm in arms for x in arm]
     if min(len(x) for x in tasks) < 2:
@@ -380,7 +382,7 @@ def _expanded(
 
 
 def _trials(share: float, variance: float, at_least: float) -> float:
-    """How many independent trials have a share with that variance; ``at_least`` where the variance tells nothing."""
+    """How many independent trials have a share of that variance; never fewer than ``at_least``."""
     return max(at_least, share * (1 - share) / variance) if variance > 0 else at_least
 
 
@@ -401,7 +403,7 @@ def _arrangements(first: int, total: int, exact: bool, draws: int, rng: np.rando
 
 
 def _split(scores: DoubleArray, chosen: IntArray) -> tuple[DoubleArray, DoubleArray]:
-    """Difference of the means of two groups and its Welch variance, for each choice (A, n) of the first group."""
+    """Difference of two groups' means and its Welch variance, for each choice (A, n) of the first group."""
     centred = scores - scores.mean()
     n, total_square = chosen.shape[1], float((centred**2).sum())
     m = len(scores) - n
@@ -414,7 +416,7 @@ def _split(scores: DoubleArray, chosen: IntArray) -> tuple[DoubleArray, DoubleAr
 
 
 def _kaplan_meier(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-    """Times, the share that is not there yet, and Greenwood's variance of log(-log) of it times its squared log."""
+    """Times, the share still missing, and Greenwood's sum: the variance of the logarithm of that share."""
     if len(times) == 0:
         raise UserError("there are no times: at least one run is needed")
     distinct = np.unique(times)
