@@ -140,7 +140,7 @@ def _improvement(
     draw: Draw, seeds: int, tasks: int, spread: float, gap: float, rng: np.random.Generator
 ) -> Estimate:
     ours, theirs = spread * draw(rng, (tasks, seeds)) + gap, draw(rng, (tasks, seeds))
-    return st.probability_of_improvement(list(ours), list(theirs), rng, DRAWS)
+    return st.probability_of_improvement(list(ours), list(theirs))
 
 
 def _paired(draw: Draw, seeds: int, tasks: int, rng: np.random.Generator) -> Estimate:

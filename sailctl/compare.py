@@ -8,6 +8,7 @@ did not finish keeps its seat: its scores are those of the floor. ``docs/statist
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from sailctl import statistics
 from sailctl.config import show
 from sailctl.evidence import FINAL_EVALUATIONS, Arm, Evidence, Trial
-from sailctl.statistics import Estimate
+from sailctl.statistics import Estimate, Resampled
 from sailctl.types import DoubleArray, UserError
 
 OVERALL = "all tasks"
@@ -33,6 +34,10 @@ NOTHING = Estimate(math.nan, math.nan, math.nan)
 """What is said of too few runs."""
 BASELINES = ("sail", "dpo_online")
 """Arms that are the baseline when none is named: the first of these that there is, else the first by name."""
+
+
+Scores = Mapping[str, Mapping[str, Mapping[str, DoubleArray]]]
+"""``[arm][task][measure]``: (n,) a number for each run."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +181,8 @@ class Comparison:
     """Name of the baseline arm."""
     scales: Mapping[str, Scale]
     """By task."""
-    scores: Mapping[str, Mapping[str, Mapping[str, DoubleArray]]]
-    """``[arm][task][measure]``: (n,) a number for each run, by seed; an unfinished one has the floor's."""
+    scores: Scores
+    """By seed; an unfinished run has the floor's."""
     performance: tuple[Performance, ...]
     """By arm, then task; ``OVERALL`` last where there are several tasks."""
     contrasts: tuple[Contrast, ...]
@@ -231,12 +236,13 @@ def compare(evidence: Evidence, options: Options | None = None) -> Comparison:
         name: statistics.performance_profile(_strata(own, FINAL), thresholds, _generator(options))
         for name, own in scores.items()
     }
+    resamples = _Resamples(scores, options)
     performance = [
         row
         for arm in evidence.arms
-        for row in _performance(arm, evidence.tasks, scales, scores[arm.name], options)
+        for row in _performance(arm, evidence.tasks, scales, scores[arm.name], options, resamples)
     ]
-    contrasts = _contrasts(evidence, baseline, scores, options)
+    contrasts = _contrasts(evidence, baseline, scores, options, resamples)
     return Comparison(
         evidence, options, baseline, scales, scores, tuple(performance), contrasts, thresholds, profiles
     )
@@ -319,6 +325,25 @@ def _generator(options: Options) -> np.random.Generator:
     return np.random.default_rng(options.seed)
 
 
+class _Resamples:
+    """Resampled scores of every arm, drawn once for all its contrasts; no two arms share their draws."""
+
+    def __init__(self, scores: Scores, options: Options) -> None:
+        self._scores = scores
+        self._options = options
+        self._drawn: dict[str, Resampled] = {}
+
+    def of(self, arm: str, tasks: Sequence[str], measure: Measure) -> Resampled:
+        """One measure of one arm over some tasks."""
+        name = " ".join([measure.key, *tasks, arm])
+        if name not in self._drawn:
+            strata = _strata({task: self._scores[arm][task] for task in tasks}, measure)
+            statistic = statistics.iqm if measure in (FINAL, AUC) else _means
+            rng = np.random.default_rng([self._options.seed, zlib.crc32(name.encode())])
+            self._drawn[name] = statistics.resample(strata, statistic, rng, self._options.draws)
+        return self._drawn[name]
+
+
 def collapsed(trial: Trial, scale: Scale) -> bool:
     """Whether a finished run ends with less than ``COLLAPSE`` of the best that it had gained."""
     curve = scale.score(trial.returns)
@@ -335,9 +360,10 @@ def _performance(
     scales: Mapping[str, Scale],
     scores: Mapping[str, Mapping[str, DoubleArray]],
     options: Options,
+    resamples: _Resamples,
 ) -> list[Performance]:
-    rows = [_performance_on(arm, [task], scales, scores, options) for task in tasks]
-    return rows + ([_performance_on(arm, tasks, scales, scores, options)] if len(tasks) > 1 else [])
+    scopes = [[task] for task in tasks] + ([list(tasks)] if len(tasks) > 1 else [])
+    return [_performance_on(arm, scope, scales, scores, options, resamples) for scope in scopes]
 
 
 def _performance_on(
@@ -346,6 +372,7 @@ def _performance_on(
     scales: Mapping[str, Scale],
     scores: Mapping[str, Mapping[str, DoubleArray]],
     options: Options,
+    resamples: _Resamples,
 ) -> Performance:
     by_task = {task: arm.on(task) for task in tasks}
     own = {task: scores[task] for task in tasks}
@@ -353,7 +380,6 @@ def _performance_on(
     finished = [trial for trial in trials if trial.finished]
     lost = sum(collapsed(trial, scales[trial.task]) for trial in finished)
     unfinished = len(trials) - len(finished)
-    rng = _generator(options)
     alone = len(tasks) == 1
     reached, time = _time_to_threshold(trials, scales, options.threshold)
     return Performance(
@@ -364,8 +390,8 @@ def _performance_on(
         collapsed=lost,
         failed=statistics.proportion(unfinished + lost, len(trials)),
         final_return=_final_return(by_task[tasks[0]], scales[tasks[0]]) if alone else NOTHING,
-        final=statistics.bootstrap(_strata(own, FINAL), statistics.iqm, rng, options.draws),
-        auc=statistics.bootstrap(_strata(own, AUC), statistics.iqm, rng, options.draws),
+        final=statistics.interval(resamples.of(arm.name, tasks, FINAL)),
+        auc=statistics.interval(resamples.of(arm.name, tasks, AUC)),
         reached=reached,
         time_to_threshold=time if alone else NOTHING,
         stability={measure.key: _mean_of(_strata(own, measure)) for measure in STABILITY},
@@ -441,8 +467,9 @@ def _mean(values: Sequence[float] | DoubleArray) -> float:
 def _contrasts(
     evidence: Evidence,
     baseline: str,
-    scores: Mapping[str, Mapping[str, Mapping[str, DoubleArray]]],
+    scores: Scores,
     options: Options,
+    resamples: _Resamples,
 ) -> tuple[Contrast, ...]:
     others = [arm for arm in evidence.arms if arm.name != baseline]
     theirs = evidence.arm(baseline)
@@ -453,7 +480,9 @@ def _contrasts(
         for single in (True, False):
             scoped = [s for s in scopes if (len(s) == 1) == single and (measure is FINAL or s is scopes[-1])]
             family = [(arm, scope) for arm in others for scope in scoped]
-            tests = [_tested(arm, theirs, scope, measure, scores, options) for arm, scope in family]
+            tests = [
+                _tested(arm, theirs, scope, measure, scores, options, resamples) for arm, scope in family
+            ]
             adjusted = statistics.holm(np.array([p for _, p in tests])) if tests else np.zeros(0)
             for (arm, scope), (numbers, p), p_holm in zip(family, tests, adjusted, strict=True):
                 task = scope[0] if single else OVERALL
@@ -480,19 +509,18 @@ def _tested(
     baseline: Arm,
     tasks: Sequence[str],
     measure: Measure,
-    scores: Mapping[str, Mapping[str, Mapping[str, DoubleArray]]],
+    scores: Scores,
     options: Options,
+    resamples: _Resamples,
 ) -> tuple[_Numbers, float]:
-    rng = _generator(options)
     ours, theirs = (
         _strata({task: scores[side.name][task] for task in tasks}, measure) for side in (arm, baseline)
     )
     seeds = min(map(len, ours)), min(map(len, theirs))
     if min(seeds) == 0:
         return _Numbers(seeds, NOTHING, NOTHING, NOTHING, 0, NOTHING), 1.0
-    statistic = statistics.iqm if measure in (FINAL, AUC) else _means
     better = statistics.probability_of_improvement(
-        [measure.better * x for x in ours], [measure.better * x for x in theirs], rng, options.draws
+        [measure.better * x for x in ours], [measure.better * x for x in theirs]
     )
     pairs = [
         _paired(
@@ -504,7 +532,9 @@ def _tested(
     ]
     numbers = _Numbers(
         seeds=seeds,
-        difference=statistics.difference(ours, theirs, statistic, rng, options.draws),
+        difference=statistics.difference_of(
+            *(resamples.of(side.name, tasks, measure) for side in (arm, baseline))
+        ),
         improvement=better,
         paired=statistics.paired_difference(pairs) if all(map(len, pairs)) else NOTHING,
         pairs=sum(map(len, pairs)),
@@ -512,7 +542,7 @@ def _tested(
         if len(tasks) == 1
         else statistics.pooled_hedges_g(ours, theirs),
     )
-    return numbers, statistics.permutation_test(ours, theirs, rng, options.draws)
+    return numbers, statistics.permutation_test(ours, theirs, _generator(options), options.draws)
 
 
 def _means(scores: DoubleArray) -> DoubleArray:

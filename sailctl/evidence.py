@@ -354,11 +354,11 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, DoubleArray]:
 
 def _means_between(iteration: DoubleArray, at: DoubleArray, values: DoubleArray) -> DoubleArray:
     """(E,) mean of ``values`` over the iterations after the evaluation before, up to this one."""
-    means = np.full(len(iteration), np.nan)
-    for i, (low, high) in enumerate(pairwise([-1.0, *iteration])):
-        inside = values[(at > low) & (at <= high) & np.isfinite(values)]
-        if len(inside):
-            means[i] = inside.mean()
+    known = np.isfinite(values) & (at <= iteration[-1] if len(iteration) else False)
+    place = np.searchsorted(iteration, at[known])
+    sums = np.bincount(place, values[known], len(iteration))
+    counts = np.bincount(place, minlength=len(iteration)).astype(np.float64)
+    means: DoubleArray = np.divide(sums, counts, out=np.full(len(iteration), np.nan), where=counts > 0)
     return means
 
 

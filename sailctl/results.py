@@ -12,7 +12,6 @@ A run directory holds
 
 from __future__ import annotations
 
-import copy
 import csv
 import importlib.metadata
 import json
@@ -342,7 +341,10 @@ def _read_config(path: Path) -> Any:
     if found is None:
         return _parsed(text)
     config = _parsed(text[: found.start()] + text[found.end() :])
-    return {**copy.deepcopy(config), "seed": int(found[1])} if isinstance(config, dict) else config
+    if not isinstance(config, dict):
+        return config
+    groups = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
+    return {**groups, "seed": int(found[1])}
 
 
 @lru_cache(maxsize=1024)

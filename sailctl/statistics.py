@@ -13,6 +13,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
@@ -55,48 +56,76 @@ def iqm(scores: DoubleArray, axis: int = -1) -> DoubleArray:
     return np.asarray(ordered[..., cut : n - cut].mean(axis=-1))
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """A statistic of one arm, and what resampling its runs within each task does to it (``resample``)."""
+
+    value: float
+    replicates: DoubleArray
+    """(draws,) the statistic of each resample."""
+    variances: DoubleArray
+    """(K,) what each task adds to the variance of the statistic."""
+    again: float
+    """Mean variance of the bootstrap of a resample."""
+    seeds: IntArray
+    """(K,) scores of each task."""
+
+
+def resample(
+    strata: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
+) -> Resampled:
+    """Stratified bootstrap: runs resampled within each task.
+
+    Raises:
+        UserError: for a task without scores, or one that is not finite.
+    """
+    arm = _checked(strata)
+    return Resampled(
+        float(statistic(np.concatenate(arm)[None])[0]),
+        _replicates(arm, statistic, rng, draws),
+        _variances(arm, statistic, rng),
+        _variance_again(arm, statistic, rng),
+        np.array([len(x) for x in arm]),
+    )
+
+
+def interval(resampled: Resampled) -> Estimate:
+    """The statistic, with its expanded percentile interval (Hesterberg 2015): nan for a task of one seed."""
+    return _expanded(resampled.value, resampled.replicates, [resampled])
+
+
+def difference_of(ours: Resampled, theirs: Resampled) -> Estimate:
+    """The statistic of one arm minus that of another, each resampled with draws of its own."""
+    replicates = ours.replicates - theirs.replicates
+    return _expanded(ours.value - theirs.value, replicates, [ours, theirs])
+
+
 def bootstrap(
     strata: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
 ) -> Estimate:
-    """Stratified bootstrap: runs resampled within each task; expanded percentile interval (Hesterberg 2015).
-
-    The ends are nan where a task has one seed. Raises UserError for a task without scores, or one not finite.
-    """
-    arm = _checked(strata)
-    value = float(statistic(np.concatenate(arm)[None])[0])
-    replicates = _replicates(arm, statistic, rng, draws)
-    return _expanded(value, replicates, [arm], statistic, rng)
+    """The statistic of one arm, with the interval of ``resample``."""
+    return interval(resample(strata, statistic, rng, draws))
 
 
 def difference(
     ours: Strata, theirs: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
 ) -> Estimate:
     """``statistic(ours) - statistic(theirs)``; the two arms are resampled independently, within tasks."""
-    arms = [_checked(ours), _checked(theirs)]
-    first, second = (float(statistic(np.concatenate(arm)[None])[0]) for arm in arms)
-    replicates = _replicates(arms[0], statistic, rng, draws) - _replicates(arms[1], statistic, rng, draws)
-    return _expanded(first - second, replicates, arms, statistic, rng)
+    return difference_of(*(resample(arm, statistic, rng, draws) for arm in (ours, theirs)))
 
 
-def probability_of_improvement(
-    ours: Strata, theirs: Strata, rng: np.random.Generator, draws: int = 10_000
-) -> Estimate:
+def probability_of_improvement(ours: Strata, theirs: Strata) -> Estimate:
     """Mean over tasks of P(a run of ours scores higher than one of theirs): U/(nm), where a tie counts 1/2.
 
     Wilson's interval for as many independent comparisons as have the variance of the stratified bootstrap
     (after Mee 1990): it has some width even where every run wins and all resamples agree.
     """
     pairs = _tasks(ours, theirs)
-    value, replicates = 0.0, np.zeros(draws)
-    for x, y in pairs:
-        wins = (np.sign(x[:, None] - y[None, :]) + 1) / 2
-        value += float(wins.mean())
-        counts_x = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), draws)
-        counts_y = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), draws)
-        replicates += ((counts_x @ wins) * counts_y).sum(axis=1) / wins.size
+    wins = [(np.sign(x[:, None] - y[None, :]) + 1) / 2 for x, y in pairs]
+    share = math.fsum(float(won.mean()) for won in wins) / len(pairs)
+    variance = math.fsum(_bootstrap_variance(won) for won in wins) / len(pairs) ** 2
     comparisons = len(pairs) ** 2 / sum(1 / min(len(x), len(y)) for x, y in pairs)
-    share = value / len(pairs)
-    return _wilson(share, _trials(share, float(replicates.var()) / len(pairs) ** 2, comparisons))
+    return _wilson(share, _trials(share, variance, comparisons))
 
 
 def performance_profile(
@@ -131,7 +160,7 @@ def paired_difference(differences_by_task: Strata) -> Estimate:
     if min(len(x) for x in tasks) < 2:
         return Estimate(value, math.nan, math.nan)
     variances = np.array([x.var(ddof=1) / len(x) for x in tasks]) / len(tasks) ** 2
-    half = _student(variances, tasks) * math.sqrt(variances.sum())
+    half = _student(variances, np.array([len(x) for x in tasks])) * math.sqrt(variances.sum())
     return Estimate(value, value - half, value + half)
 
 
@@ -179,7 +208,7 @@ def permutation_test(
     exact = math.prod(math.comb(len(x) + len(y), len(x)) for x, y in pairs) <= draws
     difference, variance = np.zeros(1), np.zeros(1)
     for x, y in pairs:
-        chosen = _arrangements(len(x), len(x) + len(y), exact, draws, rng)
+        chosen = _arrangements(len(x), len(y), exact, draws, rng)
         shift, spread = _split(np.concatenate([x, y]), chosen)
         if exact:
             difference = np.add.outer(difference, shift).ravel()
@@ -350,35 +379,40 @@ def _variances(arm: Strata, statistic: Statistic, rng: np.random.Generator, draw
     )
 
 
-def _student(variances: DoubleArray, tasks: Strata) -> float:
+def _student(variances: DoubleArray, seeds: IntArray) -> float:
     """Student's quantile, with Welch and Satterthwaite's degrees of freedom for independent contributions."""
     if variances.sum() == 0:
         return _Z
     shares = variances / variances.sum()
-    return float(special.stdtrit(1 / (shares**2 / [len(x) - 1 for x in tasks]).sum(), 1 - _TAIL))
+    return float(special.stdtrit(1 / (shares**2 / (seeds - 1)).sum(), 1 - _TAIL))
 
 
-def _expanded(
-    value: float,
-    replicates: DoubleArray,
-    arms: Sequence[Strata],
-    statistic: Statistic,
-    rng: np.random.Generator,
-) -> Estimate:
+def _expanded(value: float, replicates: DoubleArray, arms: Sequence[Resampled]) -> Estimate:
     """Percentiles of the replicates, further out than 2.5% to make up for what a small sample hides.
 
     Normal quantiles forget that the spread is itself estimated: Student's do not. And resamples do not
     spread as samples do (for a mean, by (n - 1)/n in variance): a second bootstrap measures the ratio.
     """
-    tasks = [x for arm in arms for x in arm]
-    if min(len(x) for x in tasks) < 2:
+    seeds = np.concatenate([arm.seeds for arm in arms])
+    if seeds.min() < 2:
         return Estimate(value, math.nan, math.nan)
-    quantile = _student(np.concatenate([_variances(arm, statistic, rng) for arm in arms]), tasks)
-    again = sum(_variance_again(arm, statistic, rng) for arm in arms)
+    quantile = _student(np.concatenate([arm.variances for arm in arms]), seeds)
+    again = sum(arm.again for arm in arms)
     if again > 0:
         quantile *= float(replicates.std()) / math.sqrt(again)
     low, high = np.quantile(replicates, special.ndtr([-quantile, quantile]))
     return Estimate(value, float(low), float(high))
+
+
+def _bootstrap_variance(wins: DoubleArray) -> float:
+    """Variance of the mean of wins (n, m) when rows and columns are resampled, without any resampling.
+
+    Row effects, column effects and the rest are uncorrelated under the bootstrap, because the rest sums to 0
+    over every row and column; so their variances add up (derived).
+    """
+    rows, columns = wins.mean(axis=1, keepdims=True), wins.mean(axis=0, keepdims=True)
+    rest = wins - rows - columns + wins.mean()
+    return float(rows.var() / len(wins) + columns.var() / wins.shape[1] + rest.var() / wins.size)
 
 
 def _trials(share: float, variance: float, at_least: float) -> float:
@@ -394,20 +428,26 @@ def _wilson(share: float, trials: float) -> Estimate:
     return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
-def _arrangements(first: int, total: int, exact: bool, draws: int, rng: np.random.Generator) -> IntArray:
-    """Which scores go to the first arm: (arrangements, first), the one observed on top."""
+def _arrangements(first: int, second: int, exact: bool, draws: int, rng: np.random.Generator) -> DoubleArray:
+    """Which scores go to the first arm: (arrangements, first + second) of 1 and 0, the observed on top."""
+    observed = np.repeat([1.0, 0.0], [first, second])
     if exact:
-        return np.array(list(combinations(range(total), first)))
-    drawn = rng.permuted(np.broadcast_to(np.arange(total), (draws, total)), axis=1)[:, :first]
-    return np.concatenate([np.arange(first)[None], drawn])
+        chosen = np.array(list(combinations(range(first + second), first)))
+        arrangements = np.zeros((len(chosen), first + second))
+        np.put_along_axis(arrangements, chosen, 1.0, axis=1)
+        return arrangements
+    # The places of the smallest of random numbers are a subset drawn without replacement.
+    numbers = rng.random((draws, first + second))
+    largest = np.partition(numbers, first - 1, axis=1)[:, first - 1]
+    return np.concatenate([observed[None], numbers <= largest[:, None]])
 
 
-def _split(scores: DoubleArray, chosen: IntArray) -> tuple[DoubleArray, DoubleArray]:
-    """Difference of two groups' means and its Welch variance, for each choice (A, n) of the first group."""
+def _split(scores: DoubleArray, chosen: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+    """Difference of two groups' means and its Welch variance, for each choice (A, n + m) of the first."""
     centred = scores - scores.mean()
-    n, total_square = chosen.shape[1], float((centred**2).sum())
+    n, total_square = int(chosen[0].sum()), float((centred**2).sum())
     m = len(scores) - n
-    sums, squares = centred[chosen].sum(axis=1), (centred[chosen] ** 2).sum(axis=1)
+    sums, squares = chosen @ centred, chosen @ centred**2
     # The sum of all centred scores is 0, so that of the second group is minus that of the first.
     around = np.stack([squares - sums**2 / n, total_square - squares - sums**2 / m])
     around[around < 1e-12 * total_square] = 0.0
@@ -438,6 +478,7 @@ def _worst(values: DoubleArray) -> float:
     return float(np.sort(values)[: -(-len(values) // 20)].mean()) if len(values) else math.nan
 
 
+@lru_cache(maxsize=4096)
 def _chi_over_df(df: float) -> DoubleArray:
     """1000 equally likely values of a sample's standard deviation over the true one."""
     return np.asarray(np.sqrt(special.chdtri(df, (np.arange(1000) + 0.5) / 1000) / df))

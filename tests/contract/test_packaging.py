@@ -85,7 +85,9 @@ def test_wheel_holds_every_file_of_the_checkout(wheel: Path):
         (CHECKOUT / "conf", "sailctl/conf"),
     ):
         files = [
-            path for path in source.rglob("*") if path.suffix in {".py", ".yaml", ".css"} or path.name == "py.typed"
+            path
+            for path in source.rglob("*")
+            if path.suffix in {".py", ".yaml", ".css"} or path.name == "py.typed"
         ]
         assert files
         assert {f"{target}/{path.relative_to(source).as_posix()}" for path in files} <= names

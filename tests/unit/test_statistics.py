@@ -101,28 +101,28 @@ def test_difference_turns_its_sign_with_its_arms():
 
 def test_probability_of_improvement_is_u_over_nm_with_half_a_tie():
     ours, theirs = [np.array([3.0, 5, 5])], [np.array([1.0, 5, 4, 2])]
-    assert st.probability_of_improvement(ours, theirs, rng()).value == (2 + 3.5 + 3.5) / 12
+    assert st.probability_of_improvement(ours, theirs).value == (2 + 3.5 + 3.5) / 12
     u = stats.mannwhitneyu(ours[0], theirs[0]).statistic
-    assert st.probability_of_improvement(ours, theirs, rng()).value == pytest.approx(u / 12)
+    assert st.probability_of_improvement(ours, theirs).value == pytest.approx(u / 12)
 
 
 def test_probability_of_improvement_weighs_tasks_alike():
     ours, theirs = [np.full(2, 1.0), np.full(50, 0.0)], [np.zeros(2), np.ones(50)]
-    assert st.probability_of_improvement(ours, theirs, rng()).value == 0.5
+    assert st.probability_of_improvement(ours, theirs).value == 0.5
 
 
 def test_probability_of_improvement_of_all_wins_is_not_certain():
     ours, theirs = [np.arange(10.0) + 100], [np.arange(10.0)]
-    found = st.probability_of_improvement(ours, theirs, rng())
+    found = st.probability_of_improvement(ours, theirs)
     assert (found.value, found.high) == (1, 1)
     assert found.low == pytest.approx(10 / (10 + 1.959964**2), abs=1e-6)
-    lost = st.probability_of_improvement(theirs, ours, rng())
+    lost = st.probability_of_improvement(theirs, ours)
     assert (lost.value, lost.low) == (0, 0)
     assert lost.high == pytest.approx(1 - found.low)
 
 
 def test_probability_of_improvement_of_all_wins_on_three_tasks_has_some_width():
-    found = st.probability_of_improvement([np.arange(7.0) + 100] * 3, [np.arange(7.0)] * 3, rng())
+    found = st.probability_of_improvement([np.arange(7.0) + 100] * 3, [np.arange(7.0)] * 3)
     assert (found.value, found.high) == (1, 1)
     assert found.low == pytest.approx(21 / (21 + 1.959964**2), abs=1e-6)
 
@@ -134,7 +134,7 @@ def test_probability_of_improvement_has_the_variance_of_the_bootstrap():
     drawn = [
         wins[generator.integers(0, 30, 30)][:, generator.integers(0, 30, 30)].mean() for _ in range(4_000)
     ]
-    found = st.probability_of_improvement([ours], [theirs], rng())
+    found = st.probability_of_improvement([ours], [theirs])
     assert found.high - found.low == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.12)
 
 
@@ -418,7 +418,7 @@ def test_scores_that_cannot_be_used(strata, message):
 
 def test_arms_on_different_tasks():
     with pytest.raises(UserError, match="same tasks"):
-        st.probability_of_improvement([np.ones(2)], [np.ones(2)] * 2, rng())
+        st.probability_of_improvement([np.ones(2)], [np.ones(2)] * 2)
     with pytest.raises(UserError, match="no times"):
         st.time_to_threshold(np.array([]), np.array([], dtype=bool))
 
