@@ -79,7 +79,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         runs = write_runs(folder)
-        size = {file: (next(folder.rglob(file))).stat().st_size for file in (CONFIG, PROVENANCE, STATUS, METRICS)}
+        size = {
+            file: (next(folder.rglob(file))).stat().st_size for file in (CONFIG, PROVENANCE, STATUS, METRICS)
+        }
         rows = [
             {"runs": runs, "rows": ROWS, "resamples": RESAMPLES, "repetition": i}
             | compared(folder, "--resamples", str(RESAMPLES))
