@@ -54,8 +54,10 @@ SETTING = (
 PAIRS = 64
 """Answers in the data set of the algorithms that need one."""
 
-TOLERANCE = {"max": 1e-2, "mean": 2e-3}
-"""Largest drift that passes: of any one update, and in the mean over all; shares of the series' size."""
+TOLERANCE = {"max": 1e-4, "mean": 3e-5}
+"""Largest drift that passes: of any one update, and in the mean over all; shares of the series' size.
+
+Some 80 times what other instruction sets of one processor make of it (``results/gate_golden.csv``)."""
 
 
 @dataclass(frozen=True)

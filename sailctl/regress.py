@@ -16,8 +16,10 @@ from __future__ import annotations
 import math
 import os
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
@@ -42,7 +44,7 @@ GOLDEN = "golden.csv"
 FIRST_GATE_SEED = 1000
 """Seeds of the gate count up from here: a baseline's are below, since one seed gives one run."""
 
-BASELINE_SEEDS, GATE_SEEDS, ALPHA = 30, 6, 0.01
+BASELINE_SEEDS, GATE_SEEDS, ALPHA = 40, 8, 0.01
 """What a new baseline takes unless it is told."""
 
 DRAWS = 4_000
@@ -77,8 +79,10 @@ class Baseline:
     protocol: Protocol
     trials: list[Trial]
     """One run per seed."""
+    latest: dict[str, object]
+    """``reason``, ``date``, ``commit`` and ``cpu`` of the last update."""
     history: list[dict[str, object]]
-    """``reason``, ``date``, ``commit``, ``dirty`` and ``cpu`` of every update, the latest last."""
+    """The same, and ``dirty``, of every update, the latest last."""
 
 
 @dataclass(frozen=True)
@@ -208,9 +212,10 @@ def load_baseline(path: Path) -> Baseline:
     """
     about = read_about(path)
     try:
-        protocol = Protocol(**about["protocol"])
-        return Baseline(path, protocol, load_trials([path]), list(about["history"]))
-    except (KeyError, TypeError) as error:
+        protocol, history = Protocol(**about["protocol"]), list(about["history"])
+        latest = {name: history[-1][name] for name in ("reason", "date", "commit", "cpu")}
+        return Baseline(path, protocol, load_trials([path]), latest, history)
+    except (KeyError, TypeError, IndexError) as error:
         raise UserError(f"{path.with_suffix('.json')} is no baseline of this version: {error!r}") from error
 
 
@@ -265,6 +270,13 @@ def _rank_sums(ranks: tuple[int, ...], size: int) -> DoubleArray:
     return np.asarray(below / below[-1])
 
 
+def mean_difference(now: DoubleArray, baseline: DoubleArray, floor: float) -> Estimate:
+    """Mean of ``now`` minus mean of ``baseline`` with its interval; a run that failed scores ``floor``."""
+    arms = [np.where(np.isfinite(scores), scores, floor) for scores in (now, baseline)]
+    rng = np.random.default_rng(0)
+    return difference(arms[:1], arms[1:], lambda scores: np.asarray(scores.mean(axis=-1)), rng)
+
+
 def too_few(gate: int, baseline: int, alpha: float) -> str | None:
     """Why such numbers of seeds can never fail at ``alpha``, not even in a simulation; None when they can."""
     if gate < 1 or baseline <= gate or math.comb(baseline, gate) * alpha < 1:
@@ -292,9 +304,12 @@ def operating(baseline: DoubleArray, gate_seeds: int, alpha: float, gain: float)
 
 def _alarms(baseline: DoubleArray, size: int, alpha: float, drop: float, draws: int) -> int:
     """In how many of ``draws`` simulated gate runs with lowered scores the test fails."""
-    rng = np.random.default_rng(0)
-    orders = (rng.permutation(len(baseline)) for _ in range(draws))
-    return sum(worse_p(baseline[o[:size]] - drop, baseline[o[size:]]) <= alpha for o in orders)
+    m, rng = len(baseline), np.random.default_rng(0)
+    orders = rng.permuted(np.broadcast_to(np.arange(m), (draws, m)), axis=1)
+    now, others = baseline[orders[:, :size], None] - drop, baseline[orders[:, None, size:]]
+    doubled_wins = 2 * (now > others).sum(axis=(1, 2)) + (now == others).sum(axis=(1, 2))
+    below = _rank_sums(tuple(range(2, 2 * m + 1, 2)), size)
+    return int((below[doubled_wins + size * (size + 1)] <= alpha).sum())
 
 
 # Running
@@ -311,11 +326,13 @@ def _guarded(file: Path, out: Path, jobs: int | None, overlay: Path | None) -> i
         return _check_baseline(load_baseline(file), out, jobs, overlay)
     except UserError as error:
         print(f"  verdict    COULD NOT JUDGE: {error}")
-        return 2
+    except BrokenProcessPool:
+        print("  verdict    COULD NOT JUDGE: a training process died (out of memory, perhaps; try --jobs 1)")
+    return 2
 
 
 def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Path | None) -> int:
-    protocol, latest = baseline.protocol, baseline.history[-1]
+    protocol, latest = baseline.protocol, baseline.latest
     if problem := too_few(len(protocol.gate_seeds), len(baseline.trials), protocol.alpha):
         raise UserError(problem)
     then, config = shared_settings(baseline.trials), compose(protocol, overlay)
@@ -325,8 +342,10 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
             "if on purpose: sailctl regress --update REASON"
         )
     theirs = scores_of(baseline.trials)
-    start = float(np.mean([trial.returns[0] for trial in baseline.trials if len(trial.returns)]))
-    gain = float(np.mean(theirs[np.isfinite(theirs)])) - start
+    if not np.isfinite(theirs).any():
+        raise UserError("no run of the baseline finished; make a new one: sailctl regress --update REASON")
+    start = float(np.mean([trial.returns[0] for trial in baseline.trials if trial.finished]))
+    gain = float(theirs[np.isfinite(theirs)].mean()) - start
     print(f"  protocol   {' '.join(protocol.overrides)}")
     print(
         f"  baseline   {_summary(theirs)}, untrained {start:.4g}; of {str(latest['date'])[:10]}, "
@@ -337,10 +356,7 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
     took = time.monotonic() - began
     known = operating(theirs, len(ours), protocol.alpha, gain)
     p = worse_p(ours, theirs)
-    floored = [np.maximum(scores, start) if np.isinf(scores).any() else scores for scores in (ours, theirs)]
-    apart = difference(
-        floored[:1], floored[1:], lambda x: np.asarray(x.mean(axis=-1)), np.random.default_rng(0)
-    )
+    apart = mean_difference(ours, theirs, start)
     print(
         f"  now        {_summary(ours)}; difference {apart.value:+.4g} [{apart.low:+.4g}, {apart.high:+.4g}]"
     )
@@ -356,7 +372,7 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
             f"({known.caught * gain:.3g}) with chance {POWER:.0%}"
         )
     else:
-        print("             and does not catch the loss of all that training gains with chance 80%")
+        print("             and may miss even the loss of all that training gains: it needs more seeds")
     print(f"  cost       {took:.0f} s for {len(ours)} runs")
     verdict = int(p <= protocol.alpha)
     print(f"  verdict    {'WORSE than the baseline' if verdict else 'OK: not worse than the baseline'}")
@@ -414,9 +430,12 @@ def _train(config: Config, words: list[str]) -> tuple[int, Path | None, str | No
     error = None
     try:
         train(config, words)
-    except (UserError, RunError) as stopped:
+    except UserError:  # what was asked for is impossible: that is no score
+        raise
+    except RunError as stopped:
         error = str(stopped)
-    except Exception as unforeseen:  # a change that breaks a run has made it worse: it is judged, not lost
+    except Exception as unforeseen:  # a change that breaks runs has made learning worse: that is a score
+        traceback.print_exc()
         error = f"{type(unforeseen).__name__}: {' '.join(str(unforeseen).split())}"
     return config.seed, next(place.glob(f"*-s{config.seed}"), None), error
 
@@ -433,15 +452,18 @@ def _check_golden(file: Path, overlay: Path | None) -> int:
     began = time.monotonic()
     try:
         found = golden.drifts(stored, golden.trajectories(names, overlay))
-    except RunError as error:
-        print(f"  verdict    WORSE: {error}")
+    except UserError:
+        raise
+    except Exception as error:  # an algorithm that breaks is no golden one any more
+        traceback.print_exc()
+        print(f"  verdict    WORSE: {type(error).__name__}: {' '.join(str(error).split())}")
         return 1
     print(f"  drift over the first {golden.UPDATES} updates, as a share of the series' size:")
-    for drift in found:
-        mark = "" if drift.passes else "  <- too far"
-        print(
-            f"  {drift.algorithm:<14} {drift.series:<10} max {drift.largest:.1e}  mean {drift.mean:.1e}{mark}"
-        )
+    for name in stored:
+        own = [drift for drift in found if drift.algorithm == name]
+        cells = [f"{d.series} max {d.largest:.1e}, mean {d.mean:.1e}" for d in own]
+        mark = "" if all(drift.passes for drift in own) else "   <- too far"
+        print(f"  {name:<14}{'   '.join(cells)}{mark}")
     limits = f"max {golden.TOLERANCE['max']:g}, mean {golden.TOLERANCE['mean']:g}"
     print(f"  cost       {time.monotonic() - began:.0f} s; let through: {limits}")
     verdict = int(not all(drift.passes for drift in found))
