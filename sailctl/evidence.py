@@ -106,7 +106,8 @@ class Trial:
     @property
     def simulates(self) -> bool:
         """Whether it simulated anything to learn from; without, its curve goes along iterations alone."""
-        return self.settings["algo.responses"] == "policy" and float(str(self.settings["algo.w"])) > 0
+        responses, w = self.settings.get("algo.responses", "policy"), self.settings.get("algo.w", 1.0)
+        return responses == "policy" and w != 0
 
     @property
     def final(self) -> float:
@@ -333,14 +334,18 @@ def _load_saved(path: Path) -> list[Trial]:
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, DoubleArray]:
     """Columns of a CSV file of numbers by their names; an empty cell is NaN, a missing column all NaN.
 
+    A last line without its end, as a killed run leaves it, is no row.
+
     Raises:
         UserError: when the file cannot be read or holds something else.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            head = next(reader, [])
-            rows = list(reader)
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines.pop()
+        reader = csv.reader(lines)
+        head = next(reader, [])
+        rows = list(reader)
         found = {name: head.index(name) for name in names if name in head}
         return {
             name: np.array([float(row[found[name]] or "nan") for row in rows], dtype=np.float64)
@@ -531,20 +536,20 @@ def _within_budget(arms: Sequence[Arm]) -> list[Arm]:
     """
     limits: dict[str, float] = {}
     for trial in (trial for arm in arms for trial in arm.trials if trial.simulates):
-        limits[trial.task] = min(limits.get(trial.task, np.inf), _number(trial, "env_steps"))
+        limits[trial.task] = min(limits.get(trial.task, np.inf), _number(trial, "env_steps", np.inf))
 
     def cut(trial: Trial) -> Trial:
         if not trial.simulates:
             return trial
-        every = _number(trial, "evaluation.every")
+        every = _number(trial, "evaluation.every", 1.0)
         keep = trial.env_steps // every * every <= limits[trial.task]
         return replace(trial, **{name: getattr(trial, name)[keep] for name in _COLUMNS})
 
     return [replace(arm, trials=tuple(cut(trial) for trial in arm.trials)) for arm in arms]
 
 
-def _number(trial: Trial, key: str) -> float:
-    return float(str(trial.settings[key]))
+def _number(trial: Trial, key: str, otherwise: float) -> float:
+    return float(str(trial.settings.get(key, otherwise)))
 
 
 def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:

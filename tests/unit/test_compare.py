@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sailctl import statistics
 from sailctl.compare import (
@@ -19,6 +21,7 @@ from sailctl.compare import (
     read_scale,
 )
 from sailctl.evidence import Trial, gather
+from sailctl.report import latex, markdown, text
 from sailctl.types import UserError
 from tests.trials import make_trial
 
@@ -245,8 +248,41 @@ def test_curves_are_put_on_points_that_all_runs_cover():
     assert common_curves([short, offline])[0][-1] == 2, "iterations are all that an offline run has"
 
 
+NUMBER = st.floats(-1e6, 1e6) | st.sampled_from([0.0, 1.0])
+TRIAL = st.builds(
+    make_trial,
+    st.lists(NUMBER, max_size=5),
+    task=st.sampled_from(TASKS),
+    algorithm=st.sampled_from(["sail", "sail_revkl", "dpo_online"]),
+    seed=st.integers(0, 3),
+    state=st.sampled_from(["finished", "finished", "failed", "running", "interrupted"]),
+    labels_each=st.sampled_from([10, 10, 0]),
+    settings=st.sampled_from([{}, {}, {"algo.gamma": 1.0}, {"algo.responses": "data"}, {"env_steps": 2000}]),
+)
+
+
+@given(st.lists(TRIAL, min_size=1, max_size=14))
+@settings(max_examples=60)
+def test_whatever_there_is_can_be_compared_and_said(trials: list[Trial]):
+    """Any mixture of runs is compared, or refused in words; no score of a run is lost on the way."""
+    try:
+        comparison = compare(gather(trials, force=True), Options(draws=100))
+    except UserError:
+        return
+    for arm in comparison.evidence.arms:
+        for task in comparison.evidence.tasks:
+            assert len(comparison.scores[arm.name][task]["final"]) == len(arm.on(task))
+            assert np.isfinite(comparison.scores[arm.name][task]["final"]).all()
+    for contrast in comparison.contrasts:
+        assert 0 < contrast.p <= contrast.p_holm <= 1
+        if math.isfinite(contrast.difference.low):
+            assert contrast.difference.low <= contrast.difference.high
+    for words in (text(comparison), markdown(comparison), latex(comparison)):
+        assert all(arm.name.split()[0] in words.replace("\\_", "_") for arm in comparison.evidence.arms)
+
+
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "message"),
     [
         ("- 1", "must have lines such as"),
         ("hopper-v5: 3", "must give hopper-v5 the returns of scores 0 and 1"),
@@ -257,10 +293,10 @@ def test_curves_are_put_on_points_that_all_runs_cover():
         (None, "cannot read the scale"),
     ],
 )
-def test_a_wrong_scale_is_refused_in_one_line(text: str | None, message: str, tmp_path: Path):
+def test_a_wrong_scale_is_refused_in_one_line(content: str | None, message: str, tmp_path: Path):
     file = tmp_path / "scale.yaml"
-    if text is not None:
-        file.write_text(text)
+    if content is not None:
+        file.write_text(content)
     with pytest.raises(UserError, match=message) as refusal:
         read_scale(file)
     assert "\n" not in str(refusal.value)

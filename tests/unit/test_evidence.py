@@ -91,6 +91,22 @@ def test_a_run_that_failed_before_anything_is_a_trial_too(config: Config):
     )
 
 
+def test_a_line_that_a_killed_run_did_not_finish_is_no_row(config: Config):
+    path = write_run(config)
+    for name in ("metrics.csv", "evaluations.csv"):
+        with (path / name).open("a") as file:
+            file.write("7,7000,7")
+    (trial,) = load_trials([path])
+    assert trial.iteration.tolist() == [0, 2, 4, 6]
+
+
+def test_settings_of_another_version_need_not_be_all_there():
+    old = replace(make_trial(), settings={"algo.name": "sail"})
+    new = replace(make_trial(algorithm="dpo_online"), settings={"algo.name": "dpo_online", "algo.new": 1})
+    assert old.simulates
+    assert [arm.name for arm in gather([old, new], ["oracle.*"], force=True).arms] == ["dpo_online", "sail"]
+
+
 def test_saved_evidence_is_read_back_exactly(config: Config, tmp_path: Path):
     write_run(config)
     write_run(replace(config, seed=1), 1, RunError('it "failed", and\nsaid so'))
