@@ -46,7 +46,8 @@ TOP = {
     "summary": set(),
     "golden": {"compose", "train", "collect"},
     "regress": {"compose", "train", "golden"},
-    "cli": {"compose", "train", "evaluate", "video", "collect", "summary", "regress"},
+    "usage": set(),
+    "cli": {"usage", "compose", "train", "evaluate", "video", "collect", "summary", "regress"},
     "__init__": set(),
     "__main__": {"cli"},
 }
