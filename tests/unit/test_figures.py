@@ -22,7 +22,16 @@ from sailctl.compare import Comparison, Options, compare
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
 from sailctl.evidence import Trial, gather
-from sailctl.figures import all_figures, heat_map, learning_curves, plot_runs, swept
+from sailctl.figures import (
+    all_figures,
+    distributions,
+    heat_map,
+    learning_curves,
+    maps,
+    pages,
+    plot_runs,
+    swept,
+)
 from sailctl.results import RunRecord, create_run, load_run
 from sailctl.types import RunError, UserError
 
@@ -70,7 +79,7 @@ def compared(trials: Sequence[Trial]) -> Comparison:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that would have been written."""
     kept: list[Figure] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, _: kept.append(figure))
+    monkeypatch.setattr(pages, "_save", lambda figure, _: kept.append(figure))
     return kept
 
 
@@ -388,14 +397,14 @@ def test_distributions_pool_the_episodes_of_finished_runs(drawn: list[Figure]):
 @pytest.mark.parametrize("draw", [lambda rng: rng.normal(3, 2, 400), lambda rng: rng.gamma(2, 5, 400)])
 def test_a_density_follows_its_values(draw: Callable[[np.random.Generator], np.ndarray]):
     values = draw(np.random.default_rng(0))
-    grid, density = figures._density(values)
+    grid, density = distributions._density(values)
     assert density.max() == 1
     kernel = stats.gaussian_kde(values, "silverman")(grid)
     np.testing.assert_allclose(density, kernel / kernel.max(), atol=0.12)
 
 
 def test_equal_values_have_a_density():
-    grid, density = figures._density(np.full(5, 7.0))
+    grid, density = distributions._density(np.full(5, 7.0))
     assert np.isfinite(density).all()
     np.testing.assert_allclose(grid[density.argmax()], 7)
 
@@ -474,7 +483,7 @@ def test_values_that_are_no_numbers_come_last():
         for r in (None, 100.0, 20.0)
         for lr in (1, 2)
     ]
-    assert figures._values(gather(trials), "algo.radius") == [20.0, 100.0, None]
+    assert maps._values(gather(trials), "algo.radius") == [20.0, 100.0, None]
 
 
 # Any runs: sailctl plot
