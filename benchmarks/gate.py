@@ -233,6 +233,8 @@ def main() -> None:
             for group in groups
             for seed in group
         ]
+        with_bug = {name: pool.submit(trajectories_with, name) for name in CONDITIONS}
+        elsewhere = {name: pool.submit(trajectories_under, given) for name, given in PROCESSORS.items()}
         for run in runs:
             run.result()
 
@@ -247,7 +249,7 @@ def main() -> None:
             f"{one.origin['commit']} dirty={one.origin['dirty']}" for group in trials for one in group
         }
         rows = rows_of(name, baseline, trials)
-        own = golden_rows(name, trajectories_with(name), stored)
+        own = golden_rows(name, with_bug[name].result(), stored)
         ours = scores_of([one for group in trials for one in group])
         caught = proportion(sum(bool(row["fails"]) for row in rows), len(rows))
         apart = mean_difference(ours, theirs, start)
@@ -272,8 +274,8 @@ def main() -> None:
         )
         each += rows
         drifts += own
-    for name, environment in PROCESSORS.items():
-        drifts += golden_rows(name, trajectories_under(environment), stored)
+    for name, found in elsewhere.items():
+        drifts += golden_rows(name, found.result(), stored)
 
     known = operating(theirs, size, alpha, gain)
     about = {

@@ -96,8 +96,8 @@ how often such a gate raises a false alarm, and which drop it catches.
 options:
   --update REASON      make the baselines anew; the reason is kept beside them
   --new NAME           with --update: make one for a new protocol, KEY=VALUE as for sailctl train
-  --seeds N            with --new: runs of the baseline (default: 30)
-  --gate-seeds N       with --new: runs of the gate (default: 6)
+  --seeds N            with --new: runs of the baseline (default: 40)
+  --gate-seeds N       with --new: runs of the gate (default: 8)
   --alpha P            with --new: chance of a false alarm that is allowed (default: 0.01)
   --jobs N             runs at a time (default: one per core)
   --out FOLDER         keep the runs there
@@ -109,7 +109,7 @@ examples:
   sailctl regress --update "a smaller learning rate, on purpose"
   sailctl regress --update "first one" --new short algo=sail env=hopper-v5 env_steps=200_000
 
-Exit code: 0 not worse, 1 worse (or other numbers), 2 could not judge, 130 interrupted.
+Exit code: 0 not worse, 1 worse (or other numbers), 2 could not judge (an interruption too).
 """
 
 COMPARE = """\

@@ -258,6 +258,7 @@ def test_command_lines_are_accepted(
     monkeypatch.setattr(cli, "_sweep", work("train"))
     monkeypatch.setattr(cli, "_print_comparison", work("compare"))
     monkeypatch.setattr(cli, "_write_page", work("report"))
+    monkeypatch.setattr(cli, "_guard", work("regress"))
     monkeypatch.setattr(sailctl.collect, "collect", work("collect"))
     monkeypatch.setattr(sailctl.evaluate, "evaluate_run", work("eval"))
     monkeypatch.setattr(sailctl.figures, "plot_runs", work("plot"))
