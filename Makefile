@@ -71,6 +71,7 @@ regress: venv ## the gate: is learning worse than the baselines in results/basel
 evidence: venv ## SAIL, SAIL-RevKL and online DPO on three tasks, eight seeds, and their report (an hour; results/)
 	$(BIN)/sailctl train -m experiment=evidence algo=sail,sail_revkl,dpo_online \
 		env=halfcheetah-v5,hopper-v5,swimmer-v5 'seed=range(0,8)' out=runs/evidence
+	rm -f results/evidence/runs.csv
 	$(BIN)/sailctl compare runs/evidence --save results/evidence/runs.csv
 	$(BIN)/sailctl report results/evidence/runs.csv --out results/evidence/report.html --wandb disabled
 

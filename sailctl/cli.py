@@ -337,7 +337,12 @@ def compare(arguments: Sequence[str]) -> int:
 
 def _print_comparison(options: argparse.Namespace) -> int:
     from sailctl.report import text
+    from sailctl.types import UserError
 
+    if options.save is not None and options.save.suffix != ".csv":
+        raise UserError(f"--save must name a .csv file, got '{options.save}'")
+    if options.save is not None and options.save.exists():
+        raise UserError(f"--save would overwrite {options.save}: choose another name, or remove it first")
     comparison = _compared(options)
 
     print(text(comparison))

@@ -36,6 +36,7 @@ def sailctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["plot", "nowhere"], "no such folder: nowhere"),
         (["compare", "nowhere"], "no such folder: nowhere"),
         (["compare", "nowhere.csv"], "no such file: nowhere.csv"),
+        (["compare", "x", "--save=x.txt"], "--save must name a .csv file, got 'x.txt'"),
         (["compare", "x", "--resamples=9"], "--resamples must be at least 100, got 9"),
         (["compare", "x", "--threshold=nan"], "--threshold must be a number, got nan"),
         (["compare", "x", "--scale=no.yaml"], "cannot read the scale no.yaml"),
@@ -327,6 +328,9 @@ def test_compare_prints_the_verdict_and_saves_what_compares_the_same(saved: Path
     again = sailctl("compare", "again.csv", "--resamples=200", cwd=tmp_path)
     assert again.stdout == done.stdout.partition("saved: again.csv")[0]
     assert (tmp_path / "again.csv").read_text() == saved.read_text()
+    refused = sailctl("compare", saved.name, "--save=again.csv", cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("sailctl: --save would overwrite again.csv")
 
 
 def test_compare_refuses_what_is_unfair_until_it_is_forced(saved: Path, tmp_path: Path) -> None:
