@@ -483,25 +483,12 @@ def _contrasts(
             tests = [
                 _tested(arm, theirs, scope, measure, scores, options, resamples) for arm, scope in family
             ]
-            adjusted = statistics.holm(np.array([p for _, p in tests])) if tests else np.zeros(0)
-            for (arm, scope), (numbers, p), p_holm in zip(family, tests, adjusted, strict=True):
-                task = scope[0] if single else OVERALL
-                found.append(
-                    _contrast(
-                        arm.name, baseline, task, measure, numbers, p, float(p_holm), len(family), len(scope)
-                    )
-                )
+            adjusted = statistics.holm(np.array([test.p for test in tests])) if tests else np.zeros(0)
+            found += [
+                _judged(test, measure, float(p_holm), len(family), len(scope))
+                for test, p_holm, (_, scope) in zip(tests, adjusted, family, strict=True)
+            ]
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Numbers:
-    seeds: tuple[int, int]
-    difference: Estimate
-    improvement: Estimate
-    paired: Estimate
-    pairs: int
-    g: Estimate
 
 
 def _tested(
@@ -512,16 +499,32 @@ def _tested(
     scores: Scores,
     options: Options,
     resamples: _Resamples,
-) -> tuple[_Numbers, float]:
+) -> Contrast:
+    """A contrast whose family is not known yet."""
     ours, theirs = (
         _strata({task: scores[side.name][task] for task in tasks}, measure) for side in (arm, baseline)
     )
-    seeds = min(map(len, ours)), min(map(len, theirs))
-    if min(seeds) == 0:
-        return _Numbers(seeds, NOTHING, NOTHING, NOTHING, 0, NOTHING), 1.0
-    better = statistics.probability_of_improvement(
-        [measure.better * x for x in ours], [measure.better * x for x in theirs]
+    contrast = Contrast(
+        arm=arm.name,
+        baseline=baseline.name,
+        task=tasks[0] if len(tasks) == 1 else OVERALL,
+        measure=measure.key,
+        seeds=(min(map(len, ours)), min(map(len, theirs))),
+        difference=NOTHING,
+        improvement=NOTHING,
+        paired=NOTHING,
+        pairs=0,
+        g=NOTHING,
+        p=1.0,
+        p_holm=1.0,
+        family=1,
+        power=math.nan,
+        seeds_needed=None,
+        verdict="undecided",
+        sentence="",
     )
+    if min(contrast.seeds) == 0:
+        return contrast
     pairs = [
         _paired(
             arm.on(task),
@@ -530,19 +533,20 @@ def _tested(
         )
         for task in tasks
     ]
-    numbers = _Numbers(
-        seeds=seeds,
+    alone = len(tasks) == 1
+    return replace(
+        contrast,
         difference=statistics.difference_of(
             *(resamples.of(side.name, tasks, measure) for side in (arm, baseline))
         ),
-        improvement=better,
+        improvement=statistics.probability_of_improvement(
+            [measure.better * x for x in ours], [measure.better * x for x in theirs]
+        ),
         paired=statistics.paired_difference(pairs) if all(map(len, pairs)) else NOTHING,
         pairs=sum(map(len, pairs)),
-        g=statistics.hedges_g(ours[0], theirs[0])
-        if len(tasks) == 1
-        else statistics.pooled_hedges_g(ours, theirs),
+        g=statistics.hedges_g(ours[0], theirs[0]) if alone else statistics.pooled_hedges_g(ours, theirs),
+        p=statistics.permutation_test(ours, theirs, _generator(options), options.draws),
     )
-    return numbers, statistics.permutation_test(ours, theirs, _generator(options), options.draws)
 
 
 def _means(scores: DoubleArray) -> DoubleArray:
@@ -566,31 +570,23 @@ def _paired(
     return known
 
 
-def _contrast(
-    arm: str,
-    baseline: str,
-    task: str,
-    measure: Measure,
-    numbers: _Numbers,
-    p: float,
-    p_holm: float,
-    family: int,
-    tasks: int,
-) -> Contrast:
-    interval, g = numbers.difference, numbers.g.value
+def _judged(contrast: Contrast, measure: Measure, p_holm: float, family: int, tasks: int) -> Contrast:
+    """The contrast with its place in its family, its power, and what can be said."""
+    interval, g, seeds = contrast.difference, contrast.g.value, min(contrast.seeds)
     known = math.isfinite(g)
     # Seeds of every task bear on an effect over all of them.
-    chance = statistics.power(g, min(numbers.seeds) * tasks) if known and min(numbers.seeds) > 1 else math.nan
     total = statistics.seeds_needed(g, POWER) if known and g != 0 else None
-    needed = None if total is None else math.ceil(total / tasks)
     apart = p_holm < ALPHA and (interval.low > 0 or interval.high < 0)
     up = interval.value * measure.better > 0
-    verdict = "undecided" if not apart else "better" if up else "worse"
-    contrast = Contrast(
-        arm, baseline, task, measure.key, numbers.seeds, interval, numbers.improvement, numbers.paired,
-        numbers.pairs, numbers.g, p, p_holm, family, chance, needed, verdict, "",
-    )  # fmt: skip
-    return replace(contrast, sentence=_sentence(contrast, measure))
+    judged = replace(
+        contrast,
+        p_holm=p_holm,
+        family=family,
+        power=statistics.power(g, seeds * tasks) if known and seeds > 1 else math.nan,
+        seeds_needed=None if total is None else math.ceil(total / tasks),
+        verdict="undecided" if not apart else "better" if up else "worse",
+    )
+    return replace(judged, sentence=_sentence(judged, measure))
 
 
 def _sentence(c: Contrast, measure: Measure) -> str:
@@ -606,14 +602,16 @@ def _sentence(c: Contrast, measure: Measure) -> str:
     )
     if c.verdict != "undecided":
         return f"{c.arm} is {c.verdict} than {c.baseline} {where}: {numbers}."
-    if c.seeds_needed is None:
+    if not math.isfinite(c.g.value):
+        more = "runs of one arm do not differ, so that an effect has no size"
+    elif c.seeds_needed is None:
         more = "more than 1,000 seeds per arm would be needed to see a difference of the size found"
     elif c.seeds_needed > min(c.seeds):
         more = (
             f"a difference of the size found would need {c.seeds_needed} seeds per arm for {POWER:.0%} power"
         )
     else:
-        more = "its signs do not agree"
+        more = "the test and the interval do not agree"
     return f"Not enough seeds to tell {c.arm} from {c.baseline} {where}: {numbers}; {more}."
 
 
