@@ -272,6 +272,15 @@ def save_trials(trials: Sequence[Trial], path: Path, about: Mapping[str, object]
     ]
     saved = datetime.now(UTC).isoformat(timespec="seconds")
     record = {**(about or {}), "sailctl": __version__, "saved": saved, "settings": common, "runs": runs}
+    write_table(path, lines, record)
+
+
+def write_table(path: Path, lines: Sequence[str], record: Mapping[str, object]) -> None:
+    """Write lines of CSV into ``path``, and ``record`` into the ``.json`` beside it; the folder is made.
+
+    Raises:
+        UserError: when they cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, "\n".join(lines) + "\n")

@@ -23,8 +23,7 @@ import yaml
 from sailctl.collect import collect
 from sailctl.compose import compose_jobs
 from sailctl.config import conf_dir
-from sailctl.evidence import read_columns
-from sailctl.files import write_atomically
+from sailctl.evidence import read_columns, write_table
 from sailctl.results import METRICS, provenance
 from sailctl.train import train
 from sailctl.types import DoubleArray, UserError
@@ -140,12 +139,7 @@ def save(found: Trajectories, path: Path, about: Mapping[str, object]) -> None:
         for update, values in enumerate(zip(*(series[key] for key in SERIES), strict=True), start=1):
             lines.append(",".join((name, str(update), *(repr(float(value)) for value in values))))
     record = {**about, "setting": list(SETTING), "pairs": PAIRS, **provenance(["sailctl", "regress"])}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, "\n".join(lines) + "\n")
-        write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    write_table(path, lines, record)
 
 
 def load(path: Path) -> Trajectories:

@@ -257,15 +257,6 @@ def time_to_threshold(times: DoubleArray, reached: BoolArray) -> Estimate:
     return Estimate(_at_half(at, alive), _at_half(at, low), _at_half(at, high))
 
 
-def survival(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray]:
-    """Kaplan-Meier curve: times (0, then the distinct ones in order) and the share still missing after each.
-
-    Arguments as for ``time_to_threshold``.
-    """
-    at, alive, _ = _kaplan_meier(times, reached)
-    return at, alive
-
-
 def area_under_curve(x: DoubleArray, y: DoubleArray) -> float:
     """Trapezoid of y (E,) over increasing x (E,), divided by the length of x: a mean, in the units of y."""
     if len(x) < 2:
