@@ -237,10 +237,11 @@ def compare(evidence: Evidence, options: Options | None = None) -> Comparison:
         for name, own in scores.items()
     }
     resamples = _Resamples(scores, options)
+    scopes = _scopes(evidence)
     performance = [
-        row
+        _performance_on(arm, scope, scales, scores[arm.name], options, resamples)
         for arm in evidence.arms
-        for row in _performance(arm, evidence.tasks, scales, scores[arm.name], options, resamples)
+        for scope in scopes
     ]
     contrasts = _contrasts(evidence, baseline, scores, options, resamples)
     return Comparison(
@@ -275,6 +276,12 @@ def read_scale(path: Path) -> dict[str, tuple[float, float]]:
 
 
 # Scores
+
+
+def _scopes(evidence: Evidence) -> list[list[str]]:
+    """Each task alone, and all of them where there are several."""
+    tasks = list(evidence.tasks)
+    return [[task] for task in tasks] + ([tasks] if len(tasks) > 1 else [])
 
 
 def _default_baseline(evidence: Evidence) -> str:
@@ -352,18 +359,6 @@ def collapsed(trial: Trial, scale: Scale) -> bool:
 
 
 # One arm
-
-
-def _performance(
-    arm: Arm,
-    tasks: Sequence[str],
-    scales: Mapping[str, Scale],
-    scores: Mapping[str, Mapping[str, DoubleArray]],
-    options: Options,
-    resamples: _Resamples,
-) -> list[Performance]:
-    scopes = [[task] for task in tasks] + ([list(tasks)] if len(tasks) > 1 else [])
-    return [_performance_on(arm, scope, scales, scores, options, resamples) for scope in scopes]
 
 
 def _performance_on(
@@ -473,8 +468,7 @@ def _contrasts(
 ) -> tuple[Contrast, ...]:
     others = [arm for arm in evidence.arms if arm.name != baseline]
     theirs = evidence.arm(baseline)
-    tasks = list(evidence.tasks)
-    scopes = [[task] for task in tasks] + ([tasks] if len(tasks) > 1 else [])
+    scopes = _scopes(evidence)
     found: list[Contrast] = []
     for measure in MEASURES:
         for single in (True, False):
