@@ -1,4 +1,4 @@
-"""Simulator and training speed beside the physical limit: a bare ``mj_step`` loop in the same run.
+"""TaskSimulator and training speed beside the physical limit: a bare ``mj_step`` loop in the same run.
 
 The limit is threads x the rate of one thread that does nothing but ``mj_step(nstep=frame_skip)`` on
 controls drawn beforehand. Bare loop and simulator take turns, see the same controls and start over from
@@ -19,13 +19,13 @@ import pandas as pd
 
 from benchmarks.record import arguments, write
 from sailctl.checkpoint import load_policy
-from sailctl.simulator import Simulator
+from sailctl.simulator import TaskSimulator
 from sailctl_envs import ALL_TASKS
 
 STEPS = 50  # control steps before both start over
 
 
-def bare_rate(simulator: Simulator, starts: np.ndarray, controls: np.ndarray, seconds: float) -> float:
+def bare_rate(simulator: TaskSimulator, starts: np.ndarray, controls: np.ndarray, seconds: float) -> float:
     """Control steps per second of a bare MuJoCo loop that replays recorded behaviour.
 
     ``starts`` (M, nstate) are states to start from, ``controls`` (M, T, A) the controls that follow each.
@@ -42,14 +42,14 @@ def bare_rate(simulator: Simulator, starts: np.ndarray, controls: np.ndarray, se
     return done / (time.perf_counter() - start)
 
 
-def random_behaviour(simulator: Simulator) -> tuple[np.ndarray, np.ndarray]:
+def random_behaviour(simulator: TaskSimulator) -> tuple[np.ndarray, np.ndarray]:
     """One episode start and STEPS controls uniform over the actuators' range: (1, nstate), (1, STEPS, A)."""
     spec = simulator.spec
     controls = np.random.default_rng(0).uniform(spec.act_low, spec.act_high, (1, STEPS, spec.act_dim))
     return simulator.reset(1, np.random.default_rng(0)).physics, controls
 
 
-def own_behaviour(simulator: Simulator, run: Path) -> tuple[np.ndarray, np.ndarray]:
+def own_behaviour(simulator: TaskSimulator, run: Path) -> tuple[np.ndarray, np.ndarray]:
     """Stretches of STEPS control steps of a run's final policy, noise included, that no end cuts short."""
     policy, rng = load_policy(run), np.random.default_rng(0)
     states, starts, controls = simulator.reset(64, rng), [], []
@@ -68,7 +68,7 @@ def own_behaviour(simulator: Simulator, run: Path) -> tuple[np.ndarray, np.ndarr
     return np.concatenate(starts), np.concatenate(controls)
 
 
-def simulator_rate(simulator: Simulator, controls: np.ndarray, count: int, seconds: float) -> float:
+def simulator_rate(simulator: TaskSimulator, controls: np.ndarray, count: int, seconds: float) -> float:
     """Control steps per second of ``count`` states, observations, rewards and terminations included.
 
     ``controls`` is (STEPS, A), the same for all states.
@@ -86,7 +86,7 @@ def simulator_rate(simulator: Simulator, controls: np.ndarray, count: int, secon
 
 def measure_simulator(task: str, threads: int, count: int, turns: int, seconds: float) -> dict[str, object]:
     """Rates and their ratio, medians over ``turns``."""
-    simulator = Simulator(ALL_TASKS[task](), threads)
+    simulator = TaskSimulator(ALL_TASKS[task](), threads)
     behaviour = random_behaviour(simulator)
     bare, together, ours = np.empty(turns), np.empty(turns), np.empty(turns)
     for turn in range(turns):
@@ -109,7 +109,7 @@ def measure_training(task: str, env_steps: int, turns: int, seconds: float) -> l
     from sailctl.compose import compose_jobs
     from sailctl.train import train
 
-    simulator = Simulator(ALL_TASKS[task]())
+    simulator = TaskSimulator(ALL_TASKS[task]())
     bare_random, bare_own, ours = np.empty(turns), np.empty(turns), np.empty(turns)
     for turn in range(turns):
         with tempfile.TemporaryDirectory() as out:

@@ -19,10 +19,9 @@ from sailctl.oracle import Teacher
 from sailctl.results import provenance
 from sailctl.rollout import Collected, Collector
 from sailctl.seeding import named_generators
-from sailctl.simulator import Simulator
+from sailctl.simulator import open_simulator
 from sailctl.train import first_policy
 from sailctl.types import Preferences, RunError, UserError
-from sailctl_envs import ALL_TASKS
 
 PATIENCE = 100
 """Iterations in a row without an answer after which collecting is given up."""
@@ -43,7 +42,7 @@ def collect(config: Config, pairs: int, out: Path, command: Sequence[str]) -> No
     # One thread, as in training: the order of float additions must not depend on a thread count.
     torch.set_num_threads(1)
     generators = named_generators(config.seed)
-    simulator = Simulator(ALL_TASKS[config.env.id](), config.threads)
+    simulator = open_simulator(config.env.id, config.threads)
     policy = first_policy(config, simulator.spec, generators)
     steps, judged = segment_lengths(config)
     collector = Collector(simulator, config.rollout, steps, judged, generators)

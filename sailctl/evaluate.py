@@ -10,10 +10,9 @@ import numpy as np
 from sailctl.checkpoint import load_policy
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import generator
-from sailctl.simulator import Simulator
+from sailctl.simulator import Simulator, open_simulator
 from sailctl.types import DoubleArray, IntArray
 from sailctl.video import render_video
-from sailctl_envs import ALL_TASKS
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> Non
         RunError: when no video can be made here (the returns are printed first).
     """
     policy = load_policy(run)
-    simulator = Simulator(ALL_TASKS[policy.spec.id]())
+    simulator = open_simulator(policy.spec.id)
     result = evaluate(policy, simulator, episodes, seed, keep_path=video is not None)
     print(f"{policy.spec.id}: {episodes} episodes with the mean action, initial states of seed {seed}")
     print(f"  true return  mean {result.mean:.1f}, sd {result.returns.std():.1f}", end="")
@@ -68,6 +67,5 @@ def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> Non
     print(f"  length       mean {result.lengths.mean():.1f} of {policy.spec.horizon} control steps")
     if video is not None and result.path is not None:
         video.parent.mkdir(parents=True, exist_ok=True)
-        camera = simulator.task.camera
-        render_video(simulator.model, result.path, video, camera, policy.spec.dt)
+        render_video(simulator.model, result.path, video, simulator.camera, policy.spec.dt)
         print(f"  video        {video}")

@@ -13,7 +13,7 @@ returns, where the limit ended them, scaled up to a whole one).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,7 +110,7 @@ class Collector:
         states = self._simulator.reset(chains, self._rng.sim)
         phases = -(-self._simulator.spec.horizon // self._steps)
         elapsed = self._steps * self._rng.prompts.integers(0, phases, chains)
-        return States(states.physics, states.obs, elapsed.astype(np.int64))
+        return replace(states, elapsed=elapsed.astype(np.int64))
 
     def _prompts(self) -> States:
         """The chains' states, then as many episode starts as complete the batch."""

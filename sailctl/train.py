@@ -24,9 +24,8 @@ from sailctl.policy import GaussianPolicy
 from sailctl.results import create_run
 from sailctl.rollout import Collected, Collector
 from sailctl.seeding import Generators, named_generators
-from sailctl.simulator import Simulator
+from sailctl.simulator import open_simulator
 from sailctl.types import EnvSpec, NonFiniteError, PreferenceData, UserError
-from sailctl_envs import ALL_TASKS
 
 
 def train(config: Config, overrides: list[str]) -> Path:
@@ -42,7 +41,7 @@ def train(config: Config, overrides: list[str]) -> Path:
     torch.set_num_threads(1)
     check_mirrors(config.logger)
     generators = named_generators(config.seed)
-    simulator = Simulator(ALL_TASKS[config.env.id](), config.threads)
+    simulator = open_simulator(config.env.id, config.threads)
     policy = first_policy(config, simulator.spec, generators)
     data = offline_data(config, simulator.spec, policy)
     steps, judged = segment_lengths(config)

@@ -1,8 +1,8 @@
-"""Tasks of sailctl: batched, forkable, each the same task as its Gymnasium original."""
+"""Tasks of sailctl: batched, forkable, each the same task as its original in Gymnasium or dm_control."""
 
 from __future__ import annotations
 
-from sailctl_envs.base import Physics, Task
+from sailctl_envs.base import GymnasiumTask, Part, Physics, Task, World
 from sailctl_envs.halfcheetah import HalfCheetah
 from sailctl_envs.hopper import Hopper
 from sailctl_envs.inverted_pendulum import InvertedPendulum
@@ -15,4 +15,4 @@ ALL_TASKS: dict[str, type[Task]] = {
 }
 """Every task by id."""
 
-__all__ = ["ALL_TASKS", "Physics", "Task"]
+__all__ = ["ALL_TASKS", "GymnasiumTask", "Part", "Physics", "Task", "World"]

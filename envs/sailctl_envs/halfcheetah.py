@@ -6,14 +6,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Physics, Task
+from sailctl_envs.base import Array, GymnasiumTask, Part, Physics, World, start
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 CONTROL_COST = 0.1  # reward lost per squared unit of control
 RESET_NOISE = 0.1  # half width of the uniform noise on positions (m, rad); std of the velocities
 
 
-class HalfCheetah(Task):
+class HalfCheetah(GymnasiumTask):
     """Run forward. Observation: 8 joint positions (x left out), then 9 velocities."""
 
     id: ClassVar[str] = "halfcheetah-v5"
@@ -23,16 +23,24 @@ class HalfCheetah(Task):
     horizon: ClassVar[int] = 1000
     timestep: ClassVar[float] = 0.01
     camera: ClassVar[dict[str, float]] = {"distance": 4.0, "elevation": -12.0, "height": 0.5}
+    observation: ClassVar[tuple[Part, ...]] = (
+        Part("height of the torso", 1, "m"),
+        Part("angles: torso, back thigh, shin and foot, front thigh, shin and foot", 7, "rad"),
+        Part("velocity of the torso along x and z", 2, "m/s"),
+        Part("angular velocities, in the order of the angles", 7, "rad/s"),
+    )
+    reward_in_words: ClassVar[str] = "forward speed (m/s) - 0.1 |control|^2"
 
-    def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
+    def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
+        init = world.init
         qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
         qvel = init.qvel + RESET_NOISE * rng.standard_normal((n, init.qvel.shape[1]))
-        return Physics(qpos, qvel)
+        return start(world, qpos, qvel)
 
-    def observe(self, now: Physics, seen: Array) -> Array:
+    def observe(self, now: Physics) -> Array:
         return np.concatenate([now.qpos[:, 1:], now.qvel], axis=1)
 
-    def reward(self, before: Physics, now: Physics, seen: Array, action: Array) -> Array:
+    def reward(self, before: Physics, now: Physics, action: Array) -> Array:
         speed = (now.qpos[:, 0] - before.qpos[:, 0]) / self.dt
         reward: Array = FORWARD_WEIGHT * speed - CONTROL_COST * np.square(action).sum(axis=1)
         return reward

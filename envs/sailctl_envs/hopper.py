@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Bools, Physics, Task, uniformly_around
+from sailctl_envs.base import Array, Bools, GymnasiumTask, Part, Physics, World, uniformly_around
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 HEALTHY_REWARD = 1.0  # reward per control step in a healthy state
@@ -18,7 +18,7 @@ HEALTHY_HEIGHT = 0.7  # torso above this (m)
 HEALTHY_ANGLE = 0.2  # torso angle within this (rad)
 
 
-class Hopper(Task):
+class Hopper(GymnasiumTask):
     """Hop forward without falling. Observation: 5 joint positions (x left out), then 6 velocities."""
 
     id: ClassVar[str] = "hopper-v5"
@@ -28,15 +28,25 @@ class Hopper(Task):
     horizon: ClassVar[int] = 1000
     timestep: ClassVar[float] = 0.002
     camera: ClassVar[dict[str, float]] = {"distance": 3.0, "elevation": -12.0, "height": 1.0}
+    observation: ClassVar[tuple[Part, ...]] = (
+        Part("height of the torso", 1, "m"),
+        Part("angles: torso, thigh, leg, foot", 4, "rad"),
+        Part("velocity of the torso along x and z, within +-10", 2, "m/s"),
+        Part("angular velocities, in the order of the angles, within +-10", 4, "rad/s"),
+    )
+    reward_in_words: ClassVar[str] = "forward speed (m/s) + 1 while healthy - 0.001 |control|^2"
+    end_in_words: ClassVar[str] = (
+        "when the torso is below 0.7 m or leans by 0.2 rad, or a state is beyond 100"
+    )
 
-    def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
-        return uniformly_around(init, n, RESET_NOISE, rng)
+    def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
+        return uniformly_around(world, n, RESET_NOISE, rng)
 
-    def observe(self, now: Physics, seen: Array) -> Array:
+    def observe(self, now: Physics) -> Array:
         velocity = np.clip(now.qvel, -VELOCITY_CLIP, VELOCITY_CLIP)
         return np.concatenate([now.qpos[:, 1:], velocity], axis=1)
 
-    def reward(self, before: Physics, now: Physics, seen: Array, action: Array) -> Array:
+    def reward(self, before: Physics, now: Physics, action: Array) -> Array:
         speed = (now.qpos[:, 0] - before.qpos[:, 0]) / self.dt
         healthy = HEALTHY_REWARD * ~self.terminated(now)
         reward: Array = FORWARD_WEIGHT * speed + healthy - CONTROL_COST * np.square(action).sum(axis=1)

@@ -6,18 +6,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Physics, Task
+from sailctl_envs.base import Array, GymnasiumTask, Part, Physics, World, start
 
 DISTANCE_WEIGHT = 1.0  # reward lost per metre between fingertip and target
 CONTROL_COST = 1.0  # reward lost per squared unit of control
-LINK_1 = 0.1  # shoulder to elbow (m)
-LINK_2 = 0.11  # elbow to fingertip (m)
 ARM_NOISE = 0.1  # half width of the uniform noise on the joint angles (rad)
 VELOCITY_NOISE = 0.005  # half width of the uniform noise on the joint velocities (rad/s)
+FINGERTIP, TARGET = 3, 4  # bodies of the model
 TARGET_RADIUS = 0.2  # targets are uniform in the disc of this radius (m)
 
 
-class Reacher(Task):
+class Reacher(GymnasiumTask):
     """Reach the target.
 
     Observation: cos and sin of both joints, target, joint velocities, vector from target to fingertip.
@@ -30,24 +29,33 @@ class Reacher(Task):
     horizon: ClassVar[int] = 50
     timestep: ClassVar[float] = 0.01
     camera: ClassVar[dict[str, float]] = {"distance": 0.8, "elevation": -75.0, "height": 0.0}
-    fk_lag: ClassVar[bool] = True
+    observation: ClassVar[tuple[Part, ...]] = (
+        Part("cosine of both joint angles", 2, "1"),
+        Part("sine of both joint angles", 2, "1"),
+        Part("target, x and y", 2, "m"),
+        Part("angular velocities of both joints", 2, "rad/s"),
+        Part("vector from target to fingertip, x and y", 2, "m"),
+    )
+    reward_in_words: ClassVar[str] = "- distance from fingertip to target (m) - |control|^2"
+    fields: ClassVar[tuple[str, ...]] = ("xpos",)
 
-    def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
+    def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
+        init = world.init
         qpos = init.qpos + rng.uniform(-ARM_NOISE, ARM_NOISE, (n, init.qpos.shape[1]))
         qpos[:, 2:] = targets(n, rng)
         qvel = init.qvel + rng.uniform(-VELOCITY_NOISE, VELOCITY_NOISE, (n, init.qvel.shape[1]))
         qvel[:, 2:] = 0.0
-        return Physics(qpos, qvel)
+        return start(world, qpos, qvel)
 
-    def observe(self, now: Physics, seen: Array) -> Array:
+    def observe(self, now: Physics) -> Array:
         angles = now.qpos[:, :2]
         return np.concatenate(
-            [np.cos(angles), np.sin(angles), now.qpos[:, 2:], now.qvel[:, :2], fingertip_to_target(seen)],
+            [np.cos(angles), np.sin(angles), now.qpos[:, 2:], now.qvel[:, :2], fingertip_to_target(now)],
             axis=1,
         )
 
-    def reward(self, before: Physics, now: Physics, seen: Array, action: Array) -> Array:
-        distance = np.linalg.norm(fingertip_to_target(seen), axis=1)
+    def reward(self, before: Physics, now: Physics, action: Array) -> Array:
+        distance = np.linalg.norm(fingertip_to_target(now), axis=1)
         reward: Array = -DISTANCE_WEIGHT * distance - CONTROL_COST * np.square(action).sum(axis=1)
         return reward
 
@@ -61,10 +69,8 @@ def targets(n: int, rng: np.random.Generator) -> Array:
     return accepted[:n]
 
 
-def fingertip_to_target(qpos: Array) -> Array:
-    """(N, 2) vector from the target to the fingertip (m), by the arm's plane geometry."""
-    shoulder = qpos[:, 0]
-    elbow = shoulder + qpos[:, 1]
-    x = LINK_1 * np.cos(shoulder) + LINK_2 * np.cos(elbow)
-    y = LINK_1 * np.sin(shoulder) + LINK_2 * np.sin(elbow)
-    return np.stack([x, y], axis=1) - qpos[:, 2:]
+def fingertip_to_target(now: Physics) -> Array:
+    """(N, 2) vector from the target to the fingertip (m)."""
+    bodies = now.read["xpos"]
+    vector: Array = bodies[:, FINGERTIP, :2] - bodies[:, TARGET, :2]
+    return vector

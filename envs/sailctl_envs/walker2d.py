@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Bools, Physics, Task, uniformly_around
+from sailctl_envs.base import Array, Bools, GymnasiumTask, Part, Physics, World, uniformly_around
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 HEALTHY_REWARD = 1.0  # reward per control step in a healthy state
@@ -17,7 +17,7 @@ HEALTHY_HEIGHT = (0.8, 2.0)  # torso strictly between these (m)
 HEALTHY_ANGLE = 1.0  # torso angle within this (rad)
 
 
-class Walker2d(Task):
+class Walker2d(GymnasiumTask):
     """Walk forward without falling. Observation: 8 joint positions (x left out), then 9 velocities."""
 
     id: ClassVar[str] = "walker2d-v5"
@@ -27,15 +27,23 @@ class Walker2d(Task):
     horizon: ClassVar[int] = 1000
     timestep: ClassVar[float] = 0.002
     camera: ClassVar[dict[str, float]] = {"distance": 4.0, "elevation": -12.0, "height": 1.0}
+    observation: ClassVar[tuple[Part, ...]] = (
+        Part("height of the torso", 1, "m"),
+        Part("angles: torso, right thigh, leg and foot, left thigh, leg and foot", 7, "rad"),
+        Part("velocity of the torso along x and z, within +-10", 2, "m/s"),
+        Part("angular velocities, in the order of the angles, within +-10", 7, "rad/s"),
+    )
+    reward_in_words: ClassVar[str] = "forward speed (m/s) + 1 while healthy - 0.001 |control|^2"
+    end_in_words: ClassVar[str] = "when the torso leaves 0.8 to 2 m or leans by 1 rad or more"
 
-    def reset(self, n: int, init: Physics, rng: np.random.Generator) -> Physics:
-        return uniformly_around(init, n, RESET_NOISE, rng)
+    def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
+        return uniformly_around(world, n, RESET_NOISE, rng)
 
-    def observe(self, now: Physics, seen: Array) -> Array:
+    def observe(self, now: Physics) -> Array:
         velocity = np.clip(now.qvel, -VELOCITY_CLIP, VELOCITY_CLIP)
         return np.concatenate([now.qpos[:, 1:], velocity], axis=1)
 
-    def reward(self, before: Physics, now: Physics, seen: Array, action: Array) -> Array:
+    def reward(self, before: Physics, now: Physics, action: Array) -> Array:
         speed = (now.qpos[:, 0] - before.qpos[:, 0]) / self.dt
         healthy = HEALTHY_REWARD * ~self.terminated(now)
         reward: Array = FORWARD_WEIGHT * speed + healthy - CONTROL_COST * np.square(action).sum(axis=1)

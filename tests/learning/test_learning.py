@@ -16,7 +16,7 @@ from sailctl.config import Config
 from sailctl.evaluate import evaluate
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
-from sailctl.simulator import Simulator
+from sailctl.simulator import TaskSimulator
 from sailctl.train import first_policy, train
 from sailctl_envs import ALL_TASKS
 
@@ -55,7 +55,7 @@ def test_the_pendulum_stays_up_longer(tmp_path: Path, algo: str, seed: int):
     """The deterministic true return after training, far above that of the policy that training began with."""
     words = (f"algo={algo}", f"seed={seed}", "env=invertedpendulum-v5", "env_steps=60_000")
     config = config_of(tmp_path, *words)
-    simulator = Simulator(ALL_TASKS[config.env.id]())
+    simulator = TaskSimulator(ALL_TASKS[config.env.id]())
     untrained = first_policy(config, simulator.spec, named_generators(config.seed))
     before = evaluate(untrained, simulator, 50, config.evaluation.seed).returns
     after = load_run(train(config, ["pytest"])).evaluations["return"]

@@ -17,7 +17,7 @@ from sailctl.checkpoint import TENSORS, dump_batch, load_policy, save_policy
 from sailctl.config import PolicyConfig
 from sailctl.files import POLICY, write_atomically
 from sailctl.policy import GaussianPolicy
-from sailctl.simulator import Simulator
+from sailctl.simulator import TaskSimulator
 from sailctl.types import UserError
 from sailctl_envs import ALL_TASKS
 
@@ -27,7 +27,7 @@ LINEAR = PolicyConfig("linear", [], 12, 0.4, False, True)
 
 def trained(config: PolicyConfig, seed: int = 0) -> GaussianPolicy:
     rng = np.random.default_rng(seed)
-    policy = GaussianPolicy(config, Simulator(ALL_TASKS["hopper-v5"]()).spec, rng)
+    policy = GaussianPolicy(config, TaskSimulator(ALL_TASKS["hopper-v5"]()).spec, rng)
     policy.observe(rng.normal(1.0, 2.0, (70, 11)).astype(np.float32))
     with torch.no_grad():
         for parameter in policy.parameters():

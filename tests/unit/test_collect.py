@@ -22,7 +22,7 @@ from sailctl.data import KEY, check_fits, load_preferences
 from sailctl.oracle import Teacher
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import named_generators
-from sailctl.simulator import Simulator
+from sailctl.simulator import TaskSimulator
 from sailctl.types import Pairs, PreferenceData, Preferences
 from sailctl_envs import ALL_TASKS
 
@@ -61,7 +61,7 @@ def config_of(*overrides: str) -> Config:
 def test_answers_of_the_teacher_about_one_policy(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "cheetah.parquet"
     data = collected(out, 6, *CHEETAH)
-    simulator = Simulator(ALL_TASKS["halfcheetah-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["halfcheetah-v5"]())
     check_fits(data, simulator.spec)
     assert len(data) == 6, "it stops in the middle of the second batch of four"
     assert data.segments.mask.shape == (12, 8), "all that the teacher judged"
@@ -102,7 +102,7 @@ def test_the_policy_is_the_one_that_training_would_start_from_and_stays_so(refer
     """With hardly any noise, every action in the file is that policy's mean action."""
     words = [*CHEETAH, "policy.initial_std=1e-6", "seed=5"]
     config = config_of(*words, "algo.minibatches=4")
-    spec = Simulator(ALL_TASKS["halfcheetah-v5"]()).spec
+    spec = TaskSimulator(ALL_TASKS["halfcheetah-v5"]()).spec
     policy = GaussianPolicy(config.policy, spec, named_generators(99 if reference else 5).init)
     if reference:
         policy.observe(np.random.default_rng(0).normal(2.0, 3.0, (100, 17)).astype(np.float32))
@@ -221,7 +221,7 @@ def test_an_interrupt_leaves_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Simulator, "step", interrupted)
+    monkeypatch.setattr(TaskSimulator, "step", interrupted)
     assert collect(tmp_path / "a.parquet", 5, *PENDULUM) == 130
     assert capsys.readouterr().err == "sailctl: interrupted\n"
     assert list(tmp_path.iterdir()) == []
@@ -277,9 +277,9 @@ def test_bad_input_is_one_line_before_anything_is_simulated(
     capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delattr(Simulator, "step")
+    monkeypatch.delattr(TaskSimulator, "step")
     reacher = GaussianPolicy(
-        config_of().policy, Simulator(ALL_TASKS["reacher-v5"]()).spec, np.random.default_rng(0)
+        config_of().policy, TaskSimulator(ALL_TASKS["reacher-v5"]()).spec, np.random.default_rng(0)
     )
     save_policy(reacher, tmp_path / "reacher")
     Path("old.parquet").write_text("old")

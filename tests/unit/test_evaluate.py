@@ -15,7 +15,7 @@ from sailctl.config import PolicyConfig
 from sailctl.evaluate import evaluate
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import generator
-from sailctl.simulator import Simulator, States
+from sailctl.simulator import States, TaskSimulator
 from sailctl_envs import ALL_TASKS
 
 EPISODES, SEED = 4, 12345
@@ -37,7 +37,7 @@ class FromStates(gymnasium.Wrapper[Any, Any, Any, Any]):
         return inner._get_obs(), {}
 
 
-def actor(simulator: Simulator, seed: int = 0) -> GaussianPolicy:
+def actor(simulator: TaskSimulator, seed: int = 0) -> GaussianPolicy:
     """A policy whose actions depend on what it sees."""
     rng = np.random.default_rng(seed)
     policy = GaussianPolicy(PolicyConfig("mlp", [16], 0, 0.6, True, True), simulator.spec, rng)
@@ -49,7 +49,7 @@ def actor(simulator: Simulator, seed: int = 0) -> GaussianPolicy:
 
 @pytest.mark.parametrize("task", ["reacher-v5", "invertedpendulum-v5"])
 def test_returns_are_those_of_a_gymnasium_loop(task: str):
-    simulator = Simulator(ALL_TASKS[task]())
+    simulator = TaskSimulator(ALL_TASKS[task]())
     policy = actor(simulator)
     result = evaluate(policy, simulator, EPISODES, SEED)
     starts = simulator.reset(EPISODES, generator(SEED, "eval"))
@@ -68,7 +68,7 @@ def test_returns_are_those_of_a_gymnasium_loop(task: str):
 
 
 def test_stable_baselines3_measures_the_same_return():
-    simulator = Simulator(ALL_TASKS["reacher-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["reacher-v5"]())
     policy = actor(simulator)
     result = evaluate(policy, simulator, EPISODES, SEED)
     starts = simulator.reset(EPISODES, generator(SEED, "eval"))
@@ -79,14 +79,14 @@ def test_stable_baselines3_measures_the_same_return():
 
 
 def test_stable_baselines3_takes_a_drawing_policy_too():
-    policy = actor(Simulator(ALL_TASKS["reacher-v5"]()))
+    policy = actor(TaskSimulator(ALL_TASKS["reacher-v5"]()))
     env = Monitor(gymnasium.make("Reacher-v5"))
     mean, deviation = evaluate_policy(policy, env, n_eval_episodes=2, deterministic=False)
     assert np.isfinite([mean, deviation]).all()
 
 
 def test_one_seed_gives_one_result_and_another_seed_another():
-    simulator = Simulator(ALL_TASKS["reacher-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["reacher-v5"]())
     policy = actor(simulator)
     one, two, other = (evaluate(policy, simulator, EPISODES, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.returns, two.returns)
@@ -94,7 +94,7 @@ def test_one_seed_gives_one_result_and_another_seed_another():
 
 
 def test_evaluation_draws_from_nothing_and_changes_nothing():
-    simulator = Simulator(ALL_TASKS["invertedpendulum-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["invertedpendulum-v5"]())
     policy = actor(simulator)
     before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
     torch_state = torch.random.get_rng_state()
@@ -104,18 +104,18 @@ def test_evaluation_draws_from_nothing_and_changes_nothing():
 
 
 def test_episodes_end_where_the_task_says():
-    simulator = Simulator(ALL_TASKS["invertedpendulum-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["invertedpendulum-v5"]())
     result = evaluate(actor(simulator), simulator, 20, SEED)
     assert (result.lengths < 1000).any()
     # A pendulum earns 1 in every step but the one in which it fell.
     fell = result.lengths < 1000
     np.testing.assert_array_equal(result.returns, result.lengths - fell)
-    reacher = Simulator(ALL_TASKS["reacher-v5"]())
+    reacher = TaskSimulator(ALL_TASKS["reacher-v5"]())
     assert evaluate(actor(reacher), reacher, 3, SEED).lengths.tolist() == [50, 50, 50]
 
 
 def test_the_path_is_that_of_the_first_episode():
-    simulator = Simulator(ALL_TASKS["invertedpendulum-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["invertedpendulum-v5"]())
     policy = actor(simulator)
     candidates = (evaluate(policy, simulator, 8, seed, keep_path=True) for seed in range(50))
     seed, result = next((i, e) for i, e in enumerate(candidates) if e.lengths[0] < e.lengths.max())

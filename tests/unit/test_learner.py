@@ -25,7 +25,7 @@ from sailctl.oracle import Teacher
 from sailctl.policy import GaussianPolicy
 from sailctl.rollout import Collector, forked_pairs
 from sailctl.seeding import named_generators
-from sailctl.simulator import Simulator
+from sailctl.simulator import TaskSimulator
 from sailctl.types import (
     EnvSpec,
     JudgedRewards,
@@ -603,7 +603,7 @@ def test_the_learners_code_names_no_reward(file: Path):
 
 
 def test_rewards_replaced_by_noise_after_labelling_change_nothing():
-    simulator = Simulator(ALL_TASKS["invertedpendulum-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["invertedpendulum-v5"]())
     trained = []
     for tampered in (False, True):
         rng = named_generators(0)

@@ -15,7 +15,7 @@ from sailctl.oracle import Teacher, bradley_terry
 from sailctl.policy import GaussianPolicy
 from sailctl.rollout import Collector
 from sailctl.seeding import named_generators
-from sailctl.simulator import Simulator
+from sailctl.simulator import TaskSimulator
 from sailctl.types import FloatArray, IntArray, JudgedRewards, Pairs, RunError
 from sailctl_envs import ALL_TASKS
 
@@ -885,7 +885,7 @@ def test_a_return_that_is_not_finite_stops_the_run(config: OracleConfig, bad: fl
 
 def test_the_teachers_draws_never_shift_the_policys():
     """The same run under a teacher that draws and one that does not: the same behaviour, step for step."""
-    simulator = Simulator(ALL_TASKS["reacher-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["reacher-v5"]())
     seen = {}
     for name, config in {"oracle": ORACLE, "stochastic": STOCHASTIC}.items():
         rng = named_generators(5)

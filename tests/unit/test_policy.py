@@ -14,7 +14,7 @@ from torch.distributions import Normal
 
 from sailctl.config import PolicyConfig
 from sailctl.policy import GaussianPolicy
-from sailctl.simulator import Simulator
+from sailctl.simulator import TaskSimulator
 from sailctl.types import EnvSpec
 from sailctl_envs import ALL_TASKS
 
@@ -116,7 +116,7 @@ def test_features_have_no_parameters():
 
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_controls_span_the_actuators_range(task: str):
-    spec = Simulator(ALL_TASKS[task]()).spec
+    spec = TaskSimulator(ALL_TASKS[task]()).spec
     policy = policy_of(MLP, spec)
     ones = np.ones((1, spec.act_dim), np.float32)
     middle = 0.5 * (spec.act_low + spec.act_high)

@@ -16,14 +16,14 @@ from sailctl.config import PolicyConfig, RolloutConfig
 from sailctl.policy import GaussianPolicy
 from sailctl.rollout import Collected, Collector, forked_pairs, unrelated_pairs
 from sailctl.seeding import named_generators
-from sailctl.simulator import Simulator, States, Step
+from sailctl.simulator import States, Step, TaskSimulator
 from sailctl.types import DoubleArray
 from sailctl_envs import ALL_TASKS
 
 CHEETAH, PENDULUM, REACHER = "halfcheetah-v5", "invertedpendulum-v5", "reacher-v5"
 
 
-class Recorder(Simulator):
+class Recorder(TaskSimulator):
     """A simulator that remembers every step it was asked for."""
 
     def __init__(self, task: str) -> None:
@@ -66,7 +66,7 @@ def setup(task: str, steps: int, judged: int | None = None, *, std: float = 0.6,
 
 
 def replay(
-    simulator: Simulator, start: States, controls: DoubleArray
+    simulator: TaskSimulator, start: States, controls: DoubleArray
 ) -> tuple[list[float], list[States], bool]:
     """Rewards and states of one row under ``controls`` (T, A), and whether its episode ended there."""
     rewards, states = [], [start]
@@ -88,7 +88,7 @@ def controls_of(at: Setup, collected: Collected) -> DoubleArray:
     return controls
 
 
-def fresh_clock(simulator: Simulator) -> float:
+def fresh_clock(simulator: TaskSimulator) -> float:
     """MuJoCo's time at the start of an episode."""
     return float(simulator.reset(1, np.random.default_rng(0)).physics[0, 0])
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sailctl.simulator import Simulator, States, Step
+from sailctl.simulator import States, Step, TaskSimulator
 from sailctl.types import RunError
 from sailctl_envs import ALL_TASKS, Task
 from sailctl_envs.inverted_pendulum import InvertedPendulum
@@ -19,13 +20,13 @@ ENDING = [name for name in TASKS if ALL_TASKS[name].terminated is not Task.termi
 
 
 @pytest.fixture
-def build() -> Iterator[Callable[..., Simulator]]:
+def build() -> Iterator[Callable[..., TaskSimulator]]:
     """Makes simulators and ends their threads afterwards."""
-    made: list[Simulator] = []
+    made: list[TaskSimulator] = []
 
-    def make(name: str | Task, threads: int = 1) -> Simulator:
+    def make(name: str | Task, threads: int = 1) -> TaskSimulator:
         task = name if isinstance(name, Task) else ALL_TASKS[name]()
-        made.append(Simulator(task, threads))
+        made.append(TaskSimulator(task, threads))
         return made[-1]
 
     yield make
@@ -38,7 +39,7 @@ def arrays(step: Step) -> dict[str, np.ndarray]:
     return {**step.states.save(), **outcome}
 
 
-def play(simulator: Simulator, states: States, actions: np.ndarray) -> list[dict[str, np.ndarray]]:
+def play(simulator: TaskSimulator, states: States, actions: np.ndarray) -> list[dict[str, np.ndarray]]:
     """Steps through ``actions`` (T, N, A); every row goes on, whatever ended."""
     path = []
     for action in actions:
@@ -48,13 +49,13 @@ def play(simulator: Simulator, states: States, actions: np.ndarray) -> list[dict
     return path
 
 
-def draw_actions(simulator: Simulator, steps: int, rows: int, seed: int = 1) -> np.ndarray:
+def draw_actions(simulator: TaskSimulator, steps: int, rows: int, seed: int = 1) -> np.ndarray:
     """(T, N, A) uniform actions."""
     spec = simulator.spec
     return np.random.default_rng(seed).uniform(spec.act_low, spec.act_high, (steps, rows, spec.act_dim))
 
 
-def mixed_states(simulator: Simulator, rows: int, steps: int = 15) -> States:
+def mixed_states(simulator: TaskSimulator, rows: int, steps: int = 15) -> States:
     """States as different as ``steps`` random steps make them."""
     states = simulator.reset(rows, np.random.default_rng(0))
     for action in draw_actions(simulator, steps, rows, seed=2):
@@ -80,7 +81,7 @@ def states_equal(one: States, two: States) -> bool:
 
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("rows", [1, 2, 23])
-def test_threads_do_not_change_a_bit(build: Callable[..., Simulator], name: str, rows: int) -> None:
+def test_threads_do_not_change_a_bit(build: Callable[..., TaskSimulator], name: str, rows: int) -> None:
     one, two = build(name, threads=1), build(name, threads=2)
     states, actions = mixed_states(one, rows), draw_actions(one, 5, rows)
     assert_same_path(play(one, states, actions), play(two, states, actions))
@@ -89,7 +90,7 @@ def test_threads_do_not_change_a_bit(build: Callable[..., Simulator], name: str,
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_order_of_the_batch_does_not_change_a_bit(
-    build: Callable[..., Simulator], name: str, threads: int
+    build: Callable[..., TaskSimulator], name: str, threads: int
 ) -> None:
     simulator = build(name, threads)
     states, actions = mixed_states(simulator, 17), draw_actions(simulator, 5, 17)
@@ -99,7 +100,7 @@ def test_order_of_the_batch_does_not_change_a_bit(
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_row_alone_is_the_row_in_a_batch(build: Callable[..., Simulator], name: str) -> None:
+def test_a_row_alone_is_the_row_in_a_batch(build: Callable[..., TaskSimulator], name: str) -> None:
     simulator = build(name)
     states, actions = mixed_states(simulator, 6), draw_actions(simulator, 5, 6)
     path = play(simulator, states, actions)
@@ -110,7 +111,9 @@ def test_a_row_alone_is_the_row_in_a_batch(build: Callable[..., Simulator], name
 
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_forks_go_on_as_their_origin_does(build: Callable[..., Simulator], name: str, threads: int) -> None:
+def test_forks_go_on_as_their_origin_does(
+    build: Callable[..., TaskSimulator], name: str, threads: int
+) -> None:
     simulator = build(name, threads)
     states, actions = mixed_states(simulator, 3), draw_actions(simulator, 10, 3)
     forked = states.fork(4)
@@ -122,7 +125,7 @@ def test_forks_go_on_as_their_origin_does(build: Callable[..., Simulator], name:
         assert not np.shares_memory(getattr(states, one), getattr(forked, one))
 
 
-def test_forks_part_under_different_actions(build: Callable[..., Simulator]) -> None:
+def test_forks_part_under_different_actions(build: Callable[..., TaskSimulator]) -> None:
     simulator = build("hopper-v5")
     forked = simulator.reset(2, np.random.default_rng(0)).fork(2)
     reached = simulator.step(forked, draw_actions(simulator, 1, 4)[0]).states
@@ -130,7 +133,7 @@ def test_forks_part_under_different_actions(build: Callable[..., Simulator]) -> 
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_saved_states_go_on_bit_for_bit(build: Callable[..., Simulator], name: str) -> None:
+def test_saved_states_go_on_bit_for_bit(build: Callable[..., TaskSimulator], name: str) -> None:
     simulator = build(name)
     states, actions = mixed_states(simulator, 5), draw_actions(simulator, 20, 5)
     file = io.BytesIO()
@@ -143,7 +146,7 @@ def test_saved_states_go_on_bit_for_bit(build: Callable[..., Simulator], name: s
     assert_same_path(path, play(build(name), restored, actions))
 
 
-def test_saved_and_restored_arrays_are_copies(build: Callable[..., Simulator]) -> None:
+def test_saved_and_restored_arrays_are_copies(build: Callable[..., TaskSimulator]) -> None:
     states = mixed_states(build("hopper-v5"), 3)
     saved = states.save()
     restored = States.restore(saved)
@@ -152,7 +155,7 @@ def test_saved_and_restored_arrays_are_copies(build: Callable[..., Simulator]) -
         assert not np.shares_memory(array, getattr(restored, name))
 
 
-def test_take_put_and_join(build: Callable[..., Simulator]) -> None:
+def test_take_put_and_join(build: Callable[..., TaskSimulator]) -> None:
     simulator = build("walker2d-v5")
     states = mixed_states(simulator, 6)
     kept = states.save()
@@ -180,7 +183,7 @@ def test_take_put_and_join(build: Callable[..., Simulator]) -> None:
             assert not np.shares_memory(getattr(made, name), getattr(other, name))
 
 
-def test_elapsed_counts_control_steps(build: Callable[..., Simulator]) -> None:
+def test_elapsed_counts_control_steps(build: Callable[..., TaskSimulator]) -> None:
     simulator = build("reacher-v5")
     states = simulator.reset(2, np.random.default_rng(0))
     assert states.elapsed.tolist() == [0, 0]
@@ -192,12 +195,12 @@ def test_elapsed_counts_control_steps(build: Callable[..., Simulator]) -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_only_the_time_limit_truncates(build: Callable[..., Simulator], name: str) -> None:
+def test_only_the_time_limit_truncates(build: Callable[..., TaskSimulator], name: str) -> None:
     """Three rows in one state, at different times: the limit falls on the horizon and not a step earlier."""
     simulator = build(name)
     horizon = simulator.spec.horizon
     start = simulator.reset(1, np.random.default_rng(0)).fork(3)
-    states = States(start.physics, start.obs, np.array([0, horizon - 2, horizon - 1]))
+    states = replace(start, elapsed=np.array([0, horizon - 2, horizon - 1]))
     step = simulator.step(states, np.zeros((3, simulator.spec.act_dim)))
     assert step.terminated.tolist() == [False] * 3
     assert step.truncated.tolist() == [False, False, True]
@@ -205,7 +208,7 @@ def test_only_the_time_limit_truncates(build: Callable[..., Simulator], name: st
     assert len(np.unique(step.reward)) == 1
 
 
-def fallen(simulator: Simulator, rows: int) -> States:
+def fallen(simulator: TaskSimulator, rows: int) -> States:
     """States one step after which every episode has terminated."""
     states = simulator.reset(rows, np.random.default_rng(0))
     actions = np.tile(simulator.spec.act_high, (rows, 1))
@@ -217,11 +220,13 @@ def fallen(simulator: Simulator, rows: int) -> States:
 
 
 @pytest.mark.parametrize("name", ENDING)
-def test_a_termination_on_the_time_limit_is_no_truncation(build: Callable[..., Simulator], name: str) -> None:
+def test_a_termination_on_the_time_limit_is_no_truncation(
+    build: Callable[..., TaskSimulator], name: str
+) -> None:
     simulator = build(name)
     horizon = simulator.spec.horizon
     states = fallen(simulator, 3)
-    states = States(states.physics, states.obs, np.array([0, horizon - 2, horizon - 1]))
+    states = replace(states, elapsed=np.array([0, horizon - 2, horizon - 1]))
     step = simulator.step(states, np.zeros((3, simulator.spec.act_dim)))
     assert step.terminated.tolist() == [True] * 3
     assert step.truncated.tolist() == [False] * 3
@@ -229,7 +234,7 @@ def test_a_termination_on_the_time_limit_is_no_truncation(build: Callable[..., S
 
 
 @pytest.mark.parametrize("name", ENDING)
-def test_nothing_resets_by_itself_after_a_termination(build: Callable[..., Simulator], name: str) -> None:
+def test_nothing_resets_by_itself_after_a_termination(build: Callable[..., TaskSimulator], name: str) -> None:
     simulator = build(name)
     states = fallen(simulator, 1)
     for count in range(1, 4):
@@ -241,12 +246,14 @@ def test_nothing_resets_by_itself_after_a_termination(build: Callable[..., Simul
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_nothing_resets_by_itself_after_the_time_limit(build: Callable[..., Simulator], name: str) -> None:
+def test_nothing_resets_by_itself_after_the_time_limit(
+    build: Callable[..., TaskSimulator], name: str
+) -> None:
     simulator = build(name)
     horizon, zero = simulator.spec.horizon, np.zeros((1, simulator.spec.act_dim))
     start = simulator.reset(1, np.random.default_rng(0))
     early = simulator.step(start, zero)
-    late = simulator.step(States(start.physics, start.obs, np.array([horizon - 1])), zero)
+    late = simulator.step(replace(start, elapsed=np.array([horizon - 1])), zero)
     assert late.truncated.all()
     np.testing.assert_array_equal(late.states.physics, early.states.physics)
     after = simulator.step(late.states, zero)
@@ -264,14 +271,14 @@ def with_value(states: States, column: int, value: float) -> States:
     """Row 2 with one number replaced."""
     physics = states.physics.copy()
     physics[2, column] = value
-    return States(physics, states.obs, states.elapsed)
+    return replace(states, physics=physics)
 
 
 @pytest.mark.parametrize("name", [*TASKS, "every step"])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("steps", [0, 3])
 def test_unstable_states_are_refused(
-    build: Callable[..., Simulator],
+    build: Callable[..., TaskSimulator],
     name: str,
     threads: int,
     steps: int,
@@ -294,7 +301,7 @@ def test_unstable_states_are_refused(
     fast = states.physics.copy()
     fast[2, velocity:] = 1e9
     with pytest.raises(RunError, match="1 of 4 states"):
-        simulator.step(States(fast, states.obs, states.elapsed), zero)
+        simulator.step(replace(states, physics=fast), zero)
     # The simulator itself is none the worse for it.
     fine, fresh = simulator.step(states, zero), build(simulator.task).step(states, zero)
     assert_same_path([arrays(fine)], [arrays(fresh)])
@@ -303,7 +310,7 @@ def test_unstable_states_are_refused(
 @pytest.mark.parametrize("name", [*TASKS, "every step"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_actions_that_are_not_finite_are_refused(
-    build: Callable[..., Simulator], name: str, value: float
+    build: Callable[..., TaskSimulator], name: str, value: float
 ) -> None:
     """MuJoCo itself would act as if they were zero."""
     simulator = build(EveryStep() if name == "every step" else name)
@@ -318,7 +325,7 @@ def test_actions_that_are_not_finite_are_refused(
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 2), (3, 3), (5, 3)])
 def test_actions_of_a_wrong_shape_are_refused(
-    build: Callable[..., Simulator], shape: tuple[int, int]
+    build: Callable[..., TaskSimulator], shape: tuple[int, int]
 ) -> None:
     simulator = build("hopper-v5")
     with pytest.raises((ValueError, IndexError)):
@@ -327,7 +334,7 @@ def test_actions_of_a_wrong_shape_are_refused(
 
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_batches_of_no_rows(build: Callable[..., Simulator], name: str, threads: int) -> None:
+def test_batches_of_no_rows(build: Callable[..., TaskSimulator], name: str, threads: int) -> None:
     simulator = build(name, threads)
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state

@@ -24,7 +24,7 @@ from sailctl.learner import Learner
 from sailctl.policy import GaussianPolicy
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
-from sailctl.simulator import Simulator, Step
+from sailctl.simulator import Step, TaskSimulator
 from sailctl.train import first_policy, train
 from sailctl.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
 from sailctl_envs import ALL_TASKS
@@ -124,7 +124,9 @@ def test_every_algorithm_runs_and_one_seed_is_one_run(option: Path, data: Path, 
     holes = metrics.drop(columns=["eval_return", "reward_per_step"]).isna().any()
     assert not holes.any(), holes[holes].index.tolist()
     start = first_policy(
-        config_of(tmp_path / "start", *words), Simulator(ALL_TASKS["reacher-v5"]()).spec, named_generators(0)
+        config_of(tmp_path / "start", *words),
+        TaskSimulator(ALL_TASKS["reacher-v5"]()).spec,
+        named_generators(0),
     )
     assert not torch.equal(start.net[0].weight, load_policy(one).net[0].weight)
 
@@ -181,9 +183,9 @@ def test_the_record_of_a_run(finished: Path):
 
 def test_env_steps_are_all_that_training_simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps, evaluating = [0, 0], [False]
-    step, measure = Simulator.step, evaluate
+    step, measure = TaskSimulator.step, evaluate
 
-    def counted(self: Simulator, states: object, action: np.ndarray) -> Step:
+    def counted(self: TaskSimulator, states: object, action: np.ndarray) -> Step:
         steps[evaluating[0]] += len(action)
         return step(self, states, action)
 
@@ -193,7 +195,7 @@ def test_env_steps_are_all_that_training_simulated(tmp_path: Path, monkeypatch: 
         evaluating[0] = False
         return result
 
-    monkeypatch.setattr(Simulator, "step", counted)
+    monkeypatch.setattr(TaskSimulator, "step", counted)
     monkeypatch.setattr(sailctl.train, "evaluate", evaluated)
     path = run(tmp_path, "env=invertedpendulum-v5")
     assert numbers(path)["env_steps"].iloc[-1] == steps[0]
@@ -212,7 +214,7 @@ def test_evaluations_come_when_they_are_due_and_at_the_end(finished: Path):
 
 
 def test_the_first_evaluation_is_of_the_policy_before_its_first_update(finished: Path):
-    config, simulator = config_of(finished), Simulator(ALL_TASKS["reacher-v5"]())
+    config, simulator = config_of(finished), TaskSimulator(ALL_TASKS["reacher-v5"]())
     start = first_policy(config, simulator.spec, named_generators(config.seed))
     again = evaluate(start, simulator, config.evaluation.episodes, config.evaluation.seed)
     table = load_run(finished).evaluations
@@ -220,7 +222,7 @@ def test_the_first_evaluation_is_of_the_policy_before_its_first_update(finished:
 
 
 def test_the_saved_policy_is_the_one_that_was_evaluated_last(finished: Path):
-    simulator = Simulator(ALL_TASKS["reacher-v5"]())
+    simulator = TaskSimulator(ALL_TASKS["reacher-v5"]())
     config = config_of(finished)
     again = evaluate(load_policy(finished), simulator, config.evaluation.episodes, config.evaluation.seed)
     table = load_run(finished).evaluations
@@ -274,7 +276,7 @@ def test_a_run_that_exists_is_not_overwritten(finished: Path):
 
 def test_a_run_goes_on_from_the_policy_of_another(finished: Path, tmp_path: Path):
     config = config_of(tmp_path, f"algo.reference={finished}", "algo.refresh=0", "env_steps=1")
-    started = first_policy(config, Simulator(ALL_TASKS["reacher-v5"]()).spec, None)
+    started = first_policy(config, TaskSimulator(ALL_TASKS["reacher-v5"]()).spec, None)
     for name, tensor in load_policy(finished).state_dict().items():
         assert torch.equal(tensor, started.state_dict()[name])
     path = train(config, ["sailctl"])
