@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sailctl import __version__
-from sailctl.usage import COLLECT_HELP, COMPARE, HELP, REGRESS_HELP, TRAIN_HELP
+from sailctl.usage import COLLECT_HELP, COMPARE, HELP, REFERENCE_HELP, REGRESS_HELP, TRAIN_HELP
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -413,10 +413,10 @@ def _comparison_parser(verb: str, description: str) -> _Parser:
     )
     parser.add_argument(
         "--scale",
-        type=Path,
-        metavar="FILE.yaml",
-        help="lines such as 'hopper-v5: [20, 3000]', the returns of scores 0 and 1 "
-        "(default: before training, and the best final score of any run)",
+        metavar="SCALE",
+        help="returns of scores 0 and 1: references (random actions, the expert), runs (before training, the "
+        "best final return of any run), or a FILE.yaml of lines such as 'hopper-v5: [20, 3000]' "
+        "(default: references, where all tasks have them)",
     )
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="score of the time to threshold (default: %(default)s)"
@@ -433,7 +433,7 @@ def _comparison_parser(verb: str, description: str) -> _Parser:
 def _compared(options: argparse.Namespace) -> Comparison:
     import math
 
-    from sailctl.compare import Options, read_scale
+    from sailctl.compare import Options, choose_scale
     from sailctl.compare import compare as compare_arms
     from sailctl.evidence import gather, load_trials
     from sailctl.types import UserError
@@ -442,9 +442,11 @@ def _compared(options: argparse.Namespace) -> Comparison:
         raise UserError(f"--resamples must be at least 100, got {options.resamples}")
     if not math.isfinite(options.threshold):
         raise UserError(f"--threshold must be a number, got {options.threshold}")
-    scale = read_scale(options.scale) if options.scale is not None else {}
-    evidence = gather(load_trials(options.runs), options.by or ["algo.*"], options.force)
-    return compare_arms(evidence, Options(options.baseline, scale, options.threshold, options.resamples))
+    trials = load_trials(options.runs)
+    scale, source = choose_scale(options.scale, sorted({trial.task for trial in trials}))
+    evidence = gather(trials, options.by or ["algo.*"], options.force)
+    how = Options(options.baseline, scale, source, options.threshold, options.resamples)
+    return compare_arms(evidence, how)
 
 
 # Guarding
@@ -530,6 +532,61 @@ def collect(arguments: Sequence[str]) -> int:
     return 0
 
 
+# Tasks, references and this machine
+
+
+def tasks(arguments: Sequence[str]) -> int:
+    """``sailctl tasks``: what there is to train on."""
+    parser = _Parser("tasks", description="List the tasks, or show one: what it observes, does and rewards.")
+    parser.add_argument("task", nargs="?", metavar="TASK", help="id of the task to show")
+    parser.add_argument(
+        "--measure", action="store_true", help="measure env steps/s here, beside a bare mj_step (a minute)"
+    )
+    options = parser.parse_args(arguments)
+
+    from sailctl.listing import show_task, show_tasks
+
+    if options.task is not None:
+        show_task(options.task, options.measure)
+    else:
+        show_tasks(options.measure)
+    return 0
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """``sailctl doctor``: what works on this machine."""
+    _Parser(
+        "doctor", description="Say what of sailctl works on this machine, and what to install."
+    ).parse_args(arguments)
+
+    from sailctl.doctor import examine
+
+    return examine()
+
+
+def reference(arguments: Sequence[str]) -> int:
+    """``sailctl reference``: list the reference policies, or make those of a task."""
+    parser = _Parser("reference", REFERENCE_HELP)
+    parser.add_argument("--out", type=Path, default=Path("references"))
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    options = parser.parse_intermixed_args(arguments)
+    if not options.overrides:
+        from sailctl.references import table
+
+        print(table())
+        return 0
+
+    from sailctl.compose import compose_jobs
+
+    plan = compose_jobs(["algo=ppo", *options.overrides], overlay=options.config_dir)
+
+    from sailctl.schooling import make_reference
+
+    print(make_reference(plan.jobs[0].config, options.overrides, options.out))
+    return 0
+
+
 VERBS = {
     "train": train,
     "eval": evaluate,
@@ -538,4 +595,7 @@ VERBS = {
     "report": report,
     "regress": regress,
     "collect": collect,
+    "reference": reference,
+    "tasks": tasks,
+    "doctor": doctor,
 }

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sailctl.config import Config, segment_lengths, to_dict
+from sailctl.config import Config, RunConfig, segment_lengths, to_dict
 from sailctl.data import check_new, from_arrays, save_preferences
 from sailctl.oracle import Teacher
 from sailctl.results import provenance
@@ -27,7 +27,7 @@ PATIENCE = 100
 """Iterations in a row without an answer after which collecting is given up."""
 
 
-def collect(config: Config, pairs: int, out: Path, command: Sequence[str]) -> None:
+def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) -> None:
     """Ask the teacher about the policy that training would start from, write its answers, print one line.
 
     The policy stays as it is, observation statistics included. ``pairs`` counts answers: ties are some, pairs
@@ -37,6 +37,8 @@ def collect(config: Config, pairs: int, out: Path, command: Sequence[str]) -> No
         UserError: when this cannot be collected, or the file exists or cannot be made; nothing is simulated.
         RunError: when the teacher does not answer any more, or writing fails; no file is left.
     """
+    if not isinstance(config, Config):
+        raise UserError(f"algo={config.algo.name} is a baseline: leave it out, and name algo.reference")
     _check(config, pairs)
     check_new(out)
     # One thread, as in training: the order of float additions must not depend on a thread count.

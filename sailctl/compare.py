@@ -1,7 +1,8 @@
 """Statistics of a comparison: which arm is better, by how much, how surely, and how steadily.
 
 Every arm is compared with one baseline, on each task and over all tasks. Scores are put on one scale for each
-task: 0 is the return before training, 1 the best final score of any run, unless a scale is given. A run that
+task: 0 is what random actions earn and 1 what the expert among the reference policies does, or, where a task
+has none, the return before training and the best final score of any run, unless a scale is given. A run that
 did not finish keeps its seat: its scores are those of the floor. ``docs/statistics.md`` defines each number.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from sailctl import statistics
 from sailctl.config import show
 from sailctl.evidence import FINAL_EVALUATIONS, Arm, Evidence, Trial
+from sailctl.references import scale_of_references
 from sailctl.statistics import Estimate, Resampled
 from sailctl.types import DoubleArray, UserError
 
@@ -68,6 +70,14 @@ MEASURES = (FINAL, AUC, *STABILITY)
 """What is computed for every run and compared between arms."""
 
 
+SCALES = {
+    "runs": "0: before training, 1: the best run",
+    "references": "0: random actions, 1: the expert reference",
+    "file": "0 and 1: as given",
+}
+"""What scores 0 and 1 stand for, by where the scale is from."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How to compare."""
@@ -76,6 +86,8 @@ class Options:
     """Name of the arm that the others are compared with; None chooses one (``BASELINES``)."""
     scale: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """``{task: (return of score 0, return of score 1)}`` in place of what the runs themselves show."""
+    source: str = "runs"
+    """Where the scale is from: a key of ``SCALES``."""
     threshold: float = 0.5
     """Score whose first reaching is the time to threshold."""
     draws: int = 10_000
@@ -247,6 +259,27 @@ def compare(evidence: Evidence, options: Options | None = None) -> Comparison:
     return Comparison(
         evidence, options, baseline, scales, scores, tuple(performance), contrasts, thresholds, profiles
     )
+
+
+def choose_scale(wanted: str | None, tasks: Sequence[str]) -> tuple[dict[str, tuple[float, float]], str]:
+    """The scale of ``--scale``, and where it is from (a key of ``SCALES``).
+
+    ``wanted`` is ``references``, ``runs``, a file for ``read_scale``, or None: the references where every one
+    of ``tasks`` has them, else the runs.
+
+    Raises:
+        UserError: when a file cannot be read, or references are wanted and a task has none.
+    """
+    if wanted == "runs":
+        return {}, "runs"
+    if wanted not in (None, "references"):
+        return read_scale(Path(wanted)), "file"
+    known = scale_of_references()
+    if missing := [task for task in tasks if task not in known]:
+        if wanted == "references":
+            raise UserError(f"--scale references: there is no reference policy of {', '.join(missing)}")
+        return {}, "runs"
+    return {task: known[task] for task in tasks}, "references"
 
 
 def read_scale(path: Path) -> dict[str, tuple[float, float]]:

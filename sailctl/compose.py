@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 
 from sailctl.config import (
     GROUPS,
-    Config,
+    RunConfig,
     conf_dir,
     did_you_mean,
     first_line,
@@ -38,7 +38,7 @@ class Job:
     """``key=value`` words of this run (Hydra's own left out)."""
     composed: DictConfig
     """Everything that Hydra composed, its own node included."""
-    config: Config
+    config: RunConfig
     """The same as checked objects."""
 
 

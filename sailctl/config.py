@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
 from sailctl import __version__
 from sailctl.files import find_policy
@@ -139,6 +139,69 @@ class AlgoConfig:
 
 
 @dataclass(frozen=True)
+class PPOConfig:
+    """``conf/algo``, where ``learner`` is ``ppo``: PPO of Stable-Baselines3 on a true or a learned reward."""
+
+    name: str
+    learner: str
+    reward: str
+    first: int
+    queries: int
+    every: int
+    selection: str
+    start: int
+    envs: int
+    steps: int
+    batch: int
+    epochs: int
+    lr: float
+    anneal: bool
+    discount: float
+    gae_lambda: float
+    clip: float
+    entropy: float
+    value: float
+    max_grad_norm: float
+    normalise_reward: bool
+    reference: str
+
+    simulates: ClassVar[bool] = True
+    iterations: ClassVar[None] = None
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """``conf/algo``, where ``learner`` is ``sac``: SAC of Stable-Baselines3 on a true or a learned reward."""
+
+    name: str
+    learner: str
+    reward: str
+    first: int
+    queries: int
+    every: int
+    selection: str
+    start: int
+    pretrain: int
+    relabel: bool
+    envs: int
+    interval: int
+    hidden: list[int]
+    updates: float
+    batch: int
+    lr: float
+    discount: float
+    tau: float
+    target_every: int
+    entropy: float
+    gamma: float
+    refresh: int
+
+    simulates: ClassVar[bool] = True
+    iterations: ClassVar[None] = None
+    reference: ClassVar[str] = "initial"
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """``conf/evaluation``: how the true return is measured."""
 
@@ -159,10 +222,10 @@ class LoggerConfig:
 
 
 @dataclass(frozen=True)
-class Config:
-    """A whole run."""
+class RunConfig:
+    """A whole run of any algorithm: what the logger, the run record and the comparison know."""
 
-    algo: AlgoConfig
+    algo: AlgoConfig | PPOConfig | SACConfig
     env: EnvConfig
     oracle: OracleConfig
     rollout: RolloutConfig
@@ -176,8 +239,38 @@ class Config:
     out: str
 
 
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """A whole run of SAIL, of one of its variants or limits."""
+
+    algo: AlgoConfig
+
+
+@dataclass(frozen=True)
+class PPORun(RunConfig):
+    """A whole run of a baseline that is built on PPO."""
+
+    algo: PPOConfig
+
+
+@dataclass(frozen=True)
+class SACRun(RunConfig):
+    """A whole run of a baseline that is built on SAC."""
+
+    algo: SACConfig
+
+
+RUNS: dict[str, type[RunConfig]] = {"sail": Config, "ppo": PPORun, "sac": SACRun}
+"""The kinds of run, by ``algo.learner``; SAIL's own options have no such key."""
+
 GROUPS = ("algo", "env", "oracle", "rollout", "policy", "reward", "evaluation", "logger")
 """Config groups, each with its dataclass. (``conf/experiment`` holds values of any of them.)"""
+
+LEVELS = ("weak", "medium", "expert")
+"""Reference policies that ship with the suite."""
+
+REFERENCES = Path(__file__).resolve().parent / "references"
+"""Folder of the reference policies: ``<task>/<level>/policy.json``."""
 
 LARGEST = 3.4e38
 """A larger setting is infinite to a policy, which computes in 32-bit floating point."""
@@ -193,6 +286,11 @@ ABOVE_ZERO = (
     "algo.lr",
     "algo.radius",
     "algo.max_grad_norm",
+    "algo.gae_lambda",
+    "algo.clip",
+    "algo.discount",
+    "algo.tau",
+    "algo.updates",
     "oracle.inverse_temperature",
     "oracle.discount",
     "policy.initial_std",
@@ -205,6 +303,11 @@ NOT_NEGATIVE = (
     "algo.rho",
     "algo.queries",
     "algo.refresh",
+    "algo.first",
+    "algo.pretrain",
+    "algo.start",
+    "algo.entropy",
+    "algo.value",
     "oracle.skip",
     "oracle.equal",
     "oracle.tie_margin",
@@ -218,6 +321,12 @@ AT_LEAST_ONE = (
     "algo.epochs",
     "algo.minibatches",
     "algo.iterations",
+    "algo.every",
+    "algo.envs",
+    "algo.steps",
+    "algo.batch",
+    "algo.interval",
+    "algo.target_every",
     "reward.members",
     "reward.epochs",
     "reward.batch",
@@ -229,6 +338,9 @@ AT_LEAST_ONE = (
 )
 SHARES = (
     "algo.w",
+    "algo.discount",
+    "algo.gae_lambda",
+    "algo.tau",
     "rollout.start_fraction",
     "oracle.discount",
     "oracle.mistake",
@@ -237,6 +349,8 @@ SHARES = (
 )
 """Probabilities and weights from 0 to 1."""
 CHOICES = {
+    "algo.learner": ("ppo", "sac"),
+    "algo.reward": ("true", "model"),
     "algo.baseline": ("leave_one_out", "none"),
     "algo.responses": ("policy", "data"),
     "algo.labels": ("teacher", "reward_model", "policy"),
@@ -253,7 +367,7 @@ CHOICES = {
     "algo.kl": ("kl_ref_pi", "kl_pi_ref"),
     "algo.optimiser": ("adam", "sgd"),
     "rollout.pairing": ("forked", "unrelated", "ranked"),
-    "policy.kind": ("mlp", "linear"),
+    "policy.kind": ("mlp", "linear", "squashed"),
     "logger.wandb": ("offline", "online", "disabled"),
 }
 
@@ -274,7 +388,7 @@ def conf_dir() -> Path:
 # Checking
 
 
-def validate(config: Config) -> None:
+def validate(config: RunConfig) -> None:
     """Refuse what cannot work, before anything is built.
 
     Raises:
@@ -284,26 +398,30 @@ def validate(config: Config) -> None:
     for key, value in values.items():
         if isinstance(value, float) and not abs(value) <= LARGEST:
             raise _refused(key, "a finite number", value)
-    for key in ABOVE_ZERO:
-        _require(values[key] is None or values[key] > 0, key, "above 0", values[key])
-    for key in NOT_NEGATIVE:
-        _require(values[key] is None or values[key] >= 0, key, "0 or more", values[key])
-    for key in AT_LEAST_ONE:
-        _require(values[key] is None or values[key] >= 1, key, "at least 1", values[key])
-    for key in SHARES:
-        _require(0 <= values[key] <= 1, key, "from 0 to 1", values[key])
-    for key, choices in CHOICES.items():
-        _require(values[key] in choices, key, " or ".join(choices), values[key], choices)
+    numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
+    for key in filter(numbers.__contains__, ABOVE_ZERO):
+        _require(numbers[key] > 0, key, "above 0", numbers[key])
+    for key in filter(numbers.__contains__, NOT_NEGATIVE):
+        _require(numbers[key] >= 0, key, "0 or more", numbers[key])
+    for key in filter(numbers.__contains__, AT_LEAST_ONE):
+        _require(numbers[key] >= 1, key, "at least 1", numbers[key])
+    for key in filter(numbers.__contains__, SHARES):
+        _require(0 <= numbers[key] <= 1, key, "from 0 to 1", numbers[key])
+    for key in filter(values.__contains__, CHOICES):
+        _require(values[key] in CHOICES[key], key, " or ".join(CHOICES[key]), values[key], CHOICES[key])
     _validate_names(config)
     _validate_rollout(config)
     _validate_policy(config.policy)
     _validate_widths("reward.hidden", config.reward.hidden)
-    _validate_reference(config.algo.reference)
-    _validate_design(config)
+    _validate_reference(config)
+    if isinstance(config, Config):
+        _validate_design(config)
+    else:
+        _validate_baseline(config)
     _validate_teacher(config)
 
 
-def _validate_names(config: Config) -> None:
+def _validate_names(config: RunConfig) -> None:
     tasks = _horizons()
     known = f"a known task ({', '.join(tasks)})"
     _require(config.env.id in tasks, "env.id", known, config.env.id, tasks)
@@ -316,7 +434,7 @@ def _validate_names(config: Config) -> None:
     _require(not Path(config.out).is_file(), "out", "a folder, and there is a file of this name", config.out)
 
 
-def _validate_rollout(config: Config) -> None:
+def _validate_rollout(config: RunConfig) -> None:
     rollout, horizon = config.rollout, _horizons()[config.env.id]
     _require(rollout.forks >= 2, "rollout.forks", "at least 2", rollout.forks)
     if rollout.pairing == "unrelated":
@@ -327,12 +445,6 @@ def _validate_rollout(config: Config) -> None:
             "at least 2 when rollout.pairing=unrelated",
             rollout.prompts,
         )
-    _require(
-        rollout.prompts % config.algo.minibatches == 0,
-        "algo.minibatches",
-        f"a divisor of rollout.prompts={rollout.prompts}",
-        config.algo.minibatches,
-    )
     segment, judged = segment_lengths(config)
     episode = f"{horizon} (an episode of {config.env.id})"
     _require(1 <= segment <= horizon, "rollout.segment", f"from 1 to {episode}", segment)
@@ -345,7 +457,7 @@ def _validate_rollout(config: Config) -> None:
 
 
 def _validate_policy(policy: PolicyConfig) -> None:
-    if policy.kind == "mlp":
+    if policy.kind != "linear":
         _require(policy.features == 0, "policy.features", "0 unless policy.kind=linear", policy.features)
         _validate_widths("policy.hidden", policy.hidden)
 
@@ -355,16 +467,75 @@ def _validate_widths(key: str, widths: list[int]) -> None:
     _require(all(width >= 1 for width in widths), key, "widths of at least 1", widths)
 
 
-def _validate_reference(reference: str) -> None:
+def _validate_reference(config: RunConfig) -> None:
+    reference = config.algo.reference
     if reference == "initial":
         return
-    what = "initial, or an existing run directory or policy folder (one that holds policy.json)"
-    _require(find_policy(reference) is not None, "algo.reference", what, reference)
+    if reference in LEVELS:
+        missing = (
+            f"there is no {reference} reference policy of {config.env.id}: `sailctl reference` lists them"
+        )
+        if reference_place(config) is None:
+            raise UserError(f"algo.reference={reference}: {missing}")
+        return
+    what = f"initial, {', '.join(LEVELS)}, or a run directory or policy folder (one that holds policy.json)"
+    _require(reference_place(config) is not None, "algo.reference", what, reference, LEVELS)
+
+
+def reference_place(config: RunConfig) -> Path | None:
+    """``policy.json`` of the policy that ``algo.reference`` names; None for ``initial``, or without one."""
+    reference = config.algo.reference
+    if reference in LEVELS:
+        return find_policy(REFERENCES / plain_name(config.env.id) / reference)
+    return None if reference == "initial" else find_policy(reference)
+
+
+def _validate_baseline(config: RunConfig) -> None:
+    """What a baseline needs beside its own numbers."""
+    algo = config.algo
+    if isinstance(algo, AlgoConfig):
+        return
+    if algo.reward == "model":
+        for key in ("first", "queries"):
+            value = getattr(algo, key)
+            _require(value >= 1, f"algo.{key}", "at least 1 with algo.reward=model", value)
+        budget = config.oracle.budget
+        _require(
+            budget is None or budget >= algo.first,
+            "oracle.budget",
+            f"at least algo.first={algo.first}",
+            budget,
+        )
+        pairs = config.rollout.pairing != "ranked"
+        _require(pairs, "rollout.pairing", "forked or unrelated with this algorithm", config.rollout.pairing)
+    if isinstance(algo, PPOConfig):
+        whole = algo.envs * algo.steps
+        _require(algo.batch <= whole, "algo.batch", f"at most algo.envs * algo.steps = {whole}", algo.batch)
+        _require(config.policy.kind == "mlp", "policy.kind", "mlp with PPO", config.policy.kind)
+        learnt = config.policy.learn_std
+        _require(learnt, "policy.learn_std", "true with PPO", learnt)
+    elif isinstance(algo, SACConfig):
+        _validate_widths("algo.hidden", algo.hidden)
+        _require(algo.entropy > 0, "algo.entropy", "above 0 with SAC", algo.entropy)
+        steps = algo.envs * algo.updates
+        whole = steps >= 1 and steps % algo.target_every == 0
+        known = (
+            f"such that algo.envs={algo.envs} times it is a multiple of algo.target_every={algo.target_every}"
+        )
+        _require(whole, "algo.updates", known, algo.updates)
+        pretrains = algo.pretrain == 0 or algo.reward == "model"
+        _require(pretrains, "algo.pretrain", "0 with algo.reward=true", algo.pretrain)
 
 
 def _validate_design(config: Config) -> None:
     """What an algorithm needs beside its own numbers: a data set, a limit, another group's settings."""
     algo, offline = config.algo, not config.algo.simulates
+    _require(
+        config.rollout.prompts % algo.minibatches == 0,
+        "algo.minibatches",
+        f"a divisor of rollout.prompts={config.rollout.prompts}",
+        algo.minibatches,
+    )
     _require(
         algo.data is not None or not algo.needs_data,
         "algo.data",
@@ -416,7 +587,7 @@ def _validate_design(config: Config) -> None:
         _require(exact, "algo.worst_case", "exact with algo.step=proximal", algo.worst_case)
 
 
-def _validate_teacher(config: Config) -> None:
+def _validate_teacher(config: RunConfig) -> None:
     oracle, pairing = config.oracle, config.rollout.pairing
     if pairing == "ranked":
         for key in ("mistake", "equal", "tie_margin", "rho"):
@@ -439,7 +610,12 @@ def _validate_teacher(config: Config) -> None:
         )
 
 
-def segment_lengths(config: Config) -> tuple[int, int]:
+def plain_name(task: str) -> str:
+    """A task id as the name of a folder: ``my_module:MyEnv-v0`` becomes ``my_module-MyEnv-v0``."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", task)
+
+
+def segment_lengths(config: RunConfig) -> tuple[int, int]:
     """H and L in control steps: ``null`` is a whole episode of the task."""
     horizon = _horizons()[config.env.id]
     segment, judged = config.rollout.segment, config.rollout.judged
@@ -470,7 +646,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 # Converting
 
 
-def to_config(cfg: DictConfig) -> Config:
+def to_config(cfg: DictConfig) -> RunConfig:
     """The composed ``cfg`` (Hydra's own node left out) as checked, frozen, typed objects.
 
     Raises:
@@ -487,7 +663,8 @@ def to_config(cfg: DictConfig) -> Config:
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-        config = OmegaConf.to_object(OmegaConf.merge(_schema(), values))
+        learner = OmegaConf.select(own, "algo.learner", default="sail")
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(learner if learner in RUNS else "sail"), values))
     except MissingMandatoryValue as error:
         made = " (`sailctl collect` makes such a file)" if error.full_key == "algo.data" else ""
         raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...{made}") from error
@@ -501,18 +678,18 @@ def to_config(cfg: DictConfig) -> Config:
         if isinstance(value, float) and value.is_integer():
             what += f", written {int(value)}"
         raise _refused(key, what, value) from error
-    if not isinstance(config, Config):
+    if not isinstance(config, RunConfig):
         raise TypeError(f"expected a Config, composed a {type(config).__name__}")
     validate(config)
     return config
 
 
-def to_dict(config: Config) -> dict[str, Any]:
+def to_dict(config: RunConfig) -> dict[str, Any]:
     """The configuration as plain nested dictionaries, lists and scalars."""
     return asdict(config)
 
 
-def to_yaml(config: Config) -> str:
+def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML that composes to the same configuration again."""
     import yaml
 
@@ -520,42 +697,47 @@ def to_yaml(config: Config) -> str:
     return text
 
 
-def run_id(config: Config) -> str:
+def run_id(config: RunConfig) -> str:
     """Eight hexadecimal digits that stand for everything that changes the numbers of a run but its seed."""
     numbers = {key: value for key, value in to_dict(config).items() if key not in NUMBERLESS}
-    reference = config.algo.reference
-    if reference != "initial" and (policy := find_policy(reference)) is not None:
+    if (policy := reference_place(config)) is not None:
         # What is in the reference changes the numbers, not where it lies; its description holds a checksum.
         numbers["algo"]["reference"] = hashlib.sha256(policy.read_bytes()).hexdigest()
-    if config.algo.data is not None:
+    if isinstance(config, Config) and config.algo.data is not None:
         numbers["algo"]["data"] = hashlib.sha256(Path(config.algo.data).read_bytes()).hexdigest()
     canonical = json.dumps({"sailctl": __version__, **numbers}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 @cache
-def _schema() -> DictConfig:
+def _schema(learner: str) -> DictConfig:
     from omegaconf import OmegaConf
 
-    schema: DictConfig = OmegaConf.structured(Config)
+    run = RUNS[learner]
+    schema: DictConfig = OmegaConf.structured(run)
     # OmegaConf makes frozen dataclasses read-only, even for the merge that fills them.
     OmegaConf.set_readonly(schema, None)
-    for group, kind in get_type_hints(Config).items():
+    for group, kind in get_type_hints(run).items():
         if is_dataclass(kind):
             schema[group] = OmegaConf.structured(kind)
             OmegaConf.set_readonly(schema[group], None)
     return schema
 
 
-def leaf_types(kind: type = Config, prefix: str = "") -> dict[str, Any]:
-    """The type of every value by its dotted key, as the dataclasses declare it."""
+def leaf_types(*runs: type[RunConfig]) -> dict[str, Any]:
+    """The type of every value by its dotted key, as the dataclasses of these runs (or all) declare it."""
     found: dict[str, Any] = {}
+    for run in reversed(runs or tuple(RUNS.values())):  # where two declare a key, the first one's type stands
+        found |= dict(_types(run, ""))
+    return found
+
+
+def _types(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, hint in get_type_hints(kind).items():
         if is_dataclass(hint):
-            found |= leaf_types(cast("type", hint), f"{prefix}{name}.")
-        else:
-            found[prefix + name] = hint
-    return found
+            yield from _types(cast("type", hint), f"{prefix}{name}.")
+        elif get_origin(hint) is not ClassVar:
+            yield prefix + name, hint
 
 
 def _in_words(hint: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,16 +33,25 @@ class Evaluation:
         return float(self.returns.mean())
 
 
+Act = Callable[[DoubleArray], DoubleArray]
+"""Controls (N, A) in the actuators' units for observations (N, O)."""
+
+
 def evaluate(
     policy: GaussianPolicy, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False
 ) -> Evaluation:
     """Run ``episodes`` episodes with the mean action from initial states that ``seed`` alone decides."""
+    return play(lambda obs: policy.to_controls(policy.act(obs, None)), simulator, episodes, seed, keep_path)
+
+
+def play(act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False) -> Evaluation:
+    """Run ``episodes`` whole episodes from initial states that ``seed`` alone decides."""
     states = simulator.reset(episodes, generator(seed, "eval"))
     rows = np.arange(episodes)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
     path = [states.physics[0].copy()]
     while len(rows):
-        step = simulator.step(states, policy.to_controls(policy.act(states.obs, None)))
+        step = simulator.step(states, act(states.obs))
         returns[rows] += step.reward
         lengths[rows] += 1
         if keep_path and rows[0] == 0:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sailctl.config import Config, LoggerConfig
+    from sailctl.config import LoggerConfig, RunConfig
 
 WANDB_QUEUE = 1000  # messages that wait for W&B; more are dropped
 WANDB_FINISH_S = 20.0  # seconds that the end of a run waits for W&B
@@ -82,7 +82,7 @@ class Logger:
             log.finish({"final_return": final})
     """
 
-    def __init__(self, run: RunFiles, config: Config) -> None:
+    def __init__(self, run: RunFiles, config: RunConfig) -> None:
         self._run = run
         self._mirrors: list[Mirror] = []
         self._wandb: WandbMirror | None = None
@@ -404,7 +404,7 @@ def _feed_wandb(
     run.finish(exit_code=end["exit_code"])
 
 
-def _wandb_mirror(path: Path, config: Config, along: str) -> WandbMirror:
+def _wandb_mirror(path: Path, config: RunConfig, along: str) -> WandbMirror:
     from sailctl.config import to_dict
 
     task, algorithm = config.env.id, config.algo.name

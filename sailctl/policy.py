@@ -1,4 +1,4 @@
-"""Gaussian policies: a tanh network, or a mean that is linear in fixed features (log-linear).
+"""Gaussian policies: a tanh network, a mean that is linear in fixed features (log-linear), or SAC's actor.
 
 Actions live in *policy units*: -1 and +1 are the ends of the actuator's range, the policy may draw
 beyond them, and ``to_controls`` clips. Log-probabilities are of the draw, before clipping.
@@ -30,6 +30,7 @@ class GaussianPolicy(nn.Module):
 
     ``config.kind == "linear"`` with ``learn_std`` false is log-linear: log pi is linear in the parameters
     up to a normaliser that is quadratic in them, the class for which the theory of [RevKL] is proved.
+    ``config.kind == "squashed"`` is tanh of a ReLU network: the mean is exactly SAC's deterministic action.
     """
 
     obs_mean: Tensor
@@ -49,11 +50,14 @@ class GaussianPolicy(nn.Module):
             self.net: nn.Module = orthogonal(spec.obs_dim + config.features, spec.act_dim, 0.01, seed)
         else:
             self.fourier = FourierFeatures(spec.obs_dim, 0, seed)
+            squashed = config.kind == "squashed"
             widths = [spec.obs_dim, *config.hidden]
             layers: list[nn.Module] = []
             for width, following in itertools.pairwise(widths):
-                layers += [orthogonal(width, following, math.sqrt(2.0), seed), nn.Tanh()]
-            self.net = nn.Sequential(*layers, orthogonal(widths[-1], spec.act_dim, 0.01, seed))
+                hidden = orthogonal(width, following, math.sqrt(2.0), seed)
+                layers += [hidden, nn.ReLU() if squashed else nn.Tanh()]
+            layers.append(orthogonal(widths[-1], spec.act_dim, 0.01, seed))
+            self.net = nn.Sequential(*layers, *([nn.Tanh()] if squashed else []))
         log_std = torch.full((spec.act_dim,), math.log(config.initial_std))
         self.log_std = nn.Parameter(log_std, requires_grad=config.learn_std)
 

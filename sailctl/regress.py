@@ -31,7 +31,7 @@ from scipy.stats import rankdata
 
 from sailctl import golden
 from sailctl.compose import compose_jobs
-from sailctl.config import Config, show, to_dict
+from sailctl.config import RunConfig, show, to_dict
 from sailctl.evidence import Trial, flat_settings, load_trials, read_about, save_trials, shared_settings
 from sailctl.results import provenance
 from sailctl.statistics import Estimate, difference, proportion
@@ -219,7 +219,7 @@ def load_baseline(path: Path) -> Baseline:
         raise UserError(f"{path.with_suffix('.json')} is no baseline of this version: {error!r}") from error
 
 
-def compose(protocol: Protocol, overlay: Path | None = None) -> Config:
+def compose(protocol: Protocol, overlay: Path | None = None) -> RunConfig:
     """The configuration of a protocol as it composes now.
 
     Raises:
@@ -400,7 +400,7 @@ def _summary(scores: DoubleArray) -> str:
 
 
 def run_seeds(
-    config: Config, overrides: Sequence[str], seeds: Sequence[int], out: Path, jobs: int | None
+    config: RunConfig, overrides: Sequence[str], seeds: Sequence[int], out: Path, jobs: int | None
 ) -> dict[int, Trial | str]:
     """Train every seed below ``out``, several at once, and tell of each as it ends.
 
@@ -424,7 +424,7 @@ def run_seeds(
     return {seed: found[seed] for seed in seeds}
 
 
-def _train(config: Config, words: list[str]) -> tuple[int, Path | None, str | None]:
+def _train(config: RunConfig, words: list[str]) -> tuple[int, Path | None, str | None]:
     """Seed, run directory (if there is one) and error of one training, in a process of its own."""
     place = Path(config.out) / config.env.id / config.algo.name
     error = None

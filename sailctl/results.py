@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sailctl import __version__
-from sailctl.config import Config, run_id, to_yaml
+from sailctl.config import RunConfig, run_id, to_yaml
 from sailctl.files import write_atomically
 from sailctl.types import RunError, UserError
 
@@ -215,7 +215,7 @@ class RunRecord:
         return _read_csv(self.path / EVALUATIONS, EVALUATION_COLUMNS)
 
 
-def create_run(config: Config, command: Sequence[str]) -> Run:
+def create_run(config: RunConfig, command: Sequence[str]) -> Run:
     """Make the run directory ``<out>/<task>/<algorithm>/<run_id>-s<seed>``, which nobody made before.
 
     Args:

@@ -5,8 +5,6 @@ The policy is evaluated before its first update, when an evaluation is due, and 
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +12,13 @@ from pathlib import Path
 import torch
 
 from sailctl.checkpoint import dump_batch, load_policy, save_policy
-from sailctl.config import Config, segment_lengths
+from sailctl.config import Config, RunConfig, reference_place, segment_lengths
 from sailctl.data import check_fits, load_preferences
 from sailctl.evaluate import evaluate
 from sailctl.labelling import Labeller
 from sailctl.learner import Learner
 from sailctl.logger import Logger, check_mirrors
+from sailctl.loop import Clock, evaluation_due
 from sailctl.policy import GaussianPolicy
 from sailctl.results import create_run
 from sailctl.rollout import Collected, Collector
@@ -28,8 +27,8 @@ from sailctl.simulator import open_simulator
 from sailctl.types import EnvSpec, NonFiniteError, PreferenceData, UserError
 
 
-def train(config: Config, overrides: list[str]) -> Path:
-    """Train one policy from preferences alone and return its run directory.
+def train(config: RunConfig, overrides: list[str]) -> Path:
+    """Train one policy and return its run directory: from preferences alone, or by a baseline.
 
     ``overrides`` are the ``key=value`` words that made ``config``, kept in the run's provenance.
 
@@ -40,6 +39,10 @@ def train(config: Config, overrides: list[str]) -> Path:
     # One thread: the networks are small, and the order of float additions must not depend on a thread count.
     torch.set_num_threads(1)
     check_mirrors(config.logger)
+    if not isinstance(config, Config):
+        from sailctl.baselines import train_baseline
+
+        return train_baseline(config, overrides)
     generators = named_generators(config.seed)
     simulator = open_simulator(config.env.id, config.threads)
     policy = first_policy(config, simulator.spec, generators)
@@ -91,13 +94,6 @@ def limits_reached(config: Config, env_steps: int, iteration: int) -> bool:
     return env_steps >= config.env_steps or (iterations is not None and iteration >= iterations)
 
 
-def evaluation_due(config: Config, before: int, env_steps: int, iteration: int) -> bool:
-    """Whether this iteration passed a multiple of ``evaluation.every`` (env steps) or ``.iterations``."""
-    if config.algo.simulates:
-        return env_steps // config.evaluation.every > before // config.evaluation.every
-    return iteration % config.evaluation.iterations == 0
-
-
 def reward_per_step(collected: Collected | None) -> float:
     """Mean true reward of the judged steps; NaN where nothing was simulated."""
     if collected is None:
@@ -126,34 +122,15 @@ def first_policy(config: Config, spec: EnvSpec, generators: Generators) -> Gauss
     Raises:
         UserError: when the reference was made for another task.
     """
-    if config.algo.reference == "initial":
+    place = reference_place(config)
+    if place is None:
         return GaussianPolicy(config.policy, spec, generators.init)
-    policy = load_policy(config.algo.reference)
+    policy = load_policy(place.parent)
     if policy.spec.id != spec.id:
         raise UserError(
             f"algo.reference={config.algo.reference} is a policy for {policy.spec.id}, not for {spec.id}"
         )
     return policy
-
-
-class Clock:
-    """Seconds spent in each part of a run so far, and since it began."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._spent: defaultdict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Add the time inside the block to ``part``."""
-        start = time.perf_counter()
-        yield
-        self._spent[part] += time.perf_counter() - start
-
-    def read(self) -> dict[str, float]:
-        """Seconds by part; ``wall_s`` is all of them and what lies between."""
-        parts = {part: self._spent[part] for part in ("collect_s", "label_s", "update_s", "evaluate_s")}
-        return parts | {"wall_s": time.perf_counter() - self._start}
 
 
 @contextmanager

@@ -16,6 +16,10 @@ verbs:
   regress  the gate for CI: has a change made learning worse?
   collect  make a data set of preferences to learn from
 
+  tasks      list the tasks, their sizes and their speed here
+  reference  list the reference policies, or make those of a task
+  doctor     what works on this machine, and what to install
+
   sailctl VERB --help explains a verb; sailctl --version prints the version.
 
 examples:
@@ -80,6 +84,35 @@ examples:
   sailctl train algo=dpo_offline algo.data=cheetah.parquet
 
 Exit code: 0 done, 1 it had to stop, 2 something asked for is impossible, 130 interrupted.
+"""
+
+REFERENCE_HELP = """\
+usage: sailctl reference
+       sailctl reference env=TASK [--out FOLDER] [--config-dir FOLDER] [KEY=VALUE ...]
+
+Without a task: list the reference policies that ship with sailctl, and what they earn.
+
+With one: train on the true reward (PPO, unless algo=sac), keep the policy of every evaluation, and choose
+three of them: weak, medium and expert have gained about 0.15, 0.5 and all of what the best one gains over
+random actions. They go into FOLDER/TASK/, with a reference.json of how they were made and what they earn.
+
+  KEY=VALUE            settings as for sailctl train; those that matter most are
+                       env_steps, seed, algo (ppo, sac) and their settings
+                       evaluation.every   env steps between the policies there are to choose from
+                       policy.hidden      widths of the network, for PPO
+
+options:
+  --out FOLDER         where the task's folder is made (default: references)
+  --config-dir FOLDER  also look for options in your own FOLDER/algo/*.yaml, FOLDER/env/*.yaml, ...
+  -h, --help           this text
+
+examples:
+  sailctl reference
+  sailctl reference env=hopper-v5 env_steps=2_000_000 evaluation.every=50_000
+  sailctl train env=hopper-v5 algo.reference=medium algo.refresh=0
+  sailctl train env=hopper-v5 algo.reference=references/hopper-v5/expert
+
+Exit code: 0 done, 1 training had to stop, 2 something asked for is impossible, 130 interrupted.
 """
 
 REGRESS_HELP = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -30,8 +31,8 @@ class Physics:
     """(N, nv) joint velocities (m/s, rad/s)."""
     act: Array
     """(N, na) activations of actuators with a state of their own; most tasks have none (N, 0)."""
-    fixed: Array
-    """(N, M) what an episode fixed at its start beside MuJoCo's state, such as a target; often (N, 0)."""
+    memory: Array
+    """(N, M) what ``Task.remember`` carries along beside MuJoCo's state; most tasks need nothing (N, 0)."""
     read: Mapping[str, Array] = field(default_factory=dict)
     """``Task.fields`` (N, ...) and ``Task.sensors`` (N, D) by name, as the original finds them."""
 
@@ -94,8 +95,10 @@ class Task(ABC):
     """Fields of ``mujoco.MjData`` that the original reads after a step, as MuJoCo leaves them: with the
     Runge-Kutta integrator those of its last stage. Steps one state at a time; ``cfrc_ext`` is computed."""
     sensors: ClassVar[tuple[str, ...]] = ()
-    """Sensors of the model that the original reads after a step. As dm_control has them: positions and
-    velocities of the state reached, accelerations and forces of the last sub-step."""
+    """Sensors of the model that are read after a step: accelerations and forces of the last sub-step."""
+    looks: ClassVar[bool] = True
+    """Whether sensors of positions and velocities are those of the state reached, as dm_control has them, or
+    those of the state before the last sub-step, where ``mj_step`` leaves them."""
 
     @property
     def dt(self) -> float:
@@ -109,6 +112,14 @@ class Task(ABC):
     @abstractmethod
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
         """Initial states of ``n`` episodes (``read`` left out)."""
+
+    def remember(self, now: Physics, world: World) -> Array:
+        """(N, M) what the original carries on from ``now`` beside MuJoCo's state.
+
+        ``now.memory`` is what was carried here, and goes on as it is unless a task says otherwise: a target
+        drawn by ``reset`` stays. The other methods see the answer, as ``now.memory`` or ``before.memory``.
+        """
+        return now.memory
 
     @abstractmethod
     def observe(self, now: Physics) -> Array:
@@ -130,9 +141,14 @@ class GymnasiumTask(Task):
     """The original's id in Gymnasium."""
     xml: ClassVar[str]
     """File name of the model among Gymnasium's assets."""
+    bodies: ClassVar[tuple[str, ...]] = ()
+    """Bodies whose positions (``xpos``) the original reads as ``mj_step`` leaves them: sensors of their own
+    here, since that is faster than ``fields``. Not with the Runge-Kutta integrator, which leaves others."""
+    looks: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         cls.original = f"Gymnasium {cls.gymnasium_id}"
+        cls.sensors = cls.bodies
 
     def make_model(self) -> mujoco.MjModel:
         import gymnasium.envs.mujoco as gymnasium_mujoco
@@ -142,7 +158,11 @@ class GymnasiumTask(Task):
         before = mujoco.get_mju_user_warning()
         mujoco.set_mju_user_warning(self._warn)
         try:
-            return mujoco.MjModel.from_xml_path(str(path))
+            spec = mujoco.MjSpec.from_file(str(path))
+            for body in self.bodies:
+                place = {"type": mujoco.mjtSensor.mjSENS_FRAMEPOS, "objtype": mujoco.mjtObj.mjOBJ_XBODY}
+                spec.add_sensor(name=body, objname=body, **place)
+            return spec.compile()
         finally:
             mujoco.set_mju_user_warning(before)
 
@@ -153,11 +173,16 @@ class GymnasiumTask(Task):
             warnings.warn(f"{self.xml}: {message}", stacklevel=2)
 
 
-def start(world: World, qpos: Array, qvel: Array, fixed: Array | None = None) -> Physics:
-    """States (N, nq), (N, nv) with idle actuators; ``fixed`` (N, M) is empty unless it is given."""
+def flat(values: Array) -> Array:
+    """(N, ...) as (N, K), for no rows too."""
+    return values.reshape(len(values), math.prod(values.shape[1:]))
+
+
+def start(world: World, qpos: Array, qvel: Array, memory: Array | None = None) -> Physics:
+    """States (N, nq), (N, nv) with idle actuators; ``memory`` (N, M) is empty unless it is given."""
     n = len(qpos)
     idle = np.zeros((n, world.init.act.shape[1]))
-    return Physics(qpos, qvel, idle, np.zeros((n, 0)) if fixed is None else fixed)
+    return Physics(qpos, qvel, idle, np.zeros((n, 0)) if memory is None else memory)
 
 
 def uniformly_around(world: World, n: int, noise: float, rng: np.random.Generator) -> Physics:

@@ -13,6 +13,7 @@ from sailctl.evidence import AXES, Evidence, Trial
 from sailctl.figures.looks import GREY, Look, looks_of
 from sailctl.figures.marks import BAND_SEEDS, arm_entries, mean_line, shown_trials
 from sailctl.figures.pages import grid_of, legend, page, page_width, plain_ticks
+from sailctl.references import scale_of_references
 from sailctl.types import DoubleArray
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def learning_curves(
     rows = tuple(axes)
     if "iteration" not in rows and not all(trial.simulates for trial in shown_trials(evidence)):
         rows = (*rows, "iteration")
-    looks = looks_of(evidence.arms)
+    looks, scales = looks_of(evidence.arms), scale_of_references()
     blocks, columns = grid_of(len(evidence.tasks), 4)
     height = 1.8 if blocks == 1 else 1.55
     with page(path, page_width(columns), 0.9 + height * len(rows) * blocks + 0.12 * len(looks)) as figure:
@@ -60,6 +61,10 @@ def learning_curves(
                     panel.sharey(stack[0])
                 for arm in evidence.arms:
                     _curves(panel, arm.on(evidence.tasks[place]), axis, looks[arm.name])
+                if (task := evidence.tasks[place]) in scales:
+                    panel.axhline(
+                        scales[task][1], color=GREY, lw=0.8, ls=(0, (5, 3)), zorder=0, label="expert"
+                    )
                 panel.set_xlabel(AXES[axis])
                 plain_ticks(panel)
                 if column == 0:
@@ -113,6 +118,8 @@ def _line_entries(evidence: Evidence) -> Iterator[tuple[Artist, str]]:
     counts = [
         sum(trial.finished for trial in arm.on(task)) for arm in evidence.arms for task in evidence.tasks
     ]
+    if scale_of_references().keys() & set(evidence.tasks):
+        yield Line2D([], [], color=GREY, lw=0.8, ls=(0, (5, 3))), "expert reference (true reward)"
     if max(counts) > 1:
         yield Line2D([], [], color=GREY, lw=0.6, alpha=0.6), "one seed"
     if max(counts) >= BAND_SEEDS:

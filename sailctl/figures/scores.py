@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sailctl.compare import ALPHA, FINAL, OVERALL, Comparison, Contrast
+from sailctl.compare import ALPHA, FINAL, OVERALL, SCALES, Comparison, Contrast
 from sailctl.evidence import Arm
 from sailctl.figures.looks import GREY, Look, looks_of
 from sailctl.figures.marks import arm_entries, error_bar, shown_trials
@@ -62,9 +62,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
             panels[2].set_xlim(-0.03, 1.03)
         for panel in panels:
             rows_only(panel)
-        title = "Final scores and 95% intervals (0: before training, 1: the best run)"
-        if comparison.options.scale:
-            title = "Final scores and 95% intervals"
+        title = f"Final scores and 95% intervals ({SCALES[comparison.options.source]})"
         if evidence.caveats:
             title += "\nNot a fair comparison: see its caveats"
         figure.suptitle(title)
@@ -143,9 +141,7 @@ def profiles(comparison: Comparison, path: Path) -> None:
                 x, share, drawstyle="steps-post", color=look.colour, lw=1.5, ls=look.line, marker=look.marker,
                 markevery=(int(12 * look.shift), 12), ms=4, mfc=look.fill, mew=0.7, label="profile",
             )  # fmt: skip
-        panel.set_xlabel("final score τ (0: before training, 1: the best run)")
-        if comparison.options.scale:
-            panel.set_xlabel("final score τ")
+        panel.set_xlabel(f"final score τ ({SCALES[comparison.options.source]})")
         panel.set_ylabel("share of runs that end above τ")
         panel.set_ylim(-0.03, 1.03)
         figure.suptitle("Performance profile and 95% bands")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sailctl.compare import ALPHA, AUC, FINAL, POWER, STABILITY, Comparison, collapsed
+from sailctl.compare import ALPHA, AUC, FINAL, POWER, SCALES, STABILITY, Comparison, collapsed
 from sailctl.config import show
 from sailctl.evidence import FINAL_EVALUATIONS, Trial
 from sailctl.statistics import LEVEL, Estimate
@@ -358,10 +358,6 @@ def seeds_of(comparison: Comparison) -> str:
 
 def _performance_said(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     options = comparison.options
-    given = [task for task in comparison.evidence.tasks if task in options.scale]
-    scale = "0 is the mean return before training and 1 the best final return of any run"
-    if given:
-        scale += f" (on {', '.join(given)}: as given)"
     said = [
         ("", f"{seeds_of(comparison)} per arm and task. Brackets hold {LEVEL:.0%} intervals."),
         (
@@ -371,7 +367,7 @@ def _performance_said(comparison: Comparison) -> tuple[tuple[str, str], ...]:
         (
             "final score",
             f"Scores: interquartile mean over runs, stratified bootstrap with {options.draws:,} resamples; "
-            f"{scale}.",
+            f"{SCALES[options.source]}.",
         ),
         (
             "env steps to threshold",

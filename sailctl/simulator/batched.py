@@ -13,6 +13,8 @@ import copy
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 
 import mujoco
 import numpy as np
@@ -32,8 +34,8 @@ class TaskSimulator:
 
     Most tasks are stepped by ``mujoco.rollout``. A task that reads ``fields`` of ``MjData`` is stepped state
     by state, which costs a few microseconds more, because no batched call hands those fields out. A task that
-    reads ``sensors`` pays one more sub-step, in which nothing touches and nothing is actuated: the sensors of
-    a sub-step belong to the state before it.
+    reads ``sensors`` and ``looks`` pays one more sub-step, in which nothing touches and nothing is actuated:
+    the sensors of a sub-step belong to the state before it.
     """
 
     forks_anywhere = True
@@ -51,8 +53,8 @@ class TaskSimulator:
         ends = np.cumsum([1, self.model.nq, self.model.nv, self.model.na])
         self._qpos, self._qvel, self._act = (slice(ends[i], ends[i + 1]) for i in range(3))
         self._sensors = [self.model.sensor(name) for name in task.sensors]
-        self._looks = any(needs_look(self.model, sensor.id) for sensor in self._sensors)
-        self._look_model = weightless_model(self.model) if self._looks else self.model
+        self._looked_at = {s.name for s in self._sensors if task.looks and needs_look(self.model, s.id)}
+        self._look_model = weightless_model(self.model) if self._looked_at else self.model
         mujoco.mj_resetData(self.model, self._still)
         self.init = self._physics(self._state_of(self._still)[None], np.zeros((1, 0)))
         low, high = self.model.actuator_ctrlrange.T.copy()
@@ -67,17 +69,17 @@ class TaskSimulator:
     def reset(self, n: int, rng: np.random.Generator) -> States:
         """``n`` fresh episode starts drawn with ``rng``."""
         start = self.task.reset(n, self, rng)
-        return self.enter(self._rows(start), start.fixed)
+        return self.enter(self._rows(start), start.memory)
 
-    def enter(self, physics: DoubleArray, fixed: DoubleArray | None = None) -> States:
+    def enter(self, physics: DoubleArray, memory: DoubleArray | None = None) -> States:
         """The states ``physics`` (N, nstate) as episode starts, observed as no step led there.
 
-        ``fixed`` (N, M) may be left out where a task fixes nothing.
+        ``memory`` (N, M) may be left out where a task draws nothing beside MuJoCo's state.
         """
         n = len(physics)
-        fixed = np.zeros((n, 0)) if fixed is None else fixed
-        now = self._physics(physics, fixed, self._read_at_start(physics))
-        return States(physics, fixed, self.task.observe(now), np.zeros(n, dtype=np.int64))
+        memory = np.zeros((n, 0)) if memory is None else memory
+        now = self._remember(self._physics(physics, memory, self._read_at_start(physics)))
+        return States(physics, now.memory, self.task.observe(now), np.zeros(n, dtype=np.int64))
 
     def step(self, states: States, action: DoubleArray) -> Step:
         """One control step of every row.
@@ -103,11 +105,12 @@ class TaskSimulator:
             reached = path[:, -1].copy()
             read = self._read_sensors(reached, sensed[:, -1])
         self._refuse_unstable(states.physics, reached)
-        before, now = self._physics(states.physics, states.fixed), self._physics(reached, states.fixed, read)
+        before = self._physics(states.physics, states.memory)
+        now = self._remember(self._physics(reached, states.memory, read))
         terminated = self.task.terminated(now)
         elapsed = states.elapsed + 1
         return Step(
-            states=States(reached, states.fixed.copy(), self.task.observe(now), elapsed),
+            states=States(reached, now.memory, self.task.observe(now), elapsed),
             reward=self.task.reward(before, now, action),
             terminated=terminated,
             truncated=(elapsed >= self.task.horizon) & ~terminated,
@@ -141,7 +144,7 @@ class TaskSimulator:
         """
         control = np.zeros((len(start.qpos), substeps, self.model.nu))
         path, _ = self._simulate(self.model, self._rows(start), control)
-        return self._physics(path[:, -1].copy(), start.fixed)
+        return self._physics(path[:, -1].copy(), start.memory)
 
     # Stepping
 
@@ -173,38 +176,40 @@ class TaskSimulator:
         reached = np.empty((n, self._nstate))
         read = {name: np.empty((n, *getattr(self._still, name).shape)) for name in self.task.fields}
 
-        def step_rows(data: mujoco.MjData, rows: IntArray) -> None:
+        def step_rows(data: mujoco.MjData, rows: slice) -> None:
             model, frame_skip = self.model, self.task.frame_skip
-            control, warmstart = data.ctrl, data.qacc_warmstart
-            kept = [(getattr(data, name), read[name]) for name in read]
-            for row in rows:
-                mujoco.mj_setState(model, data, physics[row], FULL)
-                control[:] = action[row]
+            ctrl, warmstart = data.ctrl, data.qacc_warmstart
+            kept = [(getattr(data, name), values[rows]) for name, values in read.items()]
+            parts = (physics[rows], action[rows], reached[rows])
+            for row, (before, control, after) in enumerate(zip(*parts, strict=True)):
+                mujoco.mj_setState(model, data, before, FULL)
+                ctrl[:] = control
                 warmstart[:] = 0.0
-                mujoco.mj_step(model, data, nstep=frame_skip)
+                mujoco.mj_step(model, data, frame_skip)
                 if "cfrc_ext" in read:
                     mujoco.mj_rnePostConstraint(model, data)
-                mujoco.mj_getState(model, data, reached[row], FULL)
-                for value, rows_of in kept:
-                    rows_of[row] = value
+                mujoco.mj_getState(model, data, after, FULL)
+                for value, values in kept:
+                    values[row] = value
 
-        parts = np.array_split(np.arange(n), self._threads)
+        edges = [n * part // self._threads for part in range(self._threads + 1)]
+        shares = [slice(*pair) for pair in pairwise(edges)]
         if self._workers is None:
-            step_rows(self._data[0], parts[0])
+            step_rows(self._data[0], shares[0])
         else:
-            list(self._workers.map(step_rows, self._data, parts))
+            list(self._workers.map(step_rows, self._data, shares))
         return reached, read
 
     def _read_sensors(self, reached: DoubleArray, sensed: DoubleArray) -> dict[str, DoubleArray]:
         """The task's sensors (N, D) by name; ``sensed`` are those of the last sub-step (N, nsensordata)."""
         looked = sensed
-        if self._looks:
+        if self._looked_at:
             idle = np.zeros((len(reached), 1, self.model.nu))
             looked = self._simulate(self._look_model, reached, idle)[1][:, 0]
         read = {}
         for sensor in self._sensors:
             place = slice(sensor.adr[0], sensor.adr[0] + sensor.dim[0])
-            read[sensor.name] = (looked if needs_look(self.model, sensor.id) else sensed)[:, place]
+            read[sensor.name] = (looked if sensor.name in self._looked_at else sensed)[:, place]
         return read
 
     def _read_at_start(self, physics: DoubleArray) -> dict[str, DoubleArray]:
@@ -232,11 +237,14 @@ class TaskSimulator:
         return physics
 
     def _physics(
-        self, physics: DoubleArray, fixed: DoubleArray, read: dict[str, DoubleArray] | None = None
+        self, physics: DoubleArray, memory: DoubleArray, read: dict[str, DoubleArray] | None = None
     ) -> Physics:
         return Physics(
-            physics[:, self._qpos], physics[:, self._qvel], physics[:, self._act], fixed, read or {}
+            physics[:, self._qpos], physics[:, self._qvel], physics[:, self._act], memory, read or {}
         )
+
+    def _remember(self, now: Physics) -> Physics:
+        return replace(now, memory=self.task.remember(now, self).copy())
 
     def _state_of(self, data: mujoco.MjData) -> DoubleArray:
         state = np.empty(self._nstate)
@@ -258,12 +266,19 @@ def needs_look(model: mujoco.MjModel, sensor: int) -> bool:
 
 
 def weightless_model(model: mujoco.MjModel) -> mujoco.MjModel:
-    """A copy of ``model`` in which a sub-step computes positions and velocities and little else."""
+    """A copy of ``model`` in which a sub-step computes positions and velocities and little else.
+
+    It is never reset, however fast the state that is looked at moves.
+    """
     twin = copy.deepcopy(model)
     off = mujoco.mjtDisableBit
     twin.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
     twin.opt.disableflags |= (
-        off.mjDSBL_CONSTRAINT | off.mjDSBL_CONTACT | off.mjDSBL_ACTUATION | off.mjDSBL_EULERDAMP
+        off.mjDSBL_CONSTRAINT
+        | off.mjDSBL_CONTACT
+        | off.mjDSBL_ACTUATION
+        | off.mjDSBL_EULERDAMP
+        | off.mjDSBL_AUTORESET
     )
     return twin
 

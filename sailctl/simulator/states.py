@@ -17,8 +17,8 @@ class States:
 
     physics: DoubleArray
     """(N, nstate) MuJoCo's ``mjSTATE_FULLPHYSICS``: time, positions, velocities, activations."""
-    fixed: DoubleArray
-    """(N, M) what the episode fixed at its start beside that, such as a target; often (N, 0)."""
+    memory: DoubleArray
+    """(N, M) what the task carries along beside that, such as a target; often (N, 0)."""
     obs: DoubleArray
     """(N, O) the observation in each state (part of the state: some tasks observe what led there)."""
     elapsed: IntArray
@@ -33,7 +33,7 @@ class States:
 
     def take(self, rows: IntArray | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> States:
         """A copy of the chosen rows."""
-        return States(self.physics[rows], self.fixed[rows], self.obs[rows], self.elapsed[rows])
+        return States(self.physics[rows], self.memory[rows], self.obs[rows], self.elapsed[rows])
 
     def put(self, rows: IntArray, other: States) -> States:
         """A copy in which ``rows`` are replaced by the rows of ``other``."""
@@ -51,7 +51,7 @@ class States:
         """The states that ``save`` wrote; they step on bit for bit as the originals do."""
         return States(
             np.array(saved["physics"], dtype=np.float64),
-            np.array(saved["fixed"], dtype=np.float64),
+            np.array(saved["memory"], dtype=np.float64),
             np.array(saved["obs"], dtype=np.float64),
             np.array(saved["elapsed"], dtype=np.int64),
         )

@@ -1,0 +1,27 @@
+"""Baselines: Stable-Baselines3 on the same simulator, teacher, label budget, evaluation and record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sailctl.baselines.ppo import train_ppo
+from sailctl.baselines.sac import train_sac
+from sailctl.config import PPORun, RunConfig, SACRun
+from sailctl.loop import Keep
+
+
+def train_baseline(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> Path:
+    """Train the baseline that ``algo.learner`` names and return its run directory.
+
+    ``keep`` is given the policy of each evaluation.
+
+    Raises:
+        UserError: when the run exists already, or the reference policy does not fit the task.
+        RunError: when the run had to stop; its directory keeps all that came before.
+        TypeError: when ``config`` is of no baseline.
+    """
+    if isinstance(config, PPORun):
+        return train_ppo(config, overrides, keep)
+    if isinstance(config, SACRun):
+        return train_sac(config, overrides, keep)
+    raise TypeError(f"{type(config).__name__} is no baseline")

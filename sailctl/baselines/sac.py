@@ -1,0 +1,284 @@
+"""SAC of Stable-Baselines3 (Haarnoja et al. 2018, arXiv 1812.05905), and what PEBBLE and others put on it.
+
+On the true reward it is SAC. On a learned one it is PEBBLE (Lee et al. 2021, arXiv 2106.05091) as B-Pref's
+code runs it: states are explored before there is a reward, the reward of all that is remembered is computed
+anew after each session with the teacher, and the critics start afresh after the first. With ``algo.gamma``
+the actor pays gamma KL(reference || actor), as in the public control code of [RevKL].
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from torch import Tensor
+
+from sailctl.baselines.asking import Asker, LearnedReward
+from sailctl.baselines.sb3 import (
+    NEVER,
+    copy_layers,
+    keep_numbers,
+    linear_layers,
+    recorded,
+    refuse_non_finite,
+)
+from sailctl.checkpoint import save_policy
+from sailctl.config import PolicyConfig, SACRun
+from sailctl.evaluate import evaluate
+from sailctl.logger import Logger
+from sailctl.loop import Clock, Keep, evaluation_due
+from sailctl.objectives import kl_penalty
+from sailctl.policy import GaussianPolicy
+from sailctl.results import create_run
+from sailctl.simulator import open_simulator
+from sailctl.types import EnvSpec
+from sailctl.vecenv import SimulatorVecEnv
+
+METRICS = {
+    "actor_loss": "actor_loss",
+    "critic_loss": "critic_loss",
+    "temperature": "ent_coef",
+    "lr": "learning_rate",
+}
+"""Columns of metrics.csv, and what Stable-Baselines3 calls them (below ``train/``)."""
+
+NEIGHBOURS = 5
+"""The novelty of a state is the distance to so many-th nearest one (B-Pref: ``topK``)."""
+FRESH_UPDATES = 100
+"""Gradient steps at once, after the critics have started afresh (B-Pref: ``reset_update``)."""
+REMEMBERED = 1_000_000
+"""Env steps in the replay buffer at most."""
+RELABELLED = 32_768
+"""Rewards that are computed at once, which bounds the memory that it takes."""
+LEAST_STD = 1e-3
+"""Least standard deviation of a saved policy, whose logarithm has to be finite."""
+
+
+def train_sac(config: SACRun, overrides: list[str], keep: Keep | None = None) -> Path:
+    """Train with SAC and return the run directory.
+
+    ``keep`` is given the policy of each evaluation.
+
+    Raises:
+        UserError: when the run exists already.
+        RunError: when the run had to stop; its directory keeps all that came before.
+    """
+    algo = config.algo
+    simulator = open_simulator(config.env.id, config.threads)
+    spec = simulator.spec
+    asker = Asker(config, spec, algo.start + algo.pretrain) if algo.reward == "model" else None
+    plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
+    env: VecEnv = plain if asker is None else LearnedReward(plain, asker)
+    model = make_model(config, env)
+    replay = replay_of(model)
+    replay.seeks_novelty = algo.pretrain > 0
+    penalty = KLPenalty(model, algo.gamma) if algo.gamma > 0 else None
+
+    run = create_run(config, ["sailctl", "train", *overrides])
+    with Logger(run, config) as logger:
+        clock, env_steps, iteration = Clock(), 0, 0
+
+        def evaluated(place: dict[str, int]) -> float:
+            with clock.measure("evaluate_s"):
+                policy = to_policy(model, config.policy.initial_std, spec)
+                result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
+            logger.evaluation(**place, returns=result.returns, lengths=result.lengths)
+            if keep is not None:
+                keep(place["env_steps"], result.mean, policy)
+            return result.mean
+
+        score = evaluated({"iteration": 0, "env_steps": 0, "labels": 0})
+        while env_steps < config.env_steps:
+            steps = min(algo.interval, config.env_steps - env_steps)
+            with clock.measure("update_s"):  # collecting is not told apart: one call does both
+                model.learn(steps, log_interval=NEVER, reset_num_timesteps=False)
+            iteration += 1
+            before, env_steps = env_steps, model.num_timesteps
+            metrics, asked = recorded(model, METRICS), {}
+            if asker is not None:
+                if asker.due(env_steps):
+                    with clock.measure("label_s"):
+                        hold_session(asker, env_steps, model, algo.relabel)
+                asked = asker.metrics()
+            if penalty is not None:
+                metrics["kl_ref_pi"] = penalty.last
+                if algo.refresh and env_steps // algo.refresh > before // algo.refresh:
+                    penalty.refresh()
+            refuse_non_finite(model, iteration)
+            place = {
+                "iteration": iteration,
+                "env_steps": env_steps,
+                "labels": 0 if asker is None else asker.labels,
+            }
+            if env_steps >= config.env_steps or evaluation_due(config, before, env_steps, iteration):
+                score = evaluated(place)
+            logger.log(place | metrics | asked | clock.read())
+        save_policy(to_policy(model, config.policy.initial_std, spec), run.path / "policy")
+        logger.finish({**place, **clock.read(), "last_return": score})
+    env.close()
+    return run.path
+
+
+def make_model(config: SACRun, env: VecEnv) -> SAC:
+    """The learner, its networks drawn from the run's seed."""
+    algo = config.algo
+    model = SAC(
+        "MlpPolicy",
+        env,
+        learning_rate=algo.lr,
+        buffer_size=min(config.env_steps + algo.envs, REMEMBERED),
+        learning_starts=algo.start,
+        batch_size=algo.batch,
+        tau=algo.tau,
+        gamma=algo.discount,
+        train_freq=1,
+        gradient_steps=round(algo.envs * algo.updates),
+        replay_buffer_class=Replay,
+        ent_coef=f"auto_{algo.entropy}",
+        target_update_interval=algo.target_every,
+        policy_kwargs={"net_arch": algo.hidden, "optimizer_kwargs": {"fused": True}},
+        seed=config.seed,
+        device="cpu",
+    )
+    keep_numbers(model)
+    return model
+
+
+class Replay(ReplayBuffer):
+    """A replay buffer whose rewards may be computed anew, or be the novelty of states instead."""
+
+    seeks_novelty = False
+    """Whether samples are rewarded by the novelty of their states (PEBBLE's unsupervised pre-training)."""
+    sampled: Tensor
+    """(B, O) observations of the latest sample."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._scale = RunningMeanStd()
+
+    def relabel(self, asker: Asker) -> None:
+        """Put the reward that is known now in place of every reward in memory."""
+        size = self.size() * self.n_envs
+        obs = self.observations.reshape(-1, self.observations.shape[-1])
+        actions = self.actions.reshape(len(obs), -1)
+        rewards = self.rewards.reshape(-1)
+        for start in range(0, size, RELABELLED):
+            rows = slice(start, min(start + RELABELLED, size))
+            rewards[rows] = asker.rewards(obs[rows], actions[rows])
+
+    def latest(self, count: int) -> NDArray[np.float32]:
+        """(about ``count``, O) the observations that came last, or zeros (1, O) before the first."""
+        rows = min(math.ceil(count / self.n_envs), self.size())
+        last: NDArray[np.float32] = self.observations[(self.pos - 1 - np.arange(rows)) % self.buffer_size]
+        return last.reshape(-1, last.shape[-1]) if rows else np.zeros((1, last.shape[-1]), np.float32)
+
+    def _get_samples(self, batch_inds: NDArray[Any], env: VecNormalize | None = None) -> ReplayBufferSamples:
+        samples = super()._get_samples(batch_inds, env)
+        self.sampled = samples.observations
+        if not self.seeks_novelty:
+            return samples
+        known = torch.from_numpy(self.observations[: self.size()]).flatten(0, 1)
+        found = novelty(self.sampled, known, NEIGHBOURS)
+        self._scale.update(found.double().numpy())
+        return samples._replace(rewards=(found / math.sqrt(self._scale.var))[:, None])
+
+
+def replay_of(model: SAC) -> Replay:
+    """The replay buffer of ``model``."""
+    assert isinstance(model.replay_buffer, Replay)
+    return model.replay_buffer
+
+
+def novelty(obs: Tensor, known: Tensor, neighbours: int) -> Tensor:
+    """(B,) distance from each of (B, O) observations to its ``neighbours``-th nearest of (N, O) known ones.
+
+    The observations are among the known ones, so that the nearest is itself and not counted. The mean of its
+    logarithm is, but for a constant, the particle estimate of the entropy of the states (PEBBLE, unsupervised
+    exploration); B-Pref's code rewards the distance itself. With fewer known ones, the farthest counts.
+    """
+    rank = min(neighbours + 1, len(known))
+    return torch.cdist(obs, known).kthvalue(rank, dim=1).values
+
+
+def hold_session(asker: Asker, env_steps: int, model: SAC, relabel: bool) -> None:
+    """Ask, and let memory follow the new reward; the first reward ends the search for novelty."""
+    replay, first = replay_of(model), not asker.learned
+    asker.ask(env_steps)
+    if asker.learned and (relabel or first):
+        replay.relabel(asker)
+    if asker.learned and replay.seeks_novelty:
+        replay.seeks_novelty = False
+        reset_critics(model)
+        model.train(gradient_steps=FRESH_UPDATES, batch_size=model.batch_size)
+
+
+def reset_critics(model: SAC) -> None:
+    """New parameters for the critics: what they know of novelty says nothing about the reward."""
+    for layer in linear_layers(model.critic):
+        layer.reset_parameters()
+    model.critic_target.load_state_dict(model.critic.state_dict())
+    model.critic.optimizer.state.clear()
+
+
+class KLPenalty:
+    """Adds gamma times the mean KL(reference || actor) to what the actor minimises.
+
+    The KL is that of the Gaussians before squashing, in closed form, over the states of the minibatch. The
+    reference is the actor at the start, until ``refresh`` puts the present one in its place. The gradient is
+    added to that of SAC's own loss before each step of the actor's optimiser.
+    """
+
+    def __init__(self, model: SAC, gamma: float) -> None:
+        self._model, self._gamma = model, gamma
+        self._reference = copy.deepcopy(model.actor).requires_grad_(False)
+        self.last = math.nan
+        """KL in the latest minibatch, in nats per state."""
+        model.actor.optimizer.register_step_pre_hook(lambda *_: self._add_gradient())
+
+    def refresh(self) -> None:
+        """Make the actor as it is now the reference."""
+        self._reference.load_state_dict(self._model.actor.state_dict())
+
+    def _add_gradient(self) -> None:
+        obs = replay_of(self._model).sampled
+        mean, log_std, _ = self._model.actor.get_action_dist_params(obs)
+        ref_mean, ref_log_std, _ = self._reference.get_action_dist_params(obs)
+        kl = kl_penalty("kl_ref_pi", mean, log_std, ref_mean, ref_log_std).mean()
+        torch.autograd.backward(self._gamma * kl)
+        self.last = float(kl.detach())
+
+
+def to_policy(model: SAC, initial_std: float, spec: EnvSpec) -> GaussianPolicy:
+    """The actor as a policy of the suite, in memory of its own.
+
+    Its mean is the deterministic action of SAC. Its deviation, which no state changes, is the mean one of the
+    squashed action in the states of the latest episode or so.
+    """
+    kind = PolicyConfig("squashed", list(model.actor.net_arch), 0, initial_std, True, False)
+    policy = GaussianPolicy(kind, spec, np.random.default_rng(0))
+    copy_layers(linear_layers(model.actor.latent_pi, model.actor.mu), linear_layers(policy.net))
+    with torch.no_grad():
+        obs = torch.from_numpy(replay_of(model).latest(spec.horizon))
+        mean, log_std, _ = model.actor.get_action_dist_params(obs)
+        std = squashed_std(mean, log_std).mean(0)
+    policy.log_std.data.copy_(std.clamp(min=LEAST_STD).log())
+    return policy
+
+
+def squashed_std(mean: Tensor, log_std: Tensor) -> Tensor:
+    """(N, A) standard deviations of tanh(x) for normal x of (N, A) means and log deviations, by quadrature."""
+    points, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(32))
+    weights = weights / weights.sum()
+    squashed = torch.tanh(mean[..., None].double() + log_std[..., None].double().exp() * points)
+    centre = (squashed * weights).sum(-1, keepdim=True)
+    return ((squashed - centre).square() * weights).sum(-1).sqrt().float()
