@@ -17,7 +17,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
-from sailctl import __version__
+from sailctl import __version__, tasks
 from sailctl.files import find_policy
 from sailctl.types import UserError
 
@@ -422,9 +422,7 @@ def validate(config: RunConfig) -> None:
 
 
 def _validate_names(config: RunConfig) -> None:
-    tasks = _horizons()
-    known = f"a known task ({', '.join(tasks)})"
-    _require(config.env.id in tasks, "env.id", known, config.env.id, tasks)
+    tasks.horizon(config.env.id)  # refuses an unknown task
     plain = "a plain word of letters, digits, _ and - (it names a folder)"
     _require(
         re.fullmatch(r"[A-Za-z0-9_-]+", config.algo.name) is not None, "algo.name", plain, config.algo.name
@@ -435,7 +433,7 @@ def _validate_names(config: RunConfig) -> None:
 
 
 def _validate_rollout(config: RunConfig) -> None:
-    rollout, horizon = config.rollout, _horizons()[config.env.id]
+    rollout, horizon = config.rollout, tasks.horizon(config.env.id)
     _require(rollout.forks >= 2, "rollout.forks", "at least 2", rollout.forks)
     if rollout.pairing == "unrelated":
         _require(rollout.forks == 2, "rollout.forks", "2 when rollout.pairing=unrelated", rollout.forks)
@@ -454,6 +452,13 @@ def _validate_rollout(config: RunConfig) -> None:
         f"from {segment} (rollout.segment) to {episode}",
         judged,
     )
+    if isinstance(config.algo, AlgoConfig) and config.algo.simulates:
+        _require(
+            rollout.start_fraction == 1 or tasks.forks_anywhere(config.env.id),
+            "rollout.start_fraction",
+            f"1 with {config.env.id}, which can be forked at episode starts alone",
+            rollout.start_fraction,
+        )
 
 
 def _validate_policy(policy: PolicyConfig) -> None:
@@ -600,7 +605,7 @@ def _validate_teacher(config: RunConfig) -> None:
         _require(enough, "oracle.budget", f"at least {cost}, what one ranking costs", oracle.budget)
     if oracle.skip > 0 or oracle.equal > 0:
         _, judged = segment_lengths(config)
-        whole = judged == _horizons()[config.env.id]
+        whole = judged == tasks.horizon(config.env.id)
         _require(
             config.rollout.start_fraction < 1 or whole,
             "rollout.start_fraction",
@@ -617,15 +622,9 @@ def plain_name(task: str) -> str:
 
 def segment_lengths(config: RunConfig) -> tuple[int, int]:
     """H and L in control steps: ``null`` is a whole episode of the task."""
-    horizon = _horizons()[config.env.id]
+    horizon = tasks.horizon(config.env.id)
     segment, judged = config.rollout.segment, config.rollout.judged
     return horizon if segment is None else segment, horizon if judged is None else judged
-
-
-def _horizons() -> dict[str, int]:
-    from sailctl_envs import ALL_TASKS
-
-    return {name: task.horizon for name, task in ALL_TASKS.items()}
 
 
 def _require(allowed: bool, key: str, what: str, value: object, known: Iterable[str] = ()) -> None:

@@ -12,7 +12,7 @@ from sailctl.checkpoint import load_policy
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import generator
 from sailctl.simulator import Simulator, open_simulator
-from sailctl.types import DoubleArray, IntArray
+from sailctl.types import BoolArray, DoubleArray, IntArray, UserError
 from sailctl.video import render_video
 
 
@@ -26,6 +26,8 @@ class Evaluation:
     """(E,) control steps of each episode."""
     path: DoubleArray | None
     """(T, nstate) simulator states of the first episode, when they were asked for."""
+    success: BoolArray | None
+    """(E, 2) whether each episode was a success at some step, and at its last; None where a task has none."""
 
     @property
     def mean(self) -> float:
@@ -49,33 +51,46 @@ def play(act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bo
     states = simulator.reset(episodes, generator(seed, "eval"))
     rows = np.arange(episodes)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
+    success, defined = np.zeros((episodes, 2), dtype=bool), False
     path = [states.physics[0].copy()]
     while len(rows):
         step = simulator.step(states, act(states.obs))
         returns[rows] += step.reward
         lengths[rows] += 1
+        if step.success is not None:
+            defined = True
+            success[rows, 0] |= step.success
+            success[rows, 1] = step.success
         if keep_path and rows[0] == 0:
             path.append(step.states.physics[0].copy())
         going = ~step.done
         states, rows = step.states.take(going), rows[going]
-    return Evaluation(returns, lengths, np.stack(path) if keep_path else None)
+    return Evaluation(returns, lengths, np.stack(path) if keep_path else None, success if defined else None)
 
 
 def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> None:
     """Print the true return of a run's final policy; with ``video``, film the first episode into that file.
 
     Raises:
-        UserError: when ``run`` holds no readable policy.
+        UserError: when ``run`` holds no readable policy, or its task cannot be filmed.
         RunError: when no video can be made here (the returns are printed first).
     """
     policy = load_policy(run)
     simulator = open_simulator(policy.spec.id)
+    model = simulator.model
+    if video is not None and model is None:
+        raise UserError(
+            f"{policy.spec.id} cannot be filmed: its MuJoCo model cannot be had; leave out --video"
+        )
     result = evaluate(policy, simulator, episodes, seed, keep_path=video is not None)
     print(f"{policy.spec.id}: {episodes} episodes with the mean action, initial states of seed {seed}")
     print(f"  true return  mean {result.mean:.1f}, sd {result.returns.std():.1f}", end="")
     print(f", lowest {result.returns.min():.1f}, highest {result.returns.max():.1f}")
     print(f"  length       mean {result.lengths.mean():.1f} of {policy.spec.horizon} control steps")
-    if video is not None and result.path is not None:
+    if result.success is not None:
+        ever, last = result.success.mean(axis=0)
+        print(f"  success      in {ever:.0%} of the episodes at some step, in {last:.0%} at the last step")
+    if video is not None and model is not None and result.path is not None:
         video.parent.mkdir(parents=True, exist_ok=True)
-        render_video(simulator.model, result.path, video, simulator.camera, policy.spec.dt)
+        render_video(model, result.path, video, simulator.camera, policy.spec.dt)
         print(f"  video        {video}")

@@ -105,8 +105,12 @@ def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str,
 
 
 def algorithms(overlay: Path | None = None) -> list[str]:
-    """Names of the files in ``conf/algo``, and of those in ``algo`` of a user's own folder."""
-    return sorted({file.stem for folder in _folders(overlay) for file in folder.glob("*.yaml")})
+    """Names of the files in ``conf/algo``, and of those in ``algo`` of a user's own folder, but baselines.
+
+    A baseline (its file has the key ``learner``) is the work of Stable-Baselines3, and has no such series.
+    """
+    files = [file for folder in _folders(overlay) for file in folder.glob("*.yaml")]
+    return sorted({file.stem for file in files if "learner" not in _values(file)})
 
 
 def drifts(stored: Trajectories, now: Trajectories) -> list[Drift]:
@@ -179,8 +183,11 @@ def _folders(overlay: Path | None) -> list[Path]:
 
 def _needs_data(name: str, overlay: Path | None) -> bool:
     files = [folder / f"{name}.yaml" for folder in _folders(overlay)]
-    values = yaml.safe_load(next(filter(Path.is_file, files)).read_text(encoding="utf-8"))
-    return bool(values.get("data") == "???")
+    return bool(_values(next(filter(Path.is_file, files))).get("data") == "???")
+
+
+def _values(file: Path) -> dict[str, object]:
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 def _collect(file: Path) -> None:

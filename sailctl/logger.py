@@ -130,29 +130,38 @@ class Logger:
         iteration: int,
         returns: Sequence[float] | NDArray[np.float64],
         lengths: Sequence[int] | NDArray[np.int64],
+        success: Sequence[Sequence[bool]] | NDArray[np.bool_] | None = None,
     ) -> None:
         """One evaluation: ``returns`` (E,) true returns and ``lengths`` (E,) control steps of its episodes.
+
+        For a task that defines it, ``success`` (E, 2) says of each episode whether it was one at some step,
+        and at the last step: columns ``success_max`` and ``success_final``, whose means the mirrors get.
 
         Hand it in before the row of the same ``iteration``; 0 is the policy before any update, which has
         no row.
 
         Raises:
-            ValueError: when there is no episode or the two lengths differ.
+            ValueError: when there is no episode, or not one of each for every episode.
         """
         episodes = list(zip(returns, lengths, strict=True))
         if not episodes:
             raise ValueError("an evaluation needs at least one episode")
         place = {"env_steps": env_steps, "labels": labels, "iteration": iteration}
-        self._run.evaluation(
-            [
-                {**place, "episode": episode, "return": float(score), "length": int(length)}
-                for episode, (score, length) in enumerate(episodes)
-            ]
-        )
-        mean = sum(float(score) for score, _ in episodes) / len(episodes)
-        self._evaluated = (iteration, mean)
+        rows: list[dict[str, float]] = [
+            {**place, "episode": episode, "return": float(score), "length": int(length)}
+            for episode, (score, length) in enumerate(episodes)
+        ]
+        means = {"eval_return": sum(row["return"] for row in rows) / len(rows)}
+        if success is not None:
+            for row, (ever, last) in zip(rows, success, strict=True):
+                row.update(success_max=int(ever), success_final=int(last))
+            means |= {
+                key: sum(row[key] for row in rows) / len(rows) for key in ("success_max", "success_final")
+            }
+        self._run.evaluation(rows)
+        self._evaluated = (iteration, means["eval_return"])
         for mirror in self._mirrors:
-            mirror.log({**place, "eval_return": mean})
+            mirror.log({**place, **means})
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """The run did all it was asked to do; ``summary`` (JSON values) goes into its status."""

@@ -7,7 +7,7 @@ A run directory holds
 - ``status.json``: ``state`` (running | finished | failed | interrupted), ``error``, ``env_steps``,
   ``labels``, ``wall_s`` and the summary that the run ended with;
 - ``metrics.csv``: one row per iteration; ``eval_return`` is empty where the policy was not evaluated;
-- ``evaluations.csv``: one row per evaluation episode.
+- ``evaluations.csv``: one row per evaluation episode; two columns more for tasks that define success.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sailctl import __version__
-from sailctl.config import RunConfig, run_id, to_yaml
+from sailctl.config import RunConfig, plain_name, run_id, to_yaml
 from sailctl.files import write_atomically
 from sailctl.types import RunError, UserError
 
@@ -48,6 +48,7 @@ EVALUATIONS = "evaluations.csv"
 STATES = ("running", "finished", "failed", "interrupted")
 PLACE_COLUMNS = ("iteration", "env_steps", "labels")  # every row of metrics.csv has these
 EVALUATION_COLUMNS = ("env_steps", "labels", "iteration", "episode", "return", "length")
+SUCCESS_COLUMNS = ("success_max", "success_final")  # beside those, for tasks that define success
 
 _PACKAGES = (
     "torch",
@@ -120,6 +121,7 @@ class Run:
         self._last: dict[str, object] = {"env_steps": 0, "labels": 0}
         self._metrics = CsvWriter(path / METRICS)
         self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS)
+        self._evaluated = False
         self._write_status("running", None, {})
 
     def log(self, row: Mapping[str, float]) -> None:
@@ -136,9 +138,17 @@ class Run:
     def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Append the episodes of one evaluation, each with ``EVALUATION_COLUMNS``.
 
+        For a task that defines success each has ``SUCCESS_COLUMNS`` too, from the first evaluation on.
+
         Raises:
             ValueError: when a row has other columns.
         """
+        if not self._evaluated and rows and set(SUCCESS_COLUMNS) <= set(rows[0]):
+            # Only the first evaluation tells that the task defines success: the header is written again.
+            self._evaluations.close()
+            (self.path / EVALUATIONS).unlink()
+            self._evaluations = CsvWriter(self.path / EVALUATIONS, EVALUATION_COLUMNS + SUCCESS_COLUMNS)
+        self._evaluated = True
         for row in rows:
             self._evaluations.append(row)
 
@@ -225,7 +235,7 @@ def create_run(config: RunConfig, command: Sequence[str]) -> Run:
     Raises:
         UserError: when the directory exists or cannot be made.
     """
-    parent = Path(config.out) / config.env.id / config.algo.name
+    parent = Path(config.out) / plain_name(config.env.id) / config.algo.name
     path = parent / f"{run_id(config)}-s{config.seed}"
     try:
         parent.mkdir(parents=True, exist_ok=True)

@@ -75,10 +75,9 @@ def registration(task_id: str) -> EnvSpec:
                 "its folder has to be on PYTHONPATH"
             ) from error
     if name not in gymnasium.registry:
-        ours = ", ".join(known_tasks())
         raise UserError(
-            f"env.id must be a known task ({ours}) or an environment registered with Gymnasium, "
-            f"got {task_id!r}{_nearest(name, (*known_tasks(), *gymnasium.registry))}"
+            "env.id must be a known task (`sailctl tasks` lists them) or an environment registered with "
+            f"Gymnasium, got {task_id!r}{_nearest(name, (*known_tasks(), *gymnasium.registry))}"
         )
     return gymnasium.registry[name]
 

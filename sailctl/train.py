@@ -59,7 +59,7 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
         def evaluated(place: dict[str, int]) -> float:
             with clock.measure("evaluate_s"):
                 result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
-            logger.evaluation(**place, returns=result.returns, lengths=result.lengths)
+            logger.evaluation(**place, returns=result.returns, lengths=result.lengths, success=result.success)
             return result.mean
 
         with clock.measure("label_s"), dumped_when_not_finite(dump):

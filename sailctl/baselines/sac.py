@@ -276,7 +276,7 @@ def to_policy(model: SAC, initial_std: float, spec: EnvSpec) -> GaussianPolicy:
 
 
 def squashed_std(mean: Tensor, log_std: Tensor) -> Tensor:
-    """(N, A) standard deviations of tanh(x) for normal x of (N, A) means and log deviations, by quadrature."""
+    """(N, A) standard deviations of tanh(x), x normal with (N, A) means and log deviations; quadrature."""
     points, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(32))
     weights = weights / weights.sum()
     squashed = torch.tanh(mean[..., None].double() + log_std[..., None].double().exp() * points)

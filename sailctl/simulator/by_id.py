@@ -63,6 +63,26 @@ class Attribute:
         return 1 if self.shape is None else math.prod(self.shape)
 
 
+class Copy:
+    """One copy of the environment."""
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.layers = [env]
+        while self.layers[-1] is not env.unwrapped:
+            self.layers.append(self.layers[-1].env)
+        self.model: mujoco.MjModel = env.unwrapped.model
+        self.data: mujoco.MjData = env.unwrapped.data
+        fields = [getattr(self.data, name) for name in COMPUTED]
+        self.computed = [field.reshape(-1) for field in fields if field.size]
+        """What MuJoCo computed, as flat views of its memory."""
+
+    @property
+    def drawn(self) -> str:
+        """Where the environment's random generator stands."""
+        return repr(self.env.unwrapped.np_random.bit_generator.state)
+
+
 class EnvironmentSimulator:
     """Steps copies of a Gymnasium environment, one for each thread; the numbers do not depend on their count.
 
@@ -79,17 +99,18 @@ class EnvironmentSimulator:
     def __init__(self, task_id: str, threads: int = 1) -> None:
         self._id = task_id
         steps = horizon(task_id)
-        self._envs = [self._make() for _ in range(threads)]
+        self._copies = [Copy(self._make()) for _ in range(threads)]
         self._workers = ThreadPoolExecutor(threads) if threads > 1 else None
-        env = self._envs[0]
-        self.model: mujoco.MjModel = env.unwrapped.model
+        first = self._copies[0]
+        self.model = first.model
         self._nstate, self._ninputs = (mujoco.mj_stateSize(self.model, what) for what in (FULL, INPUTS))
-        self._computed = [(name, getattr(env.unwrapped.data, name).size) for name in COMPUTED]
+        self._ncomputed = sum(field.size for field in first.computed)
         self._attributes: tuple[Attribute, ...] = ()
-        low, high = (np.asarray(b, np.float64) for b in (env.action_space.low, env.action_space.high))
-        self.spec = EnvSpec(task_id, env.observation_space.shape[0], len(low), low, high, steps, 0.0)
-        dt, self._success = self._try_out()
-        self.spec = EnvSpec(task_id, self.spec.obs_dim, len(low), low, high, steps, dt)
+        actions, observations = first.env.action_space, first.env.observation_space
+        low, high = actions.low.astype(np.float64), actions.high.astype(np.float64)
+        dt = self._seconds_in_a_step(first)
+        self.spec = EnvSpec(task_id, observations.shape[0], len(low), low, high, steps, dt)
+        self._success = self._try_out(first)
 
     @property
     def camera(self) -> dict[str, float]:
@@ -102,10 +123,10 @@ class EnvironmentSimulator:
         seeds = rng.integers(np.iinfo(np.int32).max, size=n)
         states = self._empty(n)
 
-        def reset_rows(env: Any, rows: IntArray) -> None:
+        def reset_rows(copy: Copy, rows: IntArray) -> None:
             for row in rows:
-                states.obs[row] = env.reset(seed=int(seeds[row]))[0]
-                self._read(env, states, row)
+                states.obs[row] = copy.env.reset(seed=int(seeds[row]))[0]
+                self._read(copy, states, row)
 
         self._in_parallel(reset_rows, n)
         return states
@@ -128,14 +149,14 @@ class EnvironmentSimulator:
         reward, success = np.empty(n), np.zeros(n, dtype=bool)
         terminated, truncated = np.empty(n, dtype=bool), np.empty(n, dtype=bool)
 
-        def step_rows(env: Any, rows: IntArray) -> None:
+        def step_rows(copy: Copy, rows: IntArray) -> None:
             for row in rows:
-                self._write(env, states, row)
-                obs, reward[row], terminated[row], truncated[row], info = self._step(env, action[row])
-                reached.obs[row] = obs
+                self._write(copy, states, row)
+                answer = self._step(copy, action[row])
+                reached.obs[row], reward[row], terminated[row], truncated[row], info = answer
                 if self._success is not None:
                     success[row] = bool(info[self._success])
-                self._read(env, reached, row)
+                self._read(copy, reached, row)
 
         self._in_parallel(step_rows, n)
         return Step(
@@ -150,8 +171,8 @@ class EnvironmentSimulator:
         """End the threads and the environments."""
         if self._workers is not None:
             self._workers.shutdown()
-        for env in self._envs:
-            env.close()
+        for copy in self._copies:
+            copy.env.close()
 
     # One environment
 
@@ -165,6 +186,7 @@ class EnvironmentSimulator:
         try:
             env: Any = gymnasium.make(self._id, max_episode_steps=-1, disable_env_checker=True)
             env.reset(seed=0)
+            env.step(env.action_space.sample())  # some attributes are there from the first step on
         except Exception as error:  # whatever the user's environment does when it is made
             reason = " ".join(str(error).split())
             raise UserError(f"env.id={self._id} cannot be made: {type(error).__name__}: {reason}") from error
@@ -181,13 +203,13 @@ class EnvironmentSimulator:
             raise self._refused("its actions have no bounds")
         return env
 
-    def _step(self, env: Any, action: DoubleArray) -> tuple[Any, ...]:
-        """One step from where ``env`` stands, the solver cold.
+    def _step(self, copy: Copy, action: DoubleArray) -> tuple[Any, ...]:
+        """One step from where ``copy`` stands, the solver cold.
 
         Raises:
             RunError: when MuJoCo found the state unstable.
         """
-        data = env.unwrapped.data
+        env, data = copy.env, copy.data
         data.qacc_warmstart[:] = 0.0
         answer: tuple[Any, ...] = env.step(action.astype(env.action_space.dtype))
         unstable = any(data.warning[kind].number for kind in UNSTABLE)
@@ -197,133 +219,147 @@ class EnvironmentSimulator:
         return answer
 
     def _empty(self, n: int) -> States:
-        size = self._ninputs + sum(size for _, size in self._computed)
-        size += sum(attribute.size for attribute in self._attributes)
+        size = self._ninputs + self._ncomputed + sum(kept.size for kept in self._attributes)
         obs, elapsed = np.empty((n, self.spec.obs_dim)), np.zeros(n, dtype=np.int64)
         return States(np.empty((n, self._nstate)), np.empty((n, size)), obs, elapsed)
 
-    def _read(self, env: Any, states: States, row: int) -> None:
-        """The state of ``env`` into one row (its observation left out)."""
-        data, memory = env.unwrapped.data, states.memory[row]
+    def _read(self, copy: Copy, states: States, row: int) -> None:
+        """The state of ``copy`` into one row (its observation left out)."""
+        data, memory = copy.data, states.memory[row]
         mujoco.mj_getState(self.model, data, states.physics[row], FULL)
         mujoco.mj_getState(self.model, data, memory[: self._ninputs], INPUTS)
         end = self._ninputs
-        for name, size in self._computed:
-            memory[end : end + size] = getattr(data, name).ravel()
-            end += size
-        around = layers(env)
+        for field in copy.computed:
+            memory[end : end + field.size] = field
+            end += field.size
         for kept in self._attributes:
-            value = vars(around[kept.layer]).get(kept.name)
+            value = vars(copy.layers[kept.layer]).get(kept.name)
             if not fits(kept, value):
                 raise self._refused(f"its {kept.name!r} changes type or shape in an episode")
             memory[end : end + kept.size] = np.ravel(value)
             end += kept.size
 
-    def _write(self, env: Any, states: States, row: int) -> None:
-        """One row into ``env``."""
-        data, memory = env.unwrapped.data, states.memory[row]
-        mujoco.mj_setState(env.unwrapped.model, data, states.physics[row], FULL)
-        mujoco.mj_setState(env.unwrapped.model, data, memory[: self._ninputs], INPUTS)
+    def _write(self, copy: Copy, states: States, row: int) -> None:
+        """One row into ``copy``."""
+        data, memory = copy.data, states.memory[row]
+        mujoco.mj_setState(copy.model, data, states.physics[row], FULL)
+        mujoco.mj_setState(copy.model, data, memory[: self._ninputs], INPUTS)
         end = self._ninputs
-        for name, size in self._computed:
-            field = getattr(data, name)
-            field[...] = memory[end : end + size].reshape(field.shape)
-            end += size
-        around = layers(env)
+        for field in copy.computed:
+            field[:] = memory[end : end + field.size]
+            end += field.size
         for kept in self._attributes:
             value = memory[end : end + kept.size]
             plain = kept.kind(value[0]) if kept.shape is None else value.reshape(kept.shape).astype(kept.kind)
-            setattr(around[kept.layer], kept.name, plain)
+            setattr(copy.layers[kept.layer], kept.name, plain)
             end += kept.size
 
-    def _in_parallel(self, work: Callable[[Any, IntArray], None], n: int) -> None:
-        """``work(env, rows)`` for a share of the rows in each thread, with an environment of its own."""
-        parts = np.array_split(np.arange(n), len(self._envs))
+    def _in_parallel(self, work: Callable[[Copy, IntArray], None], n: int) -> None:
+        """``work(copy, rows)`` for a share of the rows in each thread, with a copy of its own."""
+        parts = np.array_split(np.arange(n), len(self._copies))
         if self._workers is None:
-            work(self._envs[0], parts[0])
+            work(self._copies[0], parts[0])
         else:
-            list(self._workers.map(work, self._envs, parts))
+            list(self._workers.map(work, self._copies, parts))
 
     # Whether restoring restores
 
-    def _try_out(self) -> tuple[float, str | None]:
-        """Seconds in a control step, and the key of success; finds the attributes that have to be kept.
+    def _seconds_in_a_step(self, copy: Copy) -> float:
+        copy.env.reset(seed=0)
+        before = float(copy.data.time)
+        self._step(copy, np.zeros(copy.env.action_space.shape))
+        dt = float(copy.data.time) - before
+        if dt <= 0:
+            raise self._refused("a step does not advance the clock of its MjData")
+        return dt
+
+    def _try_out(self, copy: Copy) -> str | None:
+        """Find the attributes to keep and check that restoring restores; the key of success, if there is one.
 
         Raises:
             UserError: when the environment holds something that cannot be restored.
         """
-        env, rng = self._envs[0], np.random.default_rng(0)
+        rng = np.random.default_rng(0)
         shape = (TRIALS, TRIAL_STEPS, self.spec.act_dim)
         actions = rng.uniform(self.spec.act_low, self.spec.act_high, shape)
-        model_before = model_bytes(env.unwrapped.model)
-        self._attributes = self._changing(env, actions)
-        if model_bytes(env.unwrapped.model) != model_before:
+        model = model_bytes(copy.model)
+        self._attributes = self._changing(copy, actions)
+        inner = copy.env.unwrapped
+        if inner.data is not copy.data or inner.model is not copy.model or model_bytes(copy.model) != model:
             raise self._refused("it changes its MuJoCo model in an episode or at a reset")
 
-        rows: list[tuple[States, DoubleArray, tuple[Any, ...]]] = []  # state, action, and what came of it
+        info: dict[str, Any] = {}
+        rows: list[tuple[States, DoubleArray, States, tuple[Any, ...]]] = []
         for episode in range(TRIALS):
-            state = self._reset_row(env, episode)
-            if not same(state, self._reset_row(env, episode)):
-                raise self._refused("a reset with the same seed does not give the same start")
+            state = self._reset_one(copy, episode)
+            if not same(state, self._reset_one(copy, episode)):
+                raise self._refused("a reset with the same seed does not lead to the same start")
             for action in actions[episode]:
-                time = env.unwrapped.data.time
-                answer = self._step(env, action)
-                after = self._empty(1)
-                after.obs[0] = answer[0]
-                self._read(env, after, 0)
-                rows.append((state, action, (after, *answer[1:4])))
-                if answer[2] or answer[3]:
+                reached, verdict, info = self._step_one(copy, action)
+                rows.append((state, action, reached, verdict))
+                if verdict[1] or verdict[2]:
                     break
-                state = after
-        dt = float(env.unwrapped.data.time - time)
-        if dt <= 0:
-            raise self._refused("a step does not advance MuJoCo's clock")
+                state = reached
         for index in rng.permutation(2 * len(rows)) // 2:  # each of them twice, in no order
-            state, action, came = rows[index]
-            self._write(env, state, 0)
-            answer = self._step(env, action)
-            again = self._empty(1)
-            again.obs[0] = answer[0]
-            self._read(env, again, 0)
-            if not same(came[0], again) or came[1:] != answer[1:4]:
-                what = "reward" if same(came[0], again) else "state or observation"
+            state, action, reached, verdict = rows[index]
+            self._write(copy, state, 0)
+            again, verdict_again, _ = self._step_one(copy, action)
+            if not same(reached, again) or verdict != verdict_again:
+                what = "reward" if same(reached, again) else "state or observation"
                 raise self._refused(
                     f"a restored state does not go on as the original did (another {what}); it keeps "
                     "something outside MuJoCo's state that is no number or array among its attributes"
                 )
-        return dt, next((key for key in SUCCESS if key in answer[4]), None)
+        return next((key for key in SUCCESS if key in info), None)
 
-    def _reset_row(self, env: Any, seed: int) -> States:
+    def _reset_one(self, copy: Copy, seed: int) -> States:
         state = self._empty(1)
-        state.obs[0] = env.reset(seed=seed)[0]
-        self._read(env, state, 0)
+        state.obs[0] = copy.env.reset(seed=seed)[0]
+        self._read(copy, state, 0)
         return state
 
-    def _changing(self, env: Any, actions: DoubleArray) -> tuple[Attribute, ...]:
+    def _step_one(
+        self, copy: Copy, action: DoubleArray
+    ) -> tuple[States, tuple[float, bool, bool], dict[str, Any]]:
+        """State reached, (reward, terminated, truncated) and info of one step from where ``copy`` stands."""
+        obs, reward, terminated, truncated, info = self._step(copy, action)
+        reached = self._empty(1)
+        reached.obs[0] = obs
+        self._read(copy, reached, 0)
+        return reached, (float(reward), bool(terminated), bool(truncated)), info
+
+    def _changing(self, copy: Copy, actions: DoubleArray) -> tuple[Attribute, ...]:
         """Attributes that changed along episodes with these actions.
 
         Raises:
             UserError: when one that is neither a number nor an array changed, or random numbers were drawn.
         """
         found: dict[tuple[int, str], Attribute] = {}
-        before = dict(plain_attributes(env))
+        before = dict(plain_attributes(copy))
+
+        def compare() -> None:
+            nonlocal before
+            now = dict(plain_attributes(copy))
+            for place in now:
+                if place not in before or before[place] != now[place]:
+                    found[place] = self._attribute(copy, *place)
+            before = now
+
         for episode in range(TRIALS):
-            env.reset(seed=episode)
-            drawn = repr(env.unwrapped.np_random.bit_generator.state)
+            copy.env.reset(seed=episode)
+            compare()
+            drawn = copy.drawn
             for action in actions[episode]:
-                now = dict(plain_attributes(env))
-                for place in {key for key in now if key not in before or before[key] != now[key]}:
-                    found[place] = self._attribute(env, *place)
-                before = now
-                answer = self._step(env, action)
-                if repr(env.unwrapped.np_random.bit_generator.state) != drawn:
+                answer = self._step(copy, action)
+                compare()
+                if copy.drawn != drawn:
                     raise self._refused("it draws random numbers while it steps")
                 if answer[2] or answer[3]:
                     break
         return tuple(found.values())
 
-    def _attribute(self, env: Any, layer: int, name: str) -> Attribute:
-        value = vars(layers(env)[layer])[name]
+    def _attribute(self, copy: Copy, layer: int, name: str) -> Attribute:
+        value = vars(copy.layers[layer])[name]
         if isinstance(value, bool | int | float | np.number | np.bool_):
             return Attribute(layer, name, None, type(value))
         if isinstance(value, np.ndarray) and value.dtype.kind in "bif":
@@ -341,20 +377,12 @@ UNSTABLE = (
 )
 
 
-def layers(env: Any) -> list[Any]:
-    """The wrappers from the outermost to the innermost, then the environment."""
-    found = [env]
-    while found[-1] is not env.unwrapped:
-        found.append(found[-1].env)
-    return found
-
-
-def plain_attributes(env: Any) -> Iterator[tuple[tuple[int, str], object]]:
+def plain_attributes(copy: Copy) -> Iterator[tuple[tuple[int, str], object]]:
     """(layer, name) and a value to compare by, for the attributes made of numbers, words and arrays."""
-    for layer, holder in enumerate(layers(env)):
+    for layer, holder in enumerate(copy.layers):
         for name, value in vars(holder).items():
             key = comparable(value)
-            if key is not None:
+            if key is not None and name != "_np_random_seed":  # Gymnasium's note of the last seed
                 yield (layer, name), key
 
 

@@ -156,7 +156,8 @@ class MetaWorldSimulator:
             living[mine] = batch.elapsed[numbers[mine] - batch.first] == elapsed[mine]
         if not living.all() or len(np.unique(numbers)) < len(numbers):
             raise RunError(
-                f"{self.spec.id}: EnvPool cannot restore a state: segments are forked at episode starts alone"
+                f"{self.spec.id}: EnvPool cannot restore a state; fork episode starts alone "
+                "(rollout.start_fraction=1)"
             )
 
     def _make(self, seeds: list[int]) -> Any:
