@@ -9,44 +9,16 @@ beside two such loops: random controls, and a replay of what its own final polic
 from __future__ import annotations
 
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import pandas as pd
 
 from benchmarks.record import arguments, write
 from sailctl.checkpoint import load_policy
 from sailctl.simulator import TaskSimulator
+from sailctl.speed import STEPS, bare_rate, measure, random_behaviour
 from sailctl_envs import ALL_TASKS
-
-STEPS = 50  # control steps before both start over
-
-
-def bare_rate(simulator: TaskSimulator, starts: np.ndarray, controls: np.ndarray, seconds: float) -> float:
-    """Control steps per second of a bare MuJoCo loop that replays recorded behaviour.
-
-    ``starts`` (M, nstate) are states to start from, ``controls`` (M, T, A) the controls that follow each.
-    """
-    model, data = simulator.model, mujoco.MjData(simulator.model)
-    frame_skip, done, start = simulator.task.frame_skip, 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        for state, sequence in zip(starts, controls, strict=True):
-            mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-            for control in sequence:
-                data.ctrl[:] = control
-                mujoco.mj_step(model, data, nstep=frame_skip)
-        done += controls.shape[0] * controls.shape[1]
-    return done / (time.perf_counter() - start)
-
-
-def random_behaviour(simulator: TaskSimulator) -> tuple[np.ndarray, np.ndarray]:
-    """One episode start and STEPS controls uniform over the actuators' range: (1, nstate), (1, STEPS, A)."""
-    spec = simulator.spec
-    controls = np.random.default_rng(0).uniform(spec.act_low, spec.act_high, (1, STEPS, spec.act_dim))
-    return simulator.reset(1, np.random.default_rng(0)).physics, controls
 
 
 def own_behaviour(simulator: TaskSimulator, run: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -68,36 +40,11 @@ def own_behaviour(simulator: TaskSimulator, run: Path) -> tuple[np.ndarray, np.n
     return np.concatenate(starts), np.concatenate(controls)
 
 
-def simulator_rate(simulator: TaskSimulator, controls: np.ndarray, count: int, seconds: float) -> float:
-    """Control steps per second of ``count`` states, observations, rewards and terminations included.
-
-    ``controls`` is (STEPS, A), the same for all states.
-    """
-    first = simulator.reset(1, np.random.default_rng(0)).fork(count)
-    actions = [np.tile(control, (count, 1)) for control in controls]
-    done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        states = first
-        for action in actions:
-            states = simulator.step(states, action).states
-        done += STEPS * count
-    return done / (time.perf_counter() - start)
-
-
 def measure_simulator(task: str, threads: int, count: int, turns: int, seconds: float) -> dict[str, object]:
     """Rates and their ratio, medians over ``turns``."""
-    simulator = TaskSimulator(ALL_TASKS[task](), threads)
-    behaviour = random_behaviour(simulator)
-    bare, together, ours = np.empty(turns), np.empty(turns), np.empty(turns)
-    for turn in range(turns):
-        bare[turn] = bare_rate(simulator, *behaviour, seconds)
-        with ThreadPoolExecutor(threads) as pool:  # MuJoCo lets go of the interpreter while it steps
-            rates = [pool.submit(bare_rate, simulator, *behaviour, seconds) for _ in range(threads)]
-            together[turn] = sum(rate.result() for rate in rates)
-        ours[turn] = simulator_rate(simulator, behaviour[1][0], count, seconds)
-    simulator.close()
-    row = summary("simulator, random controls", task, threads, count, bare, ours)
-    return row | {"bare_loops_together_steps_per_s": round(float(np.median(together)))}
+    rates = measure(task, threads, count, turns, seconds)
+    row = summary("simulator, random controls", task, threads, count, rates.bare, rates.simulator)
+    return row | {"bare_loops_together_steps_per_s": round(float(np.median(rates.together)))}
 
 
 def measure_training(task: str, env_steps: int, turns: int, seconds: float) -> list[dict[str, object]]:

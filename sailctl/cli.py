@@ -433,7 +433,7 @@ def _comparison_parser(verb: str, description: str) -> _Parser:
 def _compared(options: argparse.Namespace) -> Comparison:
     import math
 
-    from sailctl.compare import Options, choose_scale
+    from sailctl.compare import Options, choose_scale, read_scale
     from sailctl.compare import compare as compare_arms
     from sailctl.evidence import gather, load_trials
     from sailctl.types import UserError
@@ -442,8 +442,10 @@ def _compared(options: argparse.Namespace) -> Comparison:
         raise UserError(f"--resamples must be at least 100, got {options.resamples}")
     if not math.isfinite(options.threshold):
         raise UserError(f"--threshold must be a number, got {options.threshold}")
+    file = read_scale(Path(options.scale)) if options.scale not in (None, "references", "runs") else None
     trials = load_trials(options.runs)
-    scale, source = choose_scale(options.scale, sorted({trial.task for trial in trials}))
+    tasks = sorted({trial.task for trial in trials})
+    scale, source = choose_scale(options.scale, tasks) if file is None else (file, "file")
     evidence = gather(trials, options.by or ["algo.*"], options.force)
     how = Options(options.baseline, scale, source, options.threshold, options.resamples)
     return compare_arms(evidence, how)
@@ -544,12 +546,15 @@ def tasks(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from sailctl.listing import show_task, show_tasks
+    from sailctl.listing import print_task, print_tasks
+    from sailctl.types import UserError
 
-    if options.task is not None:
-        show_task(options.task, options.measure)
+    if options.task is None:
+        print_tasks(options.measure)
+    elif options.measure:
+        raise UserError("--measure measures all tasks: leave out the task")
     else:
-        show_tasks(options.measure)
+        print_task(options.task)
     return 0
 
 
@@ -559,9 +564,9 @@ def doctor(arguments: Sequence[str]) -> int:
         "doctor", description="Say what of sailctl works on this machine, and what to install."
     ).parse_args(arguments)
 
-    from sailctl.doctor import examine
+    from sailctl.doctor import diagnose
 
-    return examine()
+    return diagnose()
 
 
 def reference(arguments: Sequence[str]) -> int:

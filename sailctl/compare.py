@@ -262,18 +262,15 @@ def compare(evidence: Evidence, options: Options | None = None) -> Comparison:
 
 
 def choose_scale(wanted: str | None, tasks: Sequence[str]) -> tuple[dict[str, tuple[float, float]], str]:
-    """The scale of ``--scale``, and where it is from (a key of ``SCALES``).
+    """The scale from ``references`` or from the ``runs`` themselves, and which of them it is.
 
-    ``wanted`` is ``references``, ``runs``, a file for ``read_scale``, or None: the references where every one
-    of ``tasks`` has them, else the runs.
+    ``wanted`` None takes the references where every one of ``tasks`` has them, else the runs.
 
     Raises:
-        UserError: when a file cannot be read, or references are wanted and a task has none.
+        UserError: when references are wanted and a task has none.
     """
     if wanted == "runs":
         return {}, "runs"
-    if wanted not in (None, "references"):
-        return read_scale(Path(wanted)), "file"
     known = scale_of_references()
     if missing := [task for task in tasks if task not in known]:
         if wanted == "references":

@@ -30,7 +30,7 @@ class Ant(GymnasiumTask):
     frame_skip: ClassVar[int] = 5
     horizon: ClassVar[int] = 1000
     timestep: ClassVar[float] = 0.01
-    camera: ClassVar[dict[str, float]] = {"distance": 4.0, "elevation": -25.0, "height": 0.4}
+    camera: ClassVar[dict[str, float]] = {"distance": 3.5, "elevation": -25.0, "height": 0.4}
     observation: ClassVar[tuple[Part, ...]] = (
         Part("height of the torso", 1, "m"),
         Part("orientation of the torso, a quaternion", 4, "1"),

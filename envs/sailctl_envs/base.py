@@ -158,9 +158,11 @@ class GymnasiumTask(Task):
         before = mujoco.get_mju_user_warning()
         mujoco.set_mju_user_warning(self._warn)
         try:
+            if not self.bodies:
+                return mujoco.MjModel.from_xml_path(str(path))
             spec = mujoco.MjSpec.from_file(str(path))
+            place = {"type": mujoco.mjtSensor.mjSENS_FRAMEPOS, "objtype": mujoco.mjtObj.mjOBJ_XBODY}
             for body in self.bodies:
-                place = {"type": mujoco.mjtSensor.mjSENS_FRAMEPOS, "objtype": mujoco.mjtObj.mjOBJ_XBODY}
                 spec.add_sensor(name=body, objname=body, **place)
             return spec.compile()
         finally:

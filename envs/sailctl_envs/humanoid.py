@@ -46,7 +46,7 @@ class Humanoid(GymnasiumTask):
     frame_skip: ClassVar[int] = 5
     horizon: ClassVar[int] = 1000
     timestep: ClassVar[float] = 0.003
-    camera: ClassVar[dict[str, float]] = {"distance": 4.0, "elevation": -12.0, "height": 1.0}
+    camera: ClassVar[dict[str, float]] = {"distance": 3.2, "elevation": -12.0, "height": 0.9}
     observation: ClassVar[tuple[Part, ...]] = OBSERVED
     reward_in_words: ClassVar[str] = (
         "1.25 forward speed of the centre of mass (m/s) + 5 while healthy - 0.1 |control|^2 "

@@ -26,7 +26,7 @@ class HumanoidStandup(GymnasiumTask):
     frame_skip: ClassVar[int] = 5
     horizon: ClassVar[int] = 1000
     timestep: ClassVar[float] = 0.003
-    camera: ClassVar[dict[str, float]] = {"distance": 4.0, "elevation": -20.0, "height": 0.6}
+    camera: ClassVar[dict[str, float]] = {"distance": 3.2, "elevation": -20.0, "height": 0.5}
     observation: ClassVar[tuple[Part, ...]] = OBSERVED
     reward_in_words: ClassVar[str] = (
         "height of the torso (m) / 0.003 + 1 - 0.1 |control|^2 - 5e-7 |contact forces|^2, the last at most 10"

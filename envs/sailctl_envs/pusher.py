@@ -29,7 +29,7 @@ class Pusher(GymnasiumTask):
     frame_skip: ClassVar[int] = 5
     horizon: ClassVar[int] = 100
     timestep: ClassVar[float] = 0.01
-    camera: ClassVar[dict[str, float]] = {"distance": 2.5, "elevation": -45.0, "height": -0.2}
+    camera: ClassVar[dict[str, float]] = {"distance": 2.2, "elevation": -65.0, "height": 0.1}
     observation: ClassVar[tuple[Part, ...]] = (
         Part(
             "angles: shoulder pan and lift, upper arm roll, elbow, forearm roll, wrist flex and roll",

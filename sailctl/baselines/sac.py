@@ -92,7 +92,7 @@ def train_sac(config: SACRun, overrides: list[str], keep: Keep | None = None) ->
             with clock.measure("evaluate_s"):
                 policy = to_policy(model, config.policy.initial_std, spec)
                 result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
-            logger.evaluation(**place, returns=result.returns, lengths=result.lengths)
+            logger.evaluation(**place, returns=result.returns, lengths=result.lengths, success=result.success)
             if keep is not None:
                 keep(place["env_steps"], result.mean, policy)
             return result.mean

@@ -201,18 +201,26 @@ def test_episodes_end_at_the_same_edge(simulator: TaskSimulator, original: Origi
 def test_free_running_trajectory_equals_the_original(
     simulator: TaskSimulator, original: Original, phase: int
 ) -> None:
-    """50 steps side by side and never synchronised, with the original's own warm starts."""
+    """50 steps side by side and never synchronised, with the original's own warm starts.
+
+    A Gauss-Seidel solver (the humanoids') stops before it has converged, wherever it started: there the
+    original starts cold, and its answers are the same.
+    """
     original.reset(seed=phase)
     spec = simulator.spec
     states = simulator.enter(original.physics()[None], original.memory()[None])
+    converges = simulator.model.opt.solver != mujoco.mjtSolver.mjSOL_PGS
+    rounding = 1e-6 if converges else 1e-12
     wave = np.random.default_rng(phase).uniform(0, 2 * np.pi, spec.act_dim)
     for time in range(50):
         action = 0.2 * spec.act_high * np.sin(0.2 * time + wave)
+        if not converges:
+            original.data.qacc_warmstart[:] = 0.0
         theirs = original.step(action)
         step = simulator.step(states, action[None])
         states = step.states
-        assert_close(states.obs[0], theirs.obs, 1e-6)
-        assert_close(step.reward[0], theirs.reward, 1e-6)
+        assert_close(states.obs[0], theirs.obs, rounding)
+        assert_close(step.reward[0], theirs.reward, rounding)
         assert step.terminated[0] == theirs.terminated
 
 
@@ -298,9 +306,29 @@ def test_reset_distribution_equals_the_original(
     # The same test would have told noise of another size, or of another centre, in any coordinate.
     noisy = np.flatnonzero(spread > 0)
     assert len(noisy) > 0
-    detectable = 16.0 / np.sqrt(tested)
+    detectable = 7.0 * threshold
     for wrong in ((1.0 + detectable) * ours, ours + detectable):
         assert (ks_statistics(wrong, reference)[noisy] > threshold).all()
+
+
+class Replay:
+    """dm_control's generator, for a task to draw joints with: one number for each that moves, in order."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = np.random.RandomState(seed)
+
+    def uniform(self, low: np.ndarray, high: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        drawn, moving = np.tile(low, (size[0], 1)), low < high
+        drawn[:, moving] = self.random.uniform(low[moving], high[moving], (size[0], moving.sum()))
+        return drawn
+
+
+@pytest.mark.parametrize("task", ["cheetah_run", "hopper_hop", "walker_run"], indirect=True)
+def test_the_same_draws_lead_to_the_same_starts(simulator: TaskSimulator, original: Original) -> None:
+    """Closer than distributions can tell: cheetah_run settles with the push that the original gives it."""
+    first = original.reset(seed=3)
+    theirs = [first, *(original.reset() for _ in range(19))]
+    assert_close(simulator.reset(20, Replay(3)).obs, np.array(theirs), 1e-12)
 
 
 def arrays_of(*parts: States | Step | np.ndarray) -> list[np.ndarray]:
@@ -309,7 +337,7 @@ def arrays_of(*parts: States | Step | np.ndarray) -> list[np.ndarray]:
         if isinstance(part, Step):
             found += [*arrays_of(part.states), part.reward, part.terminated, part.truncated]
         elif isinstance(part, States):
-            found += [part.physics, part.obs, part.elapsed]
+            found += [part.physics, part.memory, part.obs, part.elapsed]
         else:
             found.append(part)
     return found

@@ -12,7 +12,13 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "sailctl"
 TASKS = Path(__file__).parents[2] / "envs" / "sailctl_envs"
 
-SHARED = {"types": set(), "seeding": set(), "files": set(), "config": {"types", "files", "sailctl_envs"}}
+SHARED = {
+    "types": set(),
+    "seeding": set(),
+    "files": set(),
+    "tasks": {"types", "sailctl_envs"},
+    "config": {"types", "files", "tasks"},
+}
 """Rooms that everybody may import, and what they may import themselves."""
 
 LINE = (
@@ -41,6 +47,9 @@ LINE = (
 TOP = {
     "video": set(),
     "evaluate": {"video"},
+    "speed": set(),
+    "listing": {"speed"},
+    "doctor": {"speed", "video"},
     "vecenv": set(),
     "loop": set(),
     "baselines": {"evaluate", "loop", "vecenv"},

@@ -84,7 +84,7 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"usage: sailctl {verb}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    assert "dpo_offline, dpo_online, sail, sail_ddp" in capsys.readouterr().out
+    assert "dpo_offline, dpo_online, pebble, ppo" in capsys.readouterr().out
 
 
 def test_cfg_job_shows_the_configuration_and_runs_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from sailctl.config import (
     validate,
 )
 from sailctl.types import UserError
+from sailctl_envs import ALL_TASKS
 
 
 def composed(*overrides: str) -> Config:
@@ -45,7 +46,7 @@ BAD = [
     # options of a group
     (
         "algo=sial",
-        "unknown algo 'sial'; did you mean 'sail'? (known: dpo_offline, dpo_online, sail, sail_ddp",
+        "unknown algo 'sial'; did you mean 'sail'? (known: dpo_offline, dpo_online, pebble, ppo",
     ),
     ("env=hoper-v5", "did you mean 'hopper-v5'?"),
     ("experiment=dmeo", "unknown experiment 'dmeo'; did you mean 'demo'?"),
@@ -110,7 +111,7 @@ BAD = [
     ("algo.minibatches=5", "algo.minibatches must be a divisor of rollout.prompts=64, got 5"),
     ("algo.name=a/b", "algo.name must be a plain word"),
     ("algo.name=", "algo.name must be a plain word"),
-    ("algo.reference=nowhere", "algo.reference must be initial, or an existing run directory"),
+    ("algo.reference=nowhere", "algo.reference must be initial, weak, medium, expert, or a run directory"),
     ("oracle.budget=0", "oracle.budget must be at least 1"),
     ("oracle.tie_margin=-1", "oracle.tie_margin must be 0 or more"),
     ("oracle.inverse_temperature=0", "oracle.inverse_temperature must be above 0"),
@@ -262,9 +263,8 @@ def test_sweep_is_expanded_as_hydra_does() -> None:
     ]
     assert found == expected
     assert plan.jobs[1].overrides == ["algo=sail", "seed=0", "algo.gamma=0.2"]
-    assert {job.config.env.id for job in compose_jobs(["env=glob(*)"], multirun=True).jobs} == set(
-        config_module._horizons()
-    )
+    found = {job.config.env.id for job in compose_jobs(["env=glob(*-v5)"], multirun=True).jobs}
+    assert found == {task for task in ALL_TASKS if task.endswith("-v5")}
 
 
 def test_sweep_may_stand_in_a_configuration(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def changed(value: object) -> object:
     return [7] if isinstance(value, list) else 7
 
 
-@pytest.mark.parametrize("key", [key for key in leaf_types() if key != "algo.data"])
+@pytest.mark.parametrize("key", [key for key in leaf_types(Config) if key != "algo.data"])
 def test_run_id_follows_all_that_changes_the_numbers_and_nothing_else(key: str) -> None:
     config = composed("algo.beta=0.25")
     group, _, name = key.rpartition(".")
@@ -374,7 +374,7 @@ def test_user_folder_adds_options_and_keeps_the_schema(tmp_path: Path) -> None:
         compose_jobs(["algo=bad"], overlay=folder)
     with pytest.raises(UserError, match=r"^[^\n]*broken.yaml[^\n]*$"):
         compose_jobs(["algo=broken"], overlay=folder)
-    with pytest.raises(UserError, match="known: bad, broken, dpo_offline, dpo_online, good, sail, sail_ddp"):
+    with pytest.raises(UserError, match="known: bad, broken, dpo_offline, dpo_online, good, pebble, ppo"):
         compose_jobs(["algo=nothing"], overlay=folder)
     with pytest.raises(UserError, match="--config-dir must be an existing folder"):
         compose_jobs([], overlay=tmp_path / "absent")

@@ -15,8 +15,11 @@ from sailctl.types import RunError
 from sailctl_envs import ALL_TASKS, Task
 from sailctl_envs.inverted_pendulum import InvertedPendulum
 
-TASKS = sorted(ALL_TASKS)
-ENDING = [name for name in TASKS if ALL_TASKS[name].terminated is not Task.terminated]
+TASKS = ["hopper-v5", "ant-v5", "pusher-v5", "reacher_easy", "quadruped_walk"]
+"""One for each way of stepping: batched; by fields, with memory; sensors as they are left; a target drawn at
+the start, with sensors looked at; activations. The contract tests run over all tasks."""
+ENDING = ["hopper-v5", "invertedpendulum-v5", "inverteddoublependulum-v5"]
+"""Of those that end, the ones that full control surely fells."""
 
 
 @pytest.fixture

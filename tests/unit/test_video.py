@@ -80,8 +80,8 @@ def test_the_floor_goes_with_the_runner(tmp_path: Path):
         assert np.corrcoef(pictures[0][240:].ravel(), picture[240:].ravel())[0, 1] > 0.95
 
 
-@pytest.mark.parametrize("task_id", ALL_TASKS)
-def test_every_task_moves_in_its_picture(tmp_path: Path, task_id: str):
+@pytest.mark.parametrize("task_id", ["ant-v5", "inverteddoublependulum-v5", "pusher-v5", "quadruped_walk"])
+def test_a_task_moves_in_its_picture(tmp_path: Path, task_id: str):
     need_offscreen()
     task = ALL_TASKS[task_id]()
     model = task.make_model()
