@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 ALL = ["evaluation.every=50_000", "evaluation.episodes=5", "logger.wandb=disabled"]
+LARGER = ["policy.initial_std=1.0", "algo.lr=5e-4", "algo.batch=1024"]
 TASKS = {
     "walker2d-v5": ["env_steps=2_000_000", "policy.initial_std=0.6"],
     "hopper-v5": ["env_steps=1_500_000", "policy.initial_std=1.0", "seed=2"],
@@ -20,11 +21,11 @@ TASKS = {
         "env_steps=1_000_000", "policy.initial_std=1.0",
         "algo.envs=16", "algo.steps=512", "algo.lr=6e-4", "algo.gae_lambda=0.98", "algo.discount=0.9999",
     ],
-    "halfcheetah-v5": ["env_steps=3_000_000", "policy.initial_std=0.6"],
-    "walker_walk": ["env_steps=2_000_000", "policy.initial_std=0.6"],
-    "walker_stand": ["env_steps=1_000_000", "policy.initial_std=0.6"],
-    "cheetah_run": ["env_steps=3_000_000", "policy.initial_std=0.6"],
-    "ant-v5": ["env_steps=3_000_000", "policy.initial_std=0.4"],
+    "halfcheetah-v5": ["env_steps=2_000_000", *LARGER],
+    "cheetah_run": ["env_steps=6_000_000", *LARGER],
+    "walker_walk": ["env_steps=3_000_000", *LARGER],
+    "walker_stand": ["env_steps=600_000", *LARGER],
+    "ant-v5": ["env_steps=1_000_000", "policy.initial_std=0.4"],
 }  # fmt: skip
 """The core tasks, and the settings that differ from the defaults."""
 

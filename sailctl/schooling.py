@@ -44,7 +44,7 @@ def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Pa
     """Train by ``config``, choose ``weak``, ``medium`` and ``expert``, and return the task's folder in ``out``.
 
     The folder gets a policy for each level, and ``reference.json``: the configuration, provenance, the curve
-    of all policies there were to choose from, and returns over ``EPISODES`` episodes of other initial states.
+    of all policies to choose from, and returns over ``EPISODES`` episodes of other initial states.
 
     Raises:
         UserError: when the algorithm is none that trains on the true reward, or the folder exists.
