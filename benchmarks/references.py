@@ -1,8 +1,8 @@
 """The reference policies that ship with sailctl: PPO on the true reward, by ``sailctl reference``.
 
 Each task is trained once, by the settings below beside the shipped defaults of ``algo=ppo``; they were found
-in a few single runs and are not tuned. The folders go into ``sailctl/references/`` (or ``--out``); what exists
-is left alone.
+in a few single runs and are not tuned. The folders go into ``sailctl/references/`` (or ``--out``); what
+exists is left alone.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Snapshot:
 
 
 def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Path:
-    """Train by ``config``, choose ``weak``, ``medium`` and ``expert``, and return the task's folder in ``out``.
+    """Train by ``config``, choose ``weak``, ``medium`` and ``expert``; return the task's folder in ``out``.
 
     The folder gets a policy for each level, and ``reference.json``: the configuration, provenance, the curve
     of all policies to choose from, and returns over ``EPISODES`` episodes of other initial states.
