@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sailctl import config as config_module
 from sailctl.compose import compose_jobs, describe
 from sailctl.config import (
     Config,
@@ -341,14 +340,14 @@ def test_run_id_is_eight_hexadecimal_digits_and_knows_the_version(monkeypatch: p
     assert len(before) == 8
     int(before, 16)
     assert before == run_id(composed("algo.beta=25e-2"))  # another spelling
-    monkeypatch.setattr(config_module, "__version__", "999")
+    monkeypatch.setattr("sailctl.config.convert.__version__", "999")
     assert run_id(config) != before
 
 
 def test_conf_dir_prefers_the_installed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site" / "sailctl"
     package.mkdir(parents=True)
-    monkeypatch.setattr(config_module, "__file__", str(package / "config.py"))
+    monkeypatch.setattr("sailctl.config.places.PACKAGE", package)
     with pytest.raises(UserError, match="the configuration folder is missing"):
         conf_dir()
     for folder in (package.parent / "conf", package / "conf"):

@@ -82,7 +82,7 @@ def test_what_exists_is_left_alone_and_preferences_teach_no_reference(made: Path
 
 
 def test_a_level_names_the_policy_of_the_task(made: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sailctl.config.REFERENCES", made.parent)
+    monkeypatch.setattr("sailctl.config.places.REFERENCES", made.parent)
     words = ["env=invertedpendulum-v5", "algo.reference=medium"]
     assert reference_place(config_of(*words)) == made / "medium" / "policy.json"
     with pytest.raises(UserError, match="there is no medium reference policy of hopper-v5"):

@@ -1,0 +1,64 @@
+"""The configuration of a run: its schema, its checks, its name.
+
+A composed configuration becomes typed, checked, frozen objects, or a one-line ``UserError``; a hash names
+it. Nothing here imports a simulator or a neural network.
+"""
+
+from __future__ import annotations
+
+from sailctl.config.checks import CHOICES, segment_lengths, validate
+from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
+from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
+from sailctl.config.schema import (
+    GROUPS,
+    LEVELS,
+    MODEL_RULES,
+    NUMBERLESS,
+    RUNS,
+    AlgoConfig,
+    Config,
+    LoggerConfig,
+    OracleConfig,
+    PolicyConfig,
+    PPORun,
+    RewardConfig,
+    RolloutConfig,
+    RunConfig,
+    SACRun,
+    to_dict,
+)
+from sailctl.config.words import did_you_mean, first_line, show
+
+__all__ = [
+    "CHOICES",
+    "GROUPS",
+    "LEVELS",
+    "MODEL_RULES",
+    "NUMBERLESS",
+    "REFERENCES",
+    "RUNS",
+    "AlgoConfig",
+    "Config",
+    "LoggerConfig",
+    "OracleConfig",
+    "PPORun",
+    "PolicyConfig",
+    "RewardConfig",
+    "RolloutConfig",
+    "RunConfig",
+    "SACRun",
+    "conf_dir",
+    "did_you_mean",
+    "first_line",
+    "leaf_types",
+    "plain_name",
+    "reference_place",
+    "run_id",
+    "segment_lengths",
+    "show",
+    "to_config",
+    "to_dict",
+    "to_yaml",
+    "unknown_key",
+    "validate",
+]

@@ -1,0 +1,354 @@
+"""What cannot work is refused before anything is built."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sailctl import tasks
+from sailctl.config.places import reference_place
+from sailctl.config.schema import (
+    LEVELS,
+    AlgoConfig,
+    Config,
+    PolicyConfig,
+    PPOConfig,
+    RunConfig,
+    SACConfig,
+    to_dict,
+)
+from sailctl.config.words import refused, require
+from sailctl.types import UserError
+
+LARGEST = 3.4e38
+"""A larger setting is infinite to a policy, which computes in 32-bit floating point."""
+
+ABOVE_ZERO = (
+    "algo.beta",
+    "algo.lr",
+    "algo.radius",
+    "algo.max_grad_norm",
+    "algo.gae_lambda",
+    "algo.clip",
+    "algo.discount",
+    "algo.tau",
+    "algo.updates",
+    "oracle.inverse_temperature",
+    "oracle.discount",
+    "policy.initial_std",
+    "reward.lr",
+    "reward.inverse_temperature",
+)
+
+NOT_NEGATIVE = (
+    "algo.c",
+    "algo.gamma",
+    "algo.rho",
+    "algo.queries",
+    "algo.refresh",
+    "algo.first",
+    "algo.pretrain",
+    "algo.start",
+    "algo.entropy",
+    "algo.value",
+    "oracle.skip",
+    "oracle.equal",
+    "oracle.tie_margin",
+    "policy.features",
+    "evaluation.seed",
+    "seed",
+)
+
+AT_LEAST_ONE = (
+    "rollout.prompts",
+    "oracle.budget",
+    "algo.epochs",
+    "algo.minibatches",
+    "algo.iterations",
+    "algo.every",
+    "algo.envs",
+    "algo.steps",
+    "algo.batch",
+    "algo.interval",
+    "algo.target_every",
+    "reward.members",
+    "reward.epochs",
+    "reward.batch",
+    "evaluation.every",
+    "evaluation.iterations",
+    "evaluation.episodes",
+    "env_steps",
+    "threads",
+)
+
+SHARES = (
+    "algo.w",
+    "algo.discount",
+    "algo.gae_lambda",
+    "algo.tau",
+    "rollout.start_fraction",
+    "oracle.discount",
+    "oracle.mistake",
+    "oracle.rho",
+    "reward.enough",
+)
+"""Probabilities and weights from 0 to 1."""
+
+CHOICES = {
+    "algo.learner": ("ppo", "sac"),
+    "algo.reward": ("true", "model"),
+    "algo.baseline": ("leave_one_out", "none"),
+    "algo.responses": ("policy", "data"),
+    "algo.labels": ("teacher", "reward_model", "policy"),
+    "algo.selection": (
+        "uniform",
+        "disagreement",
+        "entropy",
+        "kcenter",
+        "kcenter_disagreement",
+        "kcenter_entropy",
+    ),
+    "algo.worst_case": ("exact", "clipped"),
+    "algo.step": ("gradient", "proximal"),
+    "algo.kl": ("kl_ref_pi", "kl_pi_ref"),
+    "algo.optimiser": ("adam", "sgd"),
+    "rollout.pairing": ("forked", "unrelated", "ranked"),
+    "policy.kind": ("mlp", "linear", "squashed"),
+    "logger.wandb": ("offline", "online", "disabled"),
+}
+
+
+def validate(config: RunConfig) -> None:
+    """Refuse what cannot work, before anything is built.
+
+    Raises:
+        UserError: one line that names the key, the value and what is allowed.
+    """
+    values = dict(_leaves(to_dict(config)))
+    for key, value in values.items():
+        if isinstance(value, float) and not abs(value) <= LARGEST:
+            raise refused(key, "a finite number", value)
+    numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
+    for key in filter(numbers.__contains__, ABOVE_ZERO):
+        require(numbers[key] > 0, key, "above 0", numbers[key])
+    for key in filter(numbers.__contains__, NOT_NEGATIVE):
+        require(numbers[key] >= 0, key, "0 or more", numbers[key])
+    for key in filter(numbers.__contains__, AT_LEAST_ONE):
+        require(numbers[key] >= 1, key, "at least 1", numbers[key])
+    for key in filter(numbers.__contains__, SHARES):
+        require(0 <= numbers[key] <= 1, key, "from 0 to 1", numbers[key])
+    for key in filter(values.__contains__, CHOICES):
+        require(values[key] in CHOICES[key], key, " or ".join(CHOICES[key]), values[key], CHOICES[key])
+    _validate_names(config)
+    _validate_rollout(config)
+    _validate_policy(config.policy)
+    _validate_widths("reward.hidden", config.reward.hidden)
+    _validate_reference(config)
+    if isinstance(config, Config):
+        _validate_design(config)
+    else:
+        _validate_baseline(config)
+    _validate_teacher(config)
+
+
+def _validate_names(config: RunConfig) -> None:
+    tasks.horizon(config.env.id)  # refuses an unknown task
+    plain = "a plain word of letters, digits, _ and - (it names a folder)"
+    require(
+        re.fullmatch(r"[A-Za-z0-9_-]+", config.algo.name) is not None, "algo.name", plain, config.algo.name
+    )
+    require(config.logger.project.strip() != "", "logger.project", "a name", config.logger.project)
+    require(config.out.strip() != "", "out", "a folder", config.out)
+    require(not Path(config.out).is_file(), "out", "a folder, and there is a file of this name", config.out)
+
+
+def _validate_rollout(config: RunConfig) -> None:
+    rollout, horizon = config.rollout, tasks.horizon(config.env.id)
+    require(rollout.forks >= 2, "rollout.forks", "at least 2", rollout.forks)
+    if rollout.pairing == "unrelated":
+        require(rollout.forks == 2, "rollout.forks", "2 when rollout.pairing=unrelated", rollout.forks)
+        require(
+            rollout.prompts >= 2,
+            "rollout.prompts",
+            "at least 2 when rollout.pairing=unrelated",
+            rollout.prompts,
+        )
+    segment, judged = segment_lengths(config)
+    episode = f"{horizon} (an episode of {config.env.id})"
+    require(1 <= segment <= horizon, "rollout.segment", f"from 1 to {episode}", segment)
+    require(
+        segment <= judged <= horizon,
+        "rollout.judged",
+        f"from {segment} (rollout.segment) to {episode}",
+        judged,
+    )
+    if isinstance(config.algo, AlgoConfig) and config.algo.simulates:
+        require(
+            rollout.start_fraction == 1 or tasks.forks_anywhere(config.env.id),
+            "rollout.start_fraction",
+            f"1 with {config.env.id}, which can be forked at episode starts alone",
+            rollout.start_fraction,
+        )
+
+
+def _validate_policy(policy: PolicyConfig) -> None:
+    if policy.kind != "linear":
+        require(policy.features == 0, "policy.features", "0 unless policy.kind=linear", policy.features)
+        _validate_widths("policy.hidden", policy.hidden)
+
+
+def _validate_widths(key: str, widths: list[int]) -> None:
+    require(len(widths) >= 1, key, "at least one width, such as [64, 64]", widths)
+    require(all(width >= 1 for width in widths), key, "widths of at least 1", widths)
+
+
+def _validate_reference(config: RunConfig) -> None:
+    reference = config.algo.reference
+    if reference == "initial":
+        return
+    if reference in LEVELS:
+        missing = (
+            f"there is no {reference} reference policy of {config.env.id}: `sailctl reference` lists them"
+        )
+        if reference_place(config) is None:
+            raise UserError(f"algo.reference={reference}: {missing}")
+        return
+    what = f"initial, {', '.join(LEVELS)}, or a run directory or policy folder (one that holds policy.json)"
+    require(reference_place(config) is not None, "algo.reference", what, reference, LEVELS)
+
+
+def _validate_baseline(config: RunConfig) -> None:
+    """What a baseline needs beside its own numbers."""
+    algo = config.algo
+    if isinstance(algo, AlgoConfig):
+        return
+    if algo.reward == "model":
+        for key in ("first", "queries"):
+            value = getattr(algo, key)
+            require(value >= 1, f"algo.{key}", "at least 1 with algo.reward=model", value)
+        budget = config.oracle.budget
+        require(
+            budget is None or budget >= algo.first,
+            "oracle.budget",
+            f"at least algo.first={algo.first}",
+            budget,
+        )
+        pairs = config.rollout.pairing != "ranked"
+        require(pairs, "rollout.pairing", "forked or unrelated with this algorithm", config.rollout.pairing)
+    if isinstance(algo, PPOConfig):
+        whole = algo.envs * algo.steps
+        require(algo.batch <= whole, "algo.batch", f"at most algo.envs * algo.steps = {whole}", algo.batch)
+        require(config.policy.kind == "mlp", "policy.kind", "mlp with PPO", config.policy.kind)
+        learnt = config.policy.learn_std
+        require(learnt, "policy.learn_std", "true with PPO", learnt)
+    elif isinstance(algo, SACConfig):
+        _validate_widths("algo.hidden", algo.hidden)
+        require(algo.entropy > 0, "algo.entropy", "above 0 with SAC", algo.entropy)
+        steps = algo.envs * algo.updates
+        whole = steps >= 1 and steps % algo.target_every == 0
+        known = (
+            f"such that algo.envs={algo.envs} times it is a multiple of algo.target_every={algo.target_every}"
+        )
+        require(whole, "algo.updates", known, algo.updates)
+        pretrains = algo.pretrain == 0 or algo.reward == "model"
+        require(pretrains, "algo.pretrain", "0 with algo.reward=true", algo.pretrain)
+
+
+def _validate_design(config: Config) -> None:
+    """What an algorithm needs beside its own numbers: a data set, a limit, another group's settings."""
+    algo, offline = config.algo, not config.algo.simulates
+    require(
+        config.rollout.prompts % algo.minibatches == 0,
+        "algo.minibatches",
+        f"a divisor of rollout.prompts={config.rollout.prompts}",
+        algo.minibatches,
+    )
+    require(
+        algo.data is not None or not algo.needs_data,
+        "algo.data",
+        "a file of preferences, as `sailctl collect` makes it, unless algo.responses=policy and algo.w=1",
+        algo.data,
+    )
+    if algo.data is not None:
+        require(
+            Path(algo.data).is_file(),
+            "algo.data",
+            "an existing file, as `sailctl collect` makes it",
+            algo.data,
+        )
+    require(
+        algo.iterations is not None or not offline,
+        "algo.iterations",
+        "a number: this run simulates nothing, so env_steps cannot end it",
+        algo.iterations,
+    )
+    require(
+        algo.labels != "reward_model" or algo.responses == "policy",
+        "algo.responses",
+        "policy with algo.labels=reward_model",
+        algo.responses,
+    )
+    if algo.labels == "reward_model":
+        require(
+            algo.queries != 0 or algo.data is not None,
+            "algo.queries",
+            "above 0 without algo.data: the reward model would see no label",
+            algo.queries,
+        )
+    elif algo.simulates and algo.labels == "teacher":
+        require(algo.queries != 0, "algo.queries", "above 0 with algo.labels=teacher", algo.queries)
+    if config.rollout.pairing == "ranked":
+        require(algo.labels == "teacher", "algo.labels", "teacher with rollout.pairing=ranked", algo.labels)
+        require(
+            algo.rho == 0, "algo.rho", "0 with rollout.pairing=ranked: its bound is one of pairs", algo.rho
+        )
+        rule = algo.selection
+        plain = algo.queries is None or rule == "uniform"
+        require(plain, "algo.selection", "uniform with rollout.pairing=ranked", rule)
+    require(algo.rho < 0.5, "algo.rho", "below 0.5, where no answer would mean anything", algo.rho)
+    if algo.step == "proximal":
+        linear = config.policy.kind == "linear" and not config.policy.learn_std
+        known = "gradient, unless policy.kind=linear, policy.learn_std=false and algo.optimiser=sgd"
+        require(linear and algo.optimiser == "sgd", "algo.step", known, algo.step)
+        exact = algo.worst_case == "exact"
+        require(exact, "algo.worst_case", "exact with algo.step=proximal", algo.worst_case)
+
+
+def _validate_teacher(config: RunConfig) -> None:
+    oracle, pairing = config.oracle, config.rollout.pairing
+    if pairing == "ranked":
+        for key in ("mistake", "equal", "tie_margin", "rho"):
+            value = getattr(oracle, key)
+            require(
+                value == 0, f"oracle.{key}", "0 with rollout.pairing=ranked: it is defined for pairs", value
+            )
+        cost = config.rollout.forks - 1
+        enough = oracle.budget is None or oracle.budget >= cost
+        require(enough, "oracle.budget", f"at least {cost}, what one ranking costs", oracle.budget)
+    if oracle.skip > 0 or oracle.equal > 0:
+        _, judged = segment_lengths(config)
+        whole = judged == tasks.horizon(config.env.id)
+        require(
+            config.rollout.start_fraction < 1 or whole,
+            "rollout.start_fraction",
+            "below 1 with oracle.skip or oracle.equal, unless whole episodes are judged: "
+            "their threshold is a share of the episode return",
+            config.rollout.start_fraction,
+        )
+
+
+def segment_lengths(config: RunConfig) -> tuple[int, int]:
+    """H and L in control steps: ``null`` is a whole episode of the task."""
+    horizon = tasks.horizon(config.env.id)
+    segment, judged = config.rollout.segment, config.rollout.judged
+    return horizon if segment is None else segment, horizon if judged is None else judged
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
