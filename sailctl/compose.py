@@ -74,7 +74,8 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
         parsed = [_parse(parser, text) for text in overrides]
         own = [str(item.input_line) for item in parsed if item.is_hydra_override()] + search_path
         wanted = [item for item in parsed if not item.is_hydra_override()]
-        fixed = [str(item.input_line) for item in wanted if not item.is_sweep_override()]
+        riders = [item for item in wanted if _rides(item, wanted)]
+        fixed = [str(item.input_line) for item in wanted if not (item.is_sweep_override() or item in riders)]
         base = _compose(own + fixed)
         multirun = multirun or base.hydra.mode == RunMode.MULTIRUN
         if multirun:
@@ -94,7 +95,19 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
         else:
             _refuse_sweeps(wanted)
             jobs = [Job(fixed, base, to_config(base))]
-    return Plan(jobs, multirun, [*overrides, *search_path])
+    # As a choice of one, Hydra leaves a rider out of what it composes before it knows the option.
+    alone = {str(item.input_line): f"{item.key_or_group}=choice({_text(item)})" for item in riders}
+    return Plan(jobs, multirun, [*(alone.get(word, word) for word in overrides), *search_path])
+
+
+def _rides(item: Override, wanted: Sequence[Override]) -> bool:
+    """Whether ``item`` is one value of a group that is swept: other options may have no such key."""
+    swept = {other.key_or_group for other in wanted if other.is_sweep_override()}
+    return not item.is_sweep_override() and item.key_or_group.partition(".")[0] in swept
+
+
+def _text(item: Override) -> str:
+    return str(item.input_line).partition("=")[2]
 
 
 def _job(words: list[str], own: list[str]) -> Job:

@@ -121,6 +121,11 @@ def _in_words(hint: Any) -> str:
 
 def unknown_key(key: str) -> UserError:
     """The error about a key that does not exist, with the nearest one that does."""
+    if key in leaf_types():
+        group = key.partition(".")[0]
+        return UserError(
+            f"{key} is no setting of the chosen {group}: sailctl train --cfg job {group}=... lists them"
+        )
     known = [*leaf_types(), *GROUPS, "experiment"]
     last_words = {name.rpartition(".")[2]: name for name in reversed(known)}
     hint = did_you_mean(key, known)

@@ -389,3 +389,16 @@ def test_checking_imports_neither_simulator_nor_network() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_value_of_a_swept_group_goes_to_the_options_that_have_it() -> None:
+    """The default algorithm has no such key, and need not: it is not in the sweep."""
+    plan = compose_jobs(["algo=ppo,rlhf_ppo", "algo.envs=16", "policy.hidden=[8]", "seed=0,1"], multirun=True)
+    assert [(job.config.algo.name, job.config.algo.envs) for job in plan.jobs] == [
+        ("ppo", 16), ("ppo", 16), ("rlhf_ppo", 16), ("rlhf_ppo", 16),
+    ]  # fmt: skip
+    assert plan.arguments == ["algo=ppo,rlhf_ppo", "algo.envs=choice(16)", "policy.hidden=[8]", "seed=0,1"]
+    with pytest.raises(UserError, match="algo.envs is no setting of the chosen algo"):
+        compose_jobs(["algo=ppo,sail", "algo.envs=16"], multirun=True)
+    with pytest.raises(UserError, match="algo.envs is no setting of the chosen algo"):
+        compose_jobs(["algo=sail", "algo.envs=16"])
