@@ -263,6 +263,7 @@ def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path)
 
 def evaluate(arguments: Sequence[str]) -> int:
     """``sailctl eval``: the true return of a trained policy."""
+    from sailctl.files import find_policy
     from sailctl.results import is_run
     from sailctl.types import UserError
 
@@ -270,7 +271,12 @@ def evaluate(arguments: Sequence[str]) -> int:
         "eval",
         description="Run the final policy of a run with deterministic actions and print its true return.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory, as `sailctl train` printed it")
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="run directory, as `sailctl train` printed it, or a policy folder",
+    )
     parser.add_argument("--episodes", type=int, default=10, help="number of episodes (default: %(default)s)")
     parser.add_argument(
         "--seed", type=int, default=12345, help="seed of the initial states (default: %(default)s)"
@@ -279,8 +285,10 @@ def evaluate(arguments: Sequence[str]) -> int:
         "--video", type=Path, metavar="FILE.mp4", help="also film the first episode into this file"
     )
     options = parser.parse_args(arguments)
-    if not is_run(options.run):
-        raise UserError(f"'{options.run}' is not a run directory (the one that sailctl train printed)")
+    if not is_run(options.run) and find_policy(options.run) is None:
+        raise UserError(
+            f"'{options.run}' is not a run directory (the one that sailctl train printed) or a policy folder"
+        )
     if options.episodes < 1:
         raise UserError(f"--episodes must be at least 1, got {options.episodes}")
     if options.seed < 0:

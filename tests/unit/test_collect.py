@@ -261,7 +261,7 @@ def test_a_terminal_shows_progress_unless_it_is_turned_off(
         (["--out=answers.csv"], "a file of preferences is called *.parquet, got 'answers.csv'"),
         (["--out=old.parquet"], "old.parquet exists already; choose another name, or remove it"),
         (["--out=old.parquet/a.parquet"], "cannot write into "),
-        (["algo.reference=nowhere"], "algo.reference must be initial, weak, medium, expert, or a run directory"),
+        (["algo.reference=nowhere"], "algo.reference must be initial, weak, medium, expert, or a run"),
         (
             ["algo.reference=reacher"],
             "algo.reference=reacher is a policy for reacher-v5, not for halfcheetah-v5",

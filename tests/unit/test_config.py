@@ -398,7 +398,7 @@ def test_a_value_of_a_swept_group_goes_to_the_options_that_have_it() -> None:
         ("ppo", 16), ("ppo", 16), ("rlhf_ppo", 16), ("rlhf_ppo", 16),
     ]  # fmt: skip
     assert plan.arguments == ["algo=ppo,rlhf_ppo", "algo.envs=choice(16)", "policy.hidden=[8]", "seed=0,1"]
-    with pytest.raises(UserError, match="algo.envs is no setting of the chosen algo"):
+    with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):
         compose_jobs(["algo=ppo,sail", "algo.envs=16"], multirun=True)
-    with pytest.raises(UserError, match="algo.envs is no setting of the chosen algo"):
+    with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):
         compose_jobs(["algo=sail", "algo.envs=16"])

@@ -10,6 +10,7 @@ import pytest
 
 from sailctl import references
 from sailctl.checkpoint import load_policy
+from sailctl.cli import main
 from sailctl.compare import choose_scale
 from sailctl.compose import compose_jobs
 from sailctl.config import LEVELS, REFERENCES, RunConfig, reference_place, run_id
@@ -64,6 +65,11 @@ def test_a_reference_is_what_its_record_says(made: Path):
     # Uniform actions of this range keep the pole up for few steps.
     assert 2 < about["random"]["mean"] < 15
     assert about["provenance"]["command"][:2] == ["sailctl", "reference"]
+
+
+def test_a_reference_can_be_evaluated_by_itself(made: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["eval", str(made / "expert"), "--episodes", "2"]) == 0
+    assert "invertedpendulum-v5: 2 episodes" in capsys.readouterr().out
 
 
 def test_the_same_command_makes_the_same_policies(made: Path, tmp_path: Path):
@@ -123,3 +129,8 @@ def test_shipped_references_fit_their_task_and_rise(task: str):
     few = evaluate(load_policy(folder / "weak"), simulator, 4, seed=1)
     told = about["levels"]["weak"]
     assert abs(few.mean - told["mean"]) < 4 * max(told["sd"], 1.0) / np.sqrt(4) + 1e-9
+
+
+def test_the_docs_show_the_table_as_it_is():
+    page = Path(__file__).parents[2] / "docs" / "references.md"
+    assert f"```text\n{table()}\n```" in page.read_text(encoding="utf-8")
