@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test mutation learning regress evidence bench theory check format constraints clean
+.PHONY: help venv demo test mutation learning regress evidence bench references baselines peers theory check format constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,7 @@ evidence: venv ## SAIL, SAIL-RevKL and online DPO on three tasks, eight seeds, a
 
 bench: venv theory ## measure speed, memory and learning (two hours; writes into results/)
 	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.tasks
 	$(BIN)/python -m benchmarks.footprint
 	$(BIN)/python -m benchmarks.learning
 	$(BIN)/python -m benchmarks.learning designs
@@ -84,6 +85,15 @@ bench: venv theory ## measure speed, memory and learning (two hours; writes into
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.comparing
 	$(BIN)/python -m benchmarks.gate
+
+references: venv ## train the reference policies of the core tasks (hours; what is there is left alone)
+	$(BIN)/python -m benchmarks.references
+
+baselines: venv ## learning curves of the baselines beside SAIL-RevKL (an hour; writes into results/)
+	$(BIN)/python -m benchmarks.baselines
+
+peers: venv ## measure other tools side by side (half an hour, and 5 GB of environments in .peers)
+	$(BIN)/python -m benchmarks.peers
 
 theory: venv ## check the theorems of the papers, with figures (minutes; writes into results/)
 	$(BIN)/python -m benchmarks.theory
