@@ -44,6 +44,15 @@ SETTINGS: dict[str, object] = {
 }
 
 
+EXPERT = 60.0
+
+
+@pytest.fixture(autouse=True)
+def one_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference policies of one task, whatever ships."""
+    monkeypatch.setattr("sailctl.figures.curves.scale_of_references", lambda: {"walker2d-v5": (0.0, EXPERT)})
+
+
 def a_trial(task: str, algorithm: str, seed: int, returns: Sequence[float], **changes: Any) -> Trial:
     """A run with an evaluation at every 1000 env steps; ``settings`` among the changes join its own."""
     settings = {**SETTINGS, "algo.name": algorithm, **changes.pop("settings", {})}
@@ -129,6 +138,15 @@ def test_two_seeds_have_no_band(drawn: list[Figure]):
     assert len(lines(panel, "mean")) == 1
     assert [c.get_label() for c in panel.collections] == ["seeds"]
     assert words_of(drawn[0]) == ["sail (2 seeds)", "one seed"]
+
+
+def test_the_expert_is_the_upper_bound_where_there_is_one(drawn: list[Figure]):
+    trials = [a_trial(task, "sail", 0, [0, 10, 20]) for task in ("hopper-v5", "walker2d-v5")]
+    learning_curves(gather(trials), Path("x.png"))
+    for task, levels in (("hopper-v5", []), ("walker2d-v5", [EXPERT])):
+        experts = [line for line in panel_of(drawn[0], task).lines if line.get_label() == "expert"]
+        assert [line.get_ydata()[0] for line in experts] == levels
+    assert "expert reference (true reward)" in words_of(drawn[0])
 
 
 def test_curves_go_along_steps_labels_and_time(drawn: list[Figure]):
