@@ -24,7 +24,7 @@ from sailctl.video import offscreen_backend
 DISK_GB = 1.0
 """Free space that training should find; a run with its records takes a few MB."""
 
-WANDB_S = 12.0
+WANDB_S = 40.0
 """Seconds after which Weights & Biases counts as not working."""
 
 _WANDB = """

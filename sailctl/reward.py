@@ -45,12 +45,21 @@ class RewardEnsemble:
         obs_dim: O.
         act_dim: A.
         rng: where initial parameters and the orders of the answers are drawn from.
+        bounded: rewards are from -1 to 1, by a tanh, as B-Pref's. Answers without noise are separable: those
+            without a bound grow with every fit, which a critic that bootstraps from them cannot follow.
     """
 
-    def __init__(self, config: RewardConfig, obs_dim: int, act_dim: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        config: RewardConfig,
+        obs_dim: int,
+        act_dim: int,
+        rng: np.random.Generator,
+        bounded: bool = False,
+    ) -> None:
         self._config = config
         self._rng = rng
-        self._networks = TanhNetworks(config.members, [obs_dim + act_dim, *config.hidden, 1], rng)
+        self._networks = TanhNetworks(config.members, [obs_dim + act_dim, *config.hidden, 1], rng, bounded)
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=config.lr, fused=True)
         self._obs_mean, self._obs_std = np.zeros(obs_dim), np.ones(obs_dim)
         self._segments = SegmentBatch(
@@ -210,7 +219,7 @@ class RewardEnsemble:
 
 
 class TanhNetworks(nn.Module):
-    """M networks of one shape, evaluated together: tanh layers and a linear output.
+    """M networks of one shape, evaluated together: tanh layers and a linear output, or a tanh of it.
 
     Weights and biases are uniform on +-1/sqrt(inputs of the layer), as B-Pref's are.
 
@@ -218,10 +227,14 @@ class TanhNetworks(nn.Module):
         members: M.
         widths: inputs, hidden layers, 1.
         rng: where the parameters are drawn from.
+        bounded: the output is a tanh too.
     """
 
-    def __init__(self, members: int, widths: list[int], rng: np.random.Generator) -> None:
+    def __init__(
+        self, members: int, widths: list[int], rng: np.random.Generator, bounded: bool = False
+    ) -> None:
         super().__init__()
+        self._bounded = bounded
         seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for inputs, outputs in itertools.pairwise(widths):
@@ -235,7 +248,8 @@ class TanhNetworks(nn.Module):
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in hidden:
             inputs = torch.baddbmm(bias, inputs, weight).tanh()
-        return torch.baddbmm(last[1], inputs, last[0]).squeeze(-1)
+        rewards = torch.baddbmm(last[1], inputs, last[0]).squeeze(-1)
+        return rewards.tanh() if self._bounded else rewards
 
 
 def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:

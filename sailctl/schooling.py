@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,8 +89,15 @@ def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Pa
     simulator.close()
     for level in LEVELS:
         save_policy(chosen[level].policy, folder / level)
-    write_atomically(folder / ABOUT, json.dumps(about, indent=1) + "\n")
+    write_atomically(folder / ABOUT, to_text(about))
     return folder
+
+
+def to_text(about: dict[str, Any]) -> str:
+    """JSON with a line for each key, and one for each point of the curve."""
+    points = [json.dumps(point) for point in about["curve"]]
+    text = json.dumps(about | {"curve": ["@"]}, indent=1)
+    return text.replace('"@"', ",\n  ".join(points)) + "\n"
 
 
 def choose(snapshots: Sequence[Snapshot], random: float) -> dict[str, Snapshot]:

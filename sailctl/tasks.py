@@ -47,7 +47,8 @@ def horizon(task_id: str) -> int:
     limit = registration(task_id).max_episode_steps
     if limit is None:
         raise UserError(
-            f"env.id={task_id} has no time limit: register it with Gymnasium with max_episode_steps"
+            f"env.id={task_id} has no time limit: choose a later version if it is one of Gymnasium's own, or "
+            "register it with max_episode_steps"
         )
     return limit
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sailctl.config import PPORun, RewardConfig, SACRun, segment_lengths
+from sailctl.config import PPORun, SACRun, segment_lengths
 from sailctl.oracle import Teacher
 from sailctl.queries import choose
 from sailctl.reward import RewardEnsemble
@@ -50,7 +50,9 @@ class Asker:
         generators = named_generators(config.seed)
         self._rng = generators.queries
         self._teacher = Teacher(config.oracle, generators.oracle, spec.horizon)
-        self._ensemble = BoundedEnsemble(config.reward, spec.obs_dim, spec.act_dim, generators.ensemble)
+        self._ensemble = RewardEnsemble(
+            config.reward, spec.obs_dim, spec.act_dim, generators.ensemble, bounded=True
+        )
         rows = max(self._window, EPISODES * spec.horizon // config.algo.envs)
         self._memory = Memory(rows, config.algo.envs, spec)
         self._returns = np.zeros(config.algo.envs)
@@ -234,14 +236,3 @@ class LearnedReward(VecEnvWrapper):
         learned = self._asker.rewards(self._obs, self._actions)
         self._obs = np.array(obs)
         return obs, learned, ended, infos
-
-
-class BoundedEnsemble(RewardEnsemble):
-    """The ensemble with rewards from -1 to 1, as B-Pref's: what an actor-critic can live with.
-
-    Answers without noise are separable: rewards without a bound would grow with every fit.
-    """
-
-    def __init__(self, config: RewardConfig, obs_dim: int, act_dim: int, rng: np.random.Generator) -> None:
-        super().__init__(config, obs_dim, act_dim, rng)
-        self._networks.register_forward_hook(lambda _module, _inputs, rewards: rewards.tanh())
