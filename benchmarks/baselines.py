@@ -1,8 +1,8 @@
 """Learning curves of the baselines beside SAIL and SAIL-RevKL: HalfCheetah, 100,000 env steps, 1,000 labels.
 
-The true reward goes to PPO and SAC alone. SAC and PEBBLE take a quarter of a gradient step per env step, and
-fewer seeds, because gradient steps are what costs. It is a short protocol: it shows what each of them learns
-in the first minutes under the suite's teacher, budget and record, not which one ends best.
+The true reward goes to PPO and SAC alone. SAC, PEBBLE and the parity preset have small networks, a quarter of
+a gradient step per env step and fewer seeds: gradient steps are what costs. It is a short protocol: it
+shows what each learns in the first minutes under the suite's teacher, budget and record, not which ends best.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ALL = [
 ]  # fmt: skip
 ASKING = ["algo.first=100", "algo.queries=100", "algo.every=10_000"]
 ON_POLICY = ["algo.envs=16", "algo.steps=128", "algo.batch=256", "policy.initial_std=0.4"]
-OFF_POLICY = ["algo.updates=0.25", "algo.target_every=1"]
+OFF_POLICY = ["algo.updates=0.25", "algo.target_every=1", "algo.hidden=[128,128]"]
 SWEEPS = (
     ["algo=sail,sail_revkl", "seed=range(0,5)"],
     ["algo=ppo", "seed=range(0,5)", *ON_POLICY],
