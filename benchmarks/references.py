@@ -1,8 +1,8 @@
-"""The reference policies that ship with sailctl: PPO on the true reward, by ``sailctl reference``.
+"""The reference policies that ship with sailctl: PPO or SAC on the true reward, by ``sailctl reference``.
 
-Each task is trained once, by the settings below beside the shipped defaults of ``algo=ppo``; they were found
-in a few single runs and are not tuned. The folders go into ``sailctl/references/`` (or ``--out``); what
-exists is left alone.
+Each task is trained once, by the settings below beside the shipped defaults of ``algo=ppo`` or ``algo=sac``;
+they were found in a few single runs and are not tuned. The folders go into ``sailctl/references/`` (or
+``--out``); what exists is left alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 
 ALL = ["evaluation.episodes=5", "logger.wandb=disabled"]
-EVERY = {"swimmer-v5": 8_000}  # env steps between policies to choose from, where learning is steeper
+EVERY = {"swimmer-v5": 8_000, "walker_stand": 2_000, "walker_walk": 4_000}
+"""Env steps between policies to choose from, where learning is steeper."""
 LARGER = ["policy.initial_std=1.0", "algo.lr=5e-4", "algo.batch=1024"]
+SAC = ["algo=sac", "algo.hidden=[128,128]", "algo.batch=128", "algo.envs=8", "algo.updates=0.5"]
 TASKS = {
     "walker2d-v5": ["env_steps=2_000_000", "policy.initial_std=0.6"],
     "hopper-v5": ["env_steps=1_500_000", "policy.initial_std=1.0", "seed=2"],
@@ -24,8 +26,8 @@ TASKS = {
     ],
     "halfcheetah-v5": ["env_steps=2_000_000", *LARGER],
     "cheetah_run": ["env_steps=6_000_000", *LARGER],
-    "walker_walk": ["env_steps=3_000_000", *LARGER],
-    "walker_stand": ["env_steps=600_000", *LARGER],
+    "walker_walk": ["env_steps=240_000", *SAC],
+    "walker_stand": ["env_steps=120_000", *SAC],
     "ant-v5": ["env_steps=1_000_000", "policy.initial_std=0.4"],
 }  # fmt: skip
 """The core tasks, and the settings that differ from the defaults."""
