@@ -65,6 +65,14 @@ class Labeller:
         """Whether there will be no more labels: the budget is spent, and nobody else gives any."""
         return self._config.algo.labels == "teacher" and self._teacher.spent
 
+    @property
+    def left(self) -> float:
+        """Share of the budget that is left; 1 where there is none, or nobody asks."""
+        budget = self._config.oracle.budget
+        if budget is None or self._config.algo.labels != "teacher":
+            return 1.0
+        return 1.0 - self._teacher.labels / budget
+
     def label(self, collected: Collected, score: Score) -> Preferences | Rankings | Pairs:
         """The labels of one iteration, without the pairs that the teacher skipped or was not asked about."""
         labels = self._config.algo.labels

@@ -131,12 +131,18 @@ class Learner:
         self._prompts = prompts
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        self._lr = config.lr
         self._optimiser = optimisers[config.optimiser](self._parameters, lr=config.lr, fused=True)
 
     def update(
-        self, segments: SegmentBatch | None = None, comparisons: Comparisons | None = None
+        self,
+        segments: SegmentBatch | None = None,
+        comparisons: Comparisons | None = None,
+        left: float = 1.0,
     ) -> dict[str, float]:
         """Epochs x minibatches of gradient steps on what the policy just did, the data set, or both.
+
+        ``left`` is the share of the run that is left, which the learning rate follows with ``anneal``.
 
         Returns the diagnostics of the last epoch (over its minibatches; NaN where there was nothing to
         learn from, since the teacher skipped every question, say).
@@ -147,6 +153,9 @@ class Learner:
         """
         if self._config.refresh and self.updates % self._config.refresh == 0:
             self.reference = self.policy.snapshot()
+        self._lr = self._config.lr * (left if self._config.anneal else 1.0)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._lr
         frozen = self._config.refresh == 0
         if segments is not None and frozen and not self.policy.obs_count:
             for policy in (self.policy, self.reference):
@@ -173,6 +182,7 @@ class Learner:
         return self._means(history) | {
             "tie_share": float(np.mean(labels[0] == 0)) if labels else 0.0,
             "entropy": self.policy.entropy(),
+            "lr": self._lr,
             "std": float(self.policy.log_std.detach().exp().mean()),
             "param_norm": math.sqrt(sum(float(p.detach().square().sum()) for p in self._parameters)),
         }
@@ -251,7 +261,7 @@ class Learner:
         self._optimiser.step()
         if config.step == "proximal":
             # A gradient that was cut is a smaller step, and the proximal map is of the same step.
-            self._proximal_step(parts, chosen, config.lr * min(1.0, limit / max(grad_norm, 1e-12)))
+            self._proximal_step(parts, chosen, self._lr * min(1.0, limit / max(grad_norm, 1e-12)))
         param_norm = project_ball(self._parameters, config.radius)
         self._refuse_non_finite({"parameter norm": param_norm}, parts, chosen)
         return diagnostics | {"loss": numbers["loss"], "grad_norm": grad_norm} if measured else {}

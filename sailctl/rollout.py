@@ -2,8 +2,9 @@
 
 A prompt is a simulator state. ``P`` prompts are either states along persistent on-policy chains or
 episode starts; each is forked into ``K`` segments that the policy runs closed-loop for ``H`` control
-steps, and then, when ``L > H``, onwards to ``L`` steps that only the teacher judges. A segment never
-crosses a reset: it ends, and its mask with it, where its episode ends.
+steps, and then, when ``L > H``, onwards to ``L`` steps that only the teacher judges (with the policy's
+noise, or with its mean action: noise after ``H`` says nothing about the actions that are learned from). A
+segment never crosses a reset: it ends, and its mask with it, where its episode ends.
 
 Chains cost nothing of their own: the chain of a prompt goes on from where the prompt's first fork stood
 after ``H`` steps, and starts a new episode when that fork's episode ended. So that a batch holds every
@@ -73,8 +74,11 @@ class Collector:
         states, rows, env_steps = prompts.fork(forks), np.arange(count), 0
         handed_on = states
         for t in range(self._judged):
-            # Noise is drawn for every row, so that one fork's end does not shift another fork's draws.
-            noise = self._rng.policy.standard_normal((count, spec.act_dim), dtype=np.float32)
+            if t < self._steps or self._config.continuation == "policy":
+                # For every row, so that one fork's end does not shift another fork's draws.
+                noise = self._rng.policy.standard_normal((count, spec.act_dim), dtype=np.float32)
+            else:
+                noise = np.zeros((count, spec.act_dim), dtype=np.float32)
             action = policy.act(states.obs, noise[rows])
             step = self._simulator.step(states, policy.to_controls(action))
             obs[rows, t] = states.obs

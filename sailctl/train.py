@@ -66,6 +66,7 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
             labeller = Labeller(config, simulator.spec, generators, data)
         score = evaluated({"iteration": 0, "env_steps": 0, "labels": labeller.labels})
         while going:
+            left = share_left(config, env_steps, iteration, labeller)
             collected = comparisons = None
             if config.algo.simulates:
                 with clock.measure("collect_s"):
@@ -73,7 +74,7 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
                 with clock.measure("label_s"), dumped_when_not_finite(dump):
                     comparisons = labeller.label(collected, learner.score)
             with clock.measure("update_s"), dumped_when_not_finite(dump):
-                metrics = learner.update(collected.segments if collected else None, comparisons)
+                metrics = learner.update(collected.segments if collected else None, comparisons, left)
             iteration += 1
             before, env_steps = env_steps, env_steps + (collected.env_steps if collected else 0)
             going = not labeller.exhausted and not limits_reached(config, env_steps, iteration)
@@ -92,6 +93,16 @@ def limits_reached(config: Config, env_steps: int, iteration: int) -> bool:
     """Whether the run has simulated or iterated as much as it was asked to."""
     iterations = config.algo.iterations
     return env_steps >= config.env_steps or (iterations is not None and iteration >= iterations)
+
+
+def share_left(config: Config, env_steps: int, iteration: int, labeller: Labeller) -> float:
+    """What is left of the run, 1 at its start: of env steps, labels and iterations the smallest share."""
+    shares = [labeller.left]
+    if config.algo.simulates:
+        shares.append(1.0 - env_steps / config.env_steps)
+    if config.algo.iterations is not None:
+        shares.append(1.0 - iteration / config.algo.iterations)
+    return min(shares)
 
 
 def reward_per_step(collected: Collected | None) -> float:

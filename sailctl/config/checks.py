@@ -114,6 +114,7 @@ CHOICES = {
     "algo.step": ("gradient", "proximal"),
     "algo.kl": ("kl_ref_pi", "kl_pi_ref"),
     "algo.optimiser": ("adam", "sgd"),
+    "rollout.continuation": ("policy", "mean"),
     "rollout.pairing": ("forked", "unrelated", "ranked"),
     "policy.kind": ("mlp", "linear", "squashed"),
     "logger.wandb": ("offline", "online", "disabled"),

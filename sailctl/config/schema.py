@@ -23,6 +23,7 @@ class RolloutConfig:
     forks: int
     segment: int | None
     judged: int | None
+    continuation: str
     start_fraction: float
     pairing: str
 
@@ -92,6 +93,7 @@ class AlgoConfig:
     refresh: int
     optimiser: str
     lr: float
+    anneal: bool
     epochs: int
     minibatches: int
     max_grad_norm: float | None

@@ -47,6 +47,7 @@ PLAIN = AlgoConfig(
     refresh=0,
     optimiser="sgd",
     lr=0.5,
+    anneal=False,
     epochs=1,
     minibatches=1,
     max_grad_norm=None,

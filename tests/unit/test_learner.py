@@ -58,6 +58,7 @@ SAIL = AlgoConfig(
     refresh=1,
     optimiser="adam",
     lr=1e-3,
+    anneal=False,
     epochs=3,
     minibatches=4,
     max_grad_norm=1.0,
@@ -221,6 +222,19 @@ def test_the_gradient_is_cut_to_its_largest_norm():
     assert float(steps[0.05].norm()) == pytest.approx(0.05, rel=1e-3)
     cosine = torch.nn.functional.cosine_similarity(steps[None], steps[0.05], dim=0)
     assert float(cosine) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("left", [1.0, 0.25])
+def test_the_learning_rate_follows_what_is_left_of_the_run(left: float):
+    config = replace(SAIL, optimiser="sgd", lr=0.1, epochs=1, minibatches=1)
+    steps = {}
+    for anneal in (False, True):
+        learner = learner_of(replace(config, anneal=anneal))
+        start = torch.nn.utils.parameters_to_vector(learner.policy.parameters()).detach().clone()
+        metrics = learner.update(*data(), left)
+        steps[anneal] = torch.nn.utils.parameters_to_vector(learner.policy.parameters()).detach() - start
+        assert metrics["lr"] == pytest.approx(0.1 * left if anneal else 0.1)
+    torch.testing.assert_close(steps[True], left * steps[False], rtol=1e-3, atol=1e-7)
 
 
 def test_updates_make_the_labels_likelier():
@@ -607,7 +621,7 @@ def test_rewards_replaced_by_noise_after_labelling_change_nothing():
     trained = []
     for tampered in (False, True):
         rng = named_generators(0)
-        rollout = RolloutConfig(8, 2, None, None, 0.25, "forked")
+        rollout = RolloutConfig(8, 2, None, None, "policy", 0.25, "forked")
         collector = Collector(simulator, rollout, 6, 15, rng)
         policy = GaussianPolicy(PolicyConfig("mlp", [8], 0, 0.6, True, True), simulator.spec, rng.init)
         teacher = Teacher(TRUTHFUL, rng.oracle, simulator.spec.horizon)

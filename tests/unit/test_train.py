@@ -96,6 +96,26 @@ def test_evaluating_more_often_changes_nothing_but_the_evaluations(finished: Pat
     assert numbers(often)["eval_return"].notna().all()
 
 
+@pytest.mark.parametrize(
+    ("words", "limit", "column"),
+    [
+        (["env_steps=2000"], 2000, "env_steps"),
+        (["oracle.budget=36", "env_steps=1_000_000"], 36, "labels"),
+        (["algo.iterations=5", "env_steps=1_000_000"], 5, "iteration"),
+        (["algo.iterations=50", "oracle.budget=1000", "env_steps=2000"], 2000, "env_steps"),
+    ],
+)
+def test_an_annealed_learning_rate_falls_to_the_runs_nearest_end(
+    tmp_path: Path, words: list[str], limit: int, column: str
+):
+    table = numbers(
+        run(tmp_path, "rollout.segment=10", "rollout.judged=10", *words, "algo.lr=1e-3", "algo.anneal=true")
+    )
+    before = np.concatenate([[0], table[column].to_numpy()[:-1]])
+    assert len(table) > 3
+    np.testing.assert_allclose(table["lr"], 1e-3 * (1 - before / limit), rtol=1e-12)
+
+
 # Every algorithm
 
 
