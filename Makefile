@@ -89,8 +89,9 @@ bench: venv theory ## measure speed, memory and learning (two hours; writes into
 references: venv ## train the reference policies of the core tasks (hours; what is there is left alone)
 	$(BIN)/python -m benchmarks.references
 
-baselines: venv ## learning curves of the baselines beside SAIL-RevKL (an hour; writes into results/)
+baselines: venv ## learning curves of the baselines, and PEBBLE by its protocol (two hours; writes into results/)
 	$(BIN)/python -m benchmarks.baselines
+	$(BIN)/python -m benchmarks.pebble
 
 peers: venv ## measure other tools side by side (half an hour, and 5 GB of environments in .peers)
 	$(BIN)/python -m benchmarks.peers

@@ -336,10 +336,12 @@ def test_numbers_that_are_not_finite_stop_the_run_and_leave_their_batch(
 ):
     update = Learner.update
 
-    def poisoned(self: Learner, segments: SegmentBatch, preferences: Preferences) -> dict[str, float]:
+    def poisoned(
+        self: Learner, segments: SegmentBatch, preferences: Preferences, left: float
+    ) -> dict[str, float]:
         if self.updates == 1:
             segments.actions[:, 0, 0] = math.nan
-        return update(self, segments, preferences)
+        return update(self, segments, preferences, left)
 
     monkeypatch.setattr(Learner, "update", poisoned)
     with pytest.raises(NonFiniteError) as caught:
