@@ -56,8 +56,8 @@ demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (five minutes), draw thei
 	else echo "video     none: see the line above that says why"; fi; \
 	echo "next      $(BIN)/sailctl train --help"
 
-test: venv ## tests that need no long training
-	$(BIN)/python -m pytest
+test: venv ## tests that need no long training, one process for each core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 mutation: venv ## break the objectives and the teacher one piece at a time: a test must notice (minutes)
 	$(BIN)/python -m tests.mutation sailctl/objectives sailctl/oracle.py

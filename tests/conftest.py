@@ -23,6 +23,17 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
     left_out.update(name for item in items for name in MARKERS if item.get_closest_marker(name))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = dict(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Each of the processes that share the tests has collected, and left out, the same ones."""
+    left_out.update(Counter(getattr(node, "workeroutput", {}).get("left_out", {})) - left_out)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     chosen = config.option.markexpr or "every test"
     counts = ", ".join(f"{left_out[name]} {name}" for name in MARKERS)
