@@ -118,11 +118,12 @@ def test_shipped_references_fit_their_task_and_rise(task: str):
     folder = REFERENCES / task
     means = [about["random"]["mean"], *(about["levels"][level]["mean"] for level in LEVELS)]
     assert means == sorted(means)
+    untrained = (about["curve"][0][1] - means[0]) / (means[-1] - means[0])  # no policy of a run is weaker
     for level, share in SHARES.items():
         policy = load_policy(folder / level)
         assert policy.spec.id == task
         assert (policy.spec.obs_dim, policy.spec.act_dim) == (simulator.spec.obs_dim, simulator.spec.act_dim)
-        assert about["levels"][level]["share"] == pytest.approx(share, abs=0.15)
+        assert about["levels"][level]["share"] == pytest.approx(max(share, untrained), abs=0.15)
         assert sum(file.stat().st_size for file in (folder / level).iterdir()) < 400_000
     # A few other episodes of a policy earn something like what the record says.
     few, told = evaluate(load_policy(folder / "weak"), simulator, 4, seed=1), about["levels"]["weak"]
