@@ -61,17 +61,24 @@ PROTOCOLS = {
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
         (("algo=sail,sail_revkl,sail_robust", "oracle.mistake=0,0.1,0.2,0.3,0.4", *FROM_MEDIUM),),
-        ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail oracle.mistake=0"),
+        ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail oracle.mistake=0.0"),
     ),
     "map_gamma_beta": Protocol(
         "strength of the penalty against scale of the score, from the medium reference policy",
         (("algo=sail_revkl", "algo.gamma=0,0.1,1,10", "algo.beta=0.1,0.3,1,3", *FROM_MEDIUM),),
-        ("--by", "algo.gamma", "--by", "algo.beta", "--baseline", "gamma=0 beta=1"),
+        ("--by", "algo.gamma", "--by", "algo.beta", "--baseline", "sail_revkl algo.beta=1.0 algo.gamma=0.0"),
     ),
     "map_refresh_gamma": Protocol(
         "period of the reference against strength of the penalty, from the medium reference policy",
         (("algo=sail_revkl", "algo.refresh=1,4,16,0", "algo.gamma=0,0.1,1,10", *FROM_MEDIUM),),
-        ("--by", "algo.refresh", "--by", "algo.gamma", "--baseline", "refresh=1 gamma=0"),
+        (
+            "--by",
+            "algo.refresh",
+            "--by",
+            "algo.gamma",
+            "--baseline",
+            "sail_revkl algo.gamma=0.0 algo.refresh=1",
+        ),
     ),
 }
 
