@@ -27,9 +27,14 @@ LOOKS = {
     "sail_dpp": ("#56B4E9", "P"),
     "sail_ddp": ("#000000", "*"),
     "dpo_offline": ("#7F7F7F", "X"),
+    "ppo": ("#5E3C99", "p"),
+    "sac": ("#01665E", ">"),
+    "rlhf_ppo": ("#A6761D", "h"),
+    "pebble": ("#B2182B", "<"),
+    "sail_mujoco_parity": ("#7A9A01", "d"),
 }
 """Colour and marker of an algorithm."""
-_OTHER_LOOKS = (("#8C510A", "h"), ("#5E3C99", "p"), ("#B2182B", "<"), ("#01665E", ">"))
+_OTHER_LOOKS = (("#8C510A", "H"), ("#3F007D", "8"), ("#67001F", "1"), ("#00441B", "2"))
 _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # tell the settings of one algorithm apart
 
 
