@@ -21,7 +21,7 @@ WORDS = [
     "logger.wandb=disabled",
 ]  # fmt: skip
 PUBLISHED = {250_000: 820.0, 500_000: 920.0}
-"""Mean return by env steps, read off the curve in Lee et al. 2021 (arXiv 2111.03026), 500 labels."""
+"""Mean return by env steps, 500 labels, as the authors of B-Pref (arXiv 2111.03026) report it; rounded."""
 
 
 def finished(out: Path, seed: int) -> RunRecord | None:

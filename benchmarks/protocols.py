@@ -14,12 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.record import RESULTS
+from sailctl.references import read_references
 
-CORE = (
-    "halfcheetah-v5", "hopper-v5", "walker2d-v5", "swimmer-v5", "ant-v5",
-    "cheetah_run", "walker_walk", "walker_stand",
-)  # fmt: skip
-"""The tasks that have reference policies."""
 FROM_MEDIUM = ("algo.reference=medium",)
 
 
@@ -45,19 +41,6 @@ PROTOCOLS = {
         (("algo=sail,sail_revkl,dpo_online,sail_robust", "algo.reference=expert"),),
         ("--baseline", "sail"),
     ),
-    "scratch": Protocol(
-        "from an untrained policy, beside PPO with the true reward",
-        (("algo=sail,sail_revkl",), ("algo=ppo",)),
-        ("--by", "*", "--baseline", "ppo", "--force"),
-    ),
-    "labels": Protocol(
-        "return by the number of labels, beside PEBBLE",
-        (
-            ("algo=sail_revkl", "oracle.budget=100,250,500,1000,10000"),
-            ("algo=pebble", "experiment=bpref", "oracle.budget=100,250,500,1000", "algo.hidden=[128,128]"),
-        ),
-        ("--by", "*", "--baseline", "pebble oracle.budget=500", "--force"),
-    ),
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
         (("algo=sail,sail_revkl,sail_robust", "oracle.mistake=0,0.1,0.2,0.3,0.4", *FROM_MEDIUM),),
@@ -68,18 +51,6 @@ PROTOCOLS = {
         (("algo=sail_revkl", "algo.gamma=0,0.1,1,10", "algo.beta=0.1,0.3,1,3", *FROM_MEDIUM),),
         ("--by", "algo.gamma", "--by", "algo.beta", "--baseline", "sail_revkl algo.beta=1.0 algo.gamma=0.0"),
     ),
-    "map_refresh_gamma": Protocol(
-        "period of the reference against strength of the penalty, from the medium reference policy",
-        (("algo=sail_revkl", "algo.refresh=1,4,16,0", "algo.gamma=0,0.1,1,10", *FROM_MEDIUM),),
-        (
-            "--by",
-            "algo.refresh",
-            "--by",
-            "algo.gamma",
-            "--baseline",
-            "sail_revkl algo.gamma=0.0 algo.refresh=1",
-        ),
-    ),
 }
 
 
@@ -88,7 +59,7 @@ def main() -> None:
     parser.add_argument(
         "protocol", choices=list(PROTOCOLS), help="; ".join(p.what for p in PROTOCOLS.values())
     )
-    parser.add_argument("--tasks", nargs="+", default=list(CORE), help="tasks to train on")
+    parser.add_argument("--tasks", nargs="+", default=list(read_references()), help="tasks with references")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of each arm")
     parser.add_argument(
         "--env-steps", type=int, default=1_000_000, help="simulated control steps of each run"

@@ -45,9 +45,8 @@ def mean_line(panel: Axes, points: DoubleArray, curves: DoubleArray, look: Look)
     if n >= BAND_SEEDS:
         quantile = float(special.stdtrit(n - 1, (1 + LEVEL) / 2))
         half = quantile * curves.std(axis=0, ddof=1) / math.sqrt(n)
-        lines = (
-            panel.dataLim.frozen()
-        )  # the interval of a few seeds may leave the panel, which is the curves'
+        # Curves decide the limits of a panel: the interval of a few seeds would leave nothing to see.
+        lines = panel.dataLim.frozen()
         panel.fill_between(
             points, mean - half, mean + half, color=look.colour, alpha=0.18, lw=0, zorder=1.2, label="band"
         )

@@ -140,6 +140,15 @@ def test_two_seeds_have_no_band(drawn: list[Figure]):
     assert words_of(drawn[0]) == ["sail (2 seeds)", "one seed"]
 
 
+def test_a_wide_interval_does_not_decide_the_limits_of_a_panel(drawn: list[Figure]):
+    trials = [a_trial("hopper-v5", "sail", seed, [0, 10, last]) for seed, last in enumerate((20, 20, 100))]
+    learning_curves(gather(trials), Path("x.png"))
+    panel = panel_of(drawn[0], "hopper-v5")
+    (band,) = [part for part in panel.collections if part.get_label() == "band"]
+    assert band.get_paths()[0].get_extents().y1 > 150
+    assert panel.get_ylim()[1] < 120
+
+
 def test_the_expert_is_the_upper_bound_where_there_is_one(drawn: list[Figure]):
     trials = [a_trial(task, "sail", 0, [0, 10, 20]) for task in ("hopper-v5", "walker2d-v5")]
     learning_curves(gather(trials), Path("x.png"))

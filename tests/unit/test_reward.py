@@ -93,6 +93,16 @@ def test_networks_are_their_members_one_by_one():
         np.testing.assert_allclose(outputs[member], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_bounded_rewards_are_the_tanh_of_those_without_a_bound():
+    inputs = 5 * torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
+    free, bounded = (TanhNetworks(2, [3, 4, 1], np.random.default_rng(0), kind) for kind in (False, True))
+    with torch.no_grad():
+        for networks in (free, bounded):
+            networks.weights[-1].mul_(20.0)
+    assert free(inputs).abs().max() > 1
+    torch.testing.assert_close(bounded(inputs), free(inputs).tanh())
+
+
 def test_the_gradient_is_that_of_finite_differences():
     rng = np.random.default_rng(1)
     networks = TanhNetworks(2, [3, 4, 1], rng).double()
