@@ -12,12 +12,22 @@ from dataclasses import replace
 import numpy as np
 
 from sailctl.config import MODEL_RULES, Config, OracleConfig
+from sailctl.foresight import Foresight
 from sailctl.oracle import Teacher
 from sailctl.queries import choose
 from sailctl.reward import RewardEnsemble
 from sailctl.rollout import Collected
 from sailctl.seeding import Generators
-from sailctl.types import EnvSpec, FloatArray, Pairs, PreferenceData, Preferences, Rankings, SegmentBatch
+from sailctl.types import (
+    EnvSpec,
+    FloatArray,
+    JudgedRewards,
+    Pairs,
+    PreferenceData,
+    Preferences,
+    Rankings,
+    SegmentBatch,
+)
 
 Score = Callable[[SegmentBatch, Pairs], FloatArray]
 """The learner's current score h (B,) of pairs: what an adversary among the teachers works against."""
@@ -49,9 +59,14 @@ class Labeller:
         self._teacher = Teacher(config.oracle, generators.oracle, spec.horizon)
         self._model: RewardEnsemble | None = None
         if config.algo.models_reward:
-            self._model = RewardEnsemble(config.reward, spec.obs_dim, spec.act_dim, generators.ensemble)
+            self._model = RewardEnsemble(
+                config.reward, spec.obs_dim, spec.act_dim, generators.ensemble, config.reward.bounded
+            )
             if data is not None:
                 self._model.learn(data.segments, data.preferences)
+        self._foresight: Foresight | None = None
+        if config.algo.models_reward and config.reward.foresight > 0:
+            self._foresight = Foresight(config.reward, spec, generators.value)
         model_oracle = replace(TRUTHFUL, inverse_temperature=config.reward.inverse_temperature)
         self._model_teacher = Teacher(model_oracle, generators.labels, spec.horizon)
 
@@ -85,18 +100,30 @@ class Labeller:
         if self._model is not None:
             self._model.learn(collected.window, answers)
             if labels == "reward_model":
-                return self._model_teacher.answer(collected.pairs, self._model.judge(collected.window))
+                return self._model_teacher.answer(collected.pairs, self._judged(self._model, collected))
         return answers
 
     def metrics(self) -> dict[str, float]:
         """Share of questions skipped so far, and what the reward model knows, where there is one."""
         asked = self._teacher.labels + self._teacher.skipped
         metrics = {"skip_share": self._teacher.skipped / asked if asked else 0.0}
-        return metrics if self._model is None else metrics | self._model.metrics()
+        for learned in (self._model, self._foresight):
+            metrics |= {} if learned is None else learned.metrics()
+        return metrics
+
+    def _judged(self, model: RewardEnsemble, collected: Collected) -> JudgedRewards:
+        """What the model says of each segment: of its steps, or, with foresight, of all that follows."""
+        rewards = model.judge(collected.window)
+        if self._foresight is None:
+            return rewards
+        worth = self._foresight.judge(collected.window, collected.ends, rewards)
+        return JudgedRewards(worth[:, None], np.ones((len(worth), 1), np.float32))
 
     def _ask(self, collected: Collected, score: Score) -> Preferences:
         """The teacher's answers to the chosen pairs."""
         algo, pairs = self._config.algo, collected.pairs
+        if algo.labels == "reward_model" and self._config.reward.questions == "unrelated":
+            pairs = matched_at_random(collected.segments.segments, self._rng)
         if algo.queries is not None and algo.queries < len(pairs):
             chances = None
             if self._model is not None and algo.selection in MODEL_RULES:
@@ -113,3 +140,10 @@ class Labeller:
         if queries is not None and queries < len(rows):
             rows = rows[np.sort(self._rng.choice(len(rows), queries, replace=False))]
         return self._teacher.rank(rows, collected.judged)
+
+
+def matched_at_random(segments: int, rng: np.random.Generator) -> Pairs:
+    """Each of the segments in one pair at most, with any other: as a rule two of different prompts."""
+    order = rng.permutation(segments)
+    half = segments // 2
+    return Pairs(order[:half], order[half : 2 * half], np.arange(half))

@@ -105,18 +105,10 @@ class GaussianPolicy(nn.Module):
         return controls
 
     def observe(self, obs: FloatArray) -> None:
-        """Merge raw observations (N, O) into the running mean and variance (Chan et al.'s parallel form)."""
+        """Merge raw observations (N, O) into the running mean and variance."""
         if not self.config.normalise or len(obs) == 0:
             return
-        n, count = float(len(obs)), float(self.obs_count)
-        batch = torch.from_numpy(obs).double()
-        mean, var = batch.mean(0), batch.var(0, correction=0)
-        total = count + n
-        delta = mean - self.obs_mean
-        moment = self.obs_var * count + var * n + delta.square() * count * n / total
-        self.obs_mean.add_(delta * (n / total))
-        self.obs_var.copy_(moment / total)
-        self.obs_count.fill_(total)
+        merge_moments(self.obs_mean, self.obs_var, self.obs_count, obs)
 
     def predict(
         self,
@@ -149,6 +141,21 @@ class GaussianPolicy(nn.Module):
         for parameter in twin.parameters():
             parameter.requires_grad_(False)
         return twin
+
+
+def merge_moments(mean: Tensor, var: Tensor, count: Tensor, obs: FloatArray) -> None:
+    """Merge rows (N, O) into their mean and variance (O,) so far, in place (Chan et al.'s parallel form).
+
+    ``count`` (scalar) is how many rows those are of.
+    """
+    n, before = float(len(obs)), float(count)
+    batch = torch.from_numpy(obs).double()
+    total = before + n
+    delta = batch.mean(0) - mean
+    moment = var * before + batch.var(0, correction=0) * n + delta.square() * before * n / total
+    mean.add_(delta * (n / total))
+    var.copy_(moment / total)
+    count.fill_(total)
 
 
 class FourierFeatures(nn.Module):

@@ -24,6 +24,7 @@ from sailctl.objectives import dpo_loss
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR
 from sailctl.types import (
     DoubleArray,
+    IntArray,
     JudgedRewards,
     NonFiniteError,
     Pairs,
@@ -33,6 +34,8 @@ from sailctl.types import (
 
 CHUNK = 16_384
 """Steps that are evaluated at once outside training, which bounds the memory that it takes."""
+MEASURED = 1_000
+"""Answers, the latest, of which the metrics speak: all of them would soon take longer than the fit."""
 CHANCE = math.log(2.0)
 """Loss of an answer by guessing; below it the answer is explained (a tie never is, and does not count)."""
 
@@ -73,12 +76,13 @@ class RewardEnsemble:
         self._metrics = dict.fromkeys(("reward_loss", "reward_accuracy", "reward_disagreement"), math.nan)
 
     def learn(self, segments: SegmentBatch, preferences: Preferences) -> None:
-        """Remember these answers, and fit passes over all that are remembered.
+        """Remember these answers, and fit all that are remembered.
 
-        They end after ``config.epochs``, or earlier after the first one in which the members explained more
-        of the answers (but ties) than ``config.enough`` (as PEBBLE's training does). The normalisation of the
-        observations is that of the steps in memory, and is renewed first. Without an answer nothing happens,
-        and nothing is drawn.
+        With ``config.steps`` these are so many gradient steps on answers drawn from memory. Otherwise they
+        are passes over it, which end after ``config.epochs``, or earlier after the first one in which the
+        members explained more of the answers (but ties) than ``config.enough`` (as PEBBLE's training does).
+        The normalisation of the observations is that of the steps in memory, and is renewed first. Without an
+        answer nothing happens, and nothing is drawn.
 
         Args:
             segments: (S, H) steps; H may differ from call to call.
@@ -119,13 +123,13 @@ class RewardEnsemble:
         return chances
 
     def metrics(self) -> dict[str, float]:
-        """What is known, as it was after the last fit (NaN before the first, but for the number of answers).
+        """What was known of the latest ``MEASURED`` answers after the last fit (NaN before the first).
 
-        - ``reward_loss``: minus the log-likelihood of an answer, in nats; mean over memory and members;
-        - ``reward_accuracy``: share of the answers in memory that the mean reward gives too, ties left out;
-          equal returns count 1/2, and a memory of nothing but ties gives 1/2, as for the policy;
-        - ``reward_disagreement``: deviation (std) of P(first preferred) over the members, mean over memory;
-        - ``reward_pairs``: answers in memory.
+        - ``reward_loss``: minus the log-likelihood of an answer, in nats; mean over answers and members;
+        - ``reward_accuracy``: share of the answers that the mean reward gives too, ties left out; equal
+          returns count 1/2, and nothing but ties gives 1/2, as for the policy;
+        - ``reward_disagreement``: deviation (std) of P(first preferred) over the members, mean over answers;
+        - ``reward_pairs``: all answers in memory, from the start.
         """
         return self._metrics | {"reward_pairs": float(len(self._answers))}
 
@@ -142,42 +146,54 @@ class RewardEnsemble:
             np.concatenate([known.pairs.group, group]),
         )
         self._answers = Preferences(pairs, np.concatenate([known.label, preferences.label]))
-        new = SegmentBatch(segments.obs[used], segments.actions[used], segments.mask[used], forks=1)
-        self._segments = join(self._segments, new)
+        self._segments = join(self._segments, segments.take(used))
         taken = self._segments.obs[self._segments.mask > 0]
         self._obs_mean = taken.mean(0, dtype=np.float64)
         self._obs_std = np.sqrt(taken.var(0, dtype=np.float64) + VARIANCE_FLOOR)
 
     def _fit(self) -> None:
         """Gradient steps in which each member sees the answers in an order of its own (as PEBBLE's do)."""
-        inputs, mask = self._inputs(self._segments), torch.from_numpy(self._segments.mask)
-        pairs, label = self._answers.pairs, torch.from_numpy(self._answers.label)
-        rows = torch.from_numpy(np.stack([pairs.first, pairs.second], axis=1))
-        every = np.tile(np.arange(len(pairs)), (self._config.members, 1))
-        steps = math.ceil(len(pairs) / self._config.batch)
-        answered = self._config.members * int(label.count_nonzero())
+        if self._config.steps is None:
+            self._fit_in_passes()
+        else:
+            shape = (self._config.members, self._config.batch)
+            for _ in range(self._config.steps):
+                self._step(self._rng.integers(len(self._answers), size=shape))
+        self._refuse_non_finite(dict(self._networks.named_parameters()))
+
+    def _fit_in_passes(self) -> None:
+        every = np.tile(np.arange(len(self._answers)), (self._config.members, 1))
+        steps = math.ceil(len(self._answers) / self._config.batch)
+        answered = self._config.members * np.count_nonzero(self._answers.label)
         for _ in range(self._config.epochs):
             orders = self._rng.permuted(every, axis=1)
-            explained = 0
-            for chosen in np.array_split(orders, steps, axis=1):
-                answers = torch.from_numpy(chosen)
-                both = rows[answers]
-                rewards = self._networks(inputs[both].flatten(1, 3)).view(*both.shape, -1)
-                losses = pair_losses(rewards, mask[both], label[answers])
-                loss = losses.mean(1).sum()  # a member's gradient does not depend on how many there are
-                self._refuse_non_finite({"loss": loss})
-                self._optimiser.zero_grad()
-                torch.autograd.backward(loss)
-                self._optimiser.step()
-                explained += int((losses < CHANCE).sum())
+            explained = sum(self._step(chosen) for chosen in np.array_split(orders, steps, axis=1))
             if explained > self._config.enough * answered:
                 break
-        self._refuse_non_finite(dict(self._networks.named_parameters()))
+
+    def _step(self, chosen: IntArray) -> int:
+        """One gradient step of each member on its row of answers (M, B); how many were explained."""
+        pairs = self._answers.pairs
+        both = np.stack([pairs.first[chosen], pairs.second[chosen]], axis=-1)
+        used, place = np.unique(both, return_inverse=True)
+        inputs, mask = self._inputs(self._segments.take(used)), torch.from_numpy(self._segments.mask[both])
+        rewards = self._networks(inputs[place.reshape(both.shape)].flatten(1, 3)).view(*both.shape, -1)
+        losses = pair_losses(rewards, mask, torch.from_numpy(self._answers.label[chosen]))
+        loss = losses.mean(1).sum()  # a member's gradient does not depend on how many there are
+        self._refuse_non_finite({"loss": loss})
+        self._optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        self._optimiser.step()
+        return int((losses < CHANCE).sum())
 
     @torch.no_grad()
     def _measure(self) -> None:
-        logits = self._logits(self._segments, self._answers.pairs)
-        label = torch.from_numpy(self._answers.label).double()
+        latest = np.arange(max(0, len(self._answers) - MEASURED), len(self._answers))
+        pairs = self._answers.pairs.take(latest)
+        used, place = np.unique(np.stack([pairs.first, pairs.second]), return_inverse=True)
+        first, second = place.reshape(2, -1)
+        logits = self._logits(self._segments.take(used), Pairs(first, second, pairs.group))
+        label = torch.from_numpy(self._answers.label[latest]).double()
         answered = label.abs().sum().clamp(min=1)
         accuracy = (1 + (label * logits.mean(0).sign()).sum() / answered) / 2
         self._metrics = {
@@ -203,9 +219,11 @@ class RewardEnsemble:
         return rewards.double().view(members, *segments.mask.shape)
 
     def _inputs(self, segments: SegmentBatch) -> Tensor:
-        """(S, H, O + A) observations on the scale of the memory, clipped as a policy's, and the actions."""
+        """(S, H, O + A) observations on the scale of the memory, clipped as a policy's, and the actions,
+        clipped as the actuators clip them."""
         obs = ((segments.obs - self._obs_mean) / self._obs_std).clip(-OBS_CLIP, OBS_CLIP)
-        return torch.from_numpy(np.concatenate([obs.astype(np.float32), segments.actions], axis=-1))
+        actions = segments.actions.clip(-1.0, 1.0)
+        return torch.from_numpy(np.concatenate([obs.astype(np.float32), actions], axis=-1))
 
     def _refuse_non_finite(self, numbers: Mapping[str, Tensor]) -> None:
         bad = [name for name, value in numbers.items() if not torch.isfinite(value).all()]

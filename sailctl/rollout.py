@@ -22,7 +22,7 @@ from sailctl.config import RolloutConfig
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import Generators
 from sailctl.simulator import Simulator, States
-from sailctl.types import BoolArray, DoubleArray, IntArray, JudgedRewards, Pairs, SegmentBatch
+from sailctl.types import BoolArray, DoubleArray, Ends, IntArray, JudgedRewards, Pairs, SegmentBatch
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Collected:
     """The first H of them: what the learner sees."""
     judged: JudgedRewards
     """What the teacher sees."""
+    ends: Ends
+    """Where the windows ended."""
     pairs: Pairs
     """Which segments are to be compared."""
     env_steps: int
@@ -69,6 +71,7 @@ class Collector:
         actions = np.zeros((count, self._judged, spec.act_dim), dtype=np.float32)
         taken = np.zeros((count, self._judged), dtype=np.float32)
         rewards = np.zeros((count, self._judged))
+        reached = np.zeros((count, spec.obs_dim), dtype=np.float32)
         ended, terminated = np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
 
         states, rows, env_steps = prompts.fork(forks), np.arange(count), 0
@@ -87,6 +90,7 @@ class Collector:
             rewards[rows, t] = step.reward
             env_steps += len(rows)
             terminated[rows] |= step.terminated
+            reached[rows] = step.states.obs
             done = step.done
             states = step.states
             if done.any():
@@ -105,6 +109,7 @@ class Collector:
             window=window,
             segments=window.head(self._steps),
             judged=judged,
+            ends=Ends(reached, terminated),
             pairs=self._pairs(),
             env_steps=env_steps,
             episode_returns=episode_returns,

@@ -6,7 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STREAMS = ("init", "sim", "policy", "prompts", "oracle", "minibatch", "labels", "ensemble", "queries", "data")
+STREAMS = (
+    "init",
+    "sim",
+    "policy",
+    "prompts",
+    "oracle",
+    "minibatch",
+    "labels",
+    "ensemble",
+    "value",
+    "queries",
+    "data",
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,8 @@ class Generators:
     """Labels that the policy or a reward model gives."""
     ensemble: np.random.Generator
     """Initial parameters and minibatches of the reward model."""
+    value: np.random.Generator
+    """Initial parameters and minibatches of the value of states."""
     queries: np.random.Generator
     """Which pairs are put to the teacher."""
     data: np.random.Generator

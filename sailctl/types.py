@@ -99,6 +99,10 @@ class SegmentBatch:
         obs, actions, mask = self.obs[:, :steps], self.actions[:, :steps], self.mask[:, :steps]
         return SegmentBatch(obs.copy(), actions.copy(), mask.copy(), self.forks)
 
+    def take(self, rows: IntArray) -> SegmentBatch:
+        """A copy of the chosen segments, single (``forks`` 1)."""
+        return SegmentBatch(self.obs[rows], self.actions[rows], self.mask[rows], forks=1)
+
 
 @dataclass(frozen=True)
 class JudgedRewards:
@@ -118,6 +122,16 @@ class JudgedRewards:
         """(S,) undiscounted true return of each judged window."""
         total: DoubleArray = self.rewards.sum(axis=1)
         return total
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where the S segments of a batch ended."""
+
+    obs: FloatArray
+    """(S, O) observation after the last step that was taken."""
+    terminated: BoolArray
+    """(S,) whether that step ended the episode for good."""
 
 
 @dataclass(frozen=True)

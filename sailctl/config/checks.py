@@ -56,6 +56,7 @@ NOT_NEGATIVE = (
     "oracle.skip",
     "oracle.equal",
     "oracle.tie_margin",
+    "reward.foresight",
     "policy.features",
     "evaluation.seed",
     "seed",
@@ -76,6 +77,7 @@ AT_LEAST_ONE = (
     "reward.members",
     "reward.epochs",
     "reward.batch",
+    "reward.steps",
     "evaluation.every",
     "evaluation.iterations",
     "evaluation.episodes",
@@ -93,6 +95,7 @@ SHARES = (
     "oracle.mistake",
     "oracle.rho",
     "reward.enough",
+    "reward.trace",
 )
 """Probabilities and weights from 0 to 1."""
 
@@ -116,6 +119,7 @@ CHOICES = {
     "algo.optimiser": ("adam", "sgd"),
     "rollout.continuation": ("policy", "mean"),
     "rollout.pairing": ("forked", "unrelated", "ranked"),
+    "reward.questions": ("forked", "unrelated"),
     "policy.kind": ("mlp", "linear", "squashed"),
     "logger.wandb": ("offline", "online", "disabled"),
 }

@@ -54,6 +54,11 @@ class RewardConfig:
     epochs: int
     enough: float
     batch: int
+    steps: int | None
+    bounded: bool
+    questions: str
+    foresight: float
+    trace: float
     inverse_temperature: float | None
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from sailctl.compose import compose_jobs
-from sailctl.labelling import Labeller
+from sailctl.labelling import Labeller, matched_at_random
 from sailctl.oracle import Teacher
 from sailctl.rollout import Collected, forked_pairs
 from sailctl.seeding import named_generators
 from sailctl.types import (
+    Ends,
     EnvSpec,
     FloatArray,
     JudgedRewards,
@@ -32,13 +33,14 @@ def collected_of(seed: int = 0, forks: int = 2) -> Collected:
     rng = np.random.default_rng(seed)
     rows = PROMPTS * forks
     obs = rng.normal(size=(rows, STEPS, 3)).astype(np.float32)
-    actions = rng.normal(size=(rows, STEPS, 2)).astype(np.float32)
+    actions = rng.normal(size=(rows, STEPS, 2)).clip(-1, 1).astype(np.float32)
     mask = np.ones((rows, STEPS), dtype=np.float32)
     window = SegmentBatch(obs, actions, mask, forks)
     return Collected(
         window=window,
         segments=window.head(STEPS // 2),
         judged=JudgedRewards(actions[..., 0].astype(np.float64), mask),
+        ends=Ends(rng.normal(size=(rows, 3)).astype(np.float32), np.zeros(rows, bool)),
         pairs=forked_pairs(PROMPTS, forks),
         env_steps=rows * STEPS,
         episode_returns=np.zeros(0),
@@ -61,7 +63,7 @@ def truth(collected: Collected, pairs: Pairs) -> np.ndarray:
 
 def data_of(pairs: int) -> PreferenceData:
     rng = np.random.default_rng(9)
-    actions = rng.normal(size=(2 * pairs, STEPS, 2)).astype(np.float32)
+    actions = rng.normal(size=(2 * pairs, STEPS, 2)).clip(-1, 1).astype(np.float32)
     obs = rng.normal(size=(2 * pairs, STEPS, 3)).astype(np.float32)
     segments = SegmentBatch(obs, actions, np.ones((2 * pairs, STEPS), np.float32), 2)
     earned = actions[..., 0].sum(axis=1)
@@ -122,6 +124,62 @@ def test_a_reward_model_learns_from_the_data_set_first():
     assert isinstance(answers, Preferences)
     assert (answers.label == truth(collected, answers.pairs)).mean() > 0.8
     assert labeller.labels == 200, "the data set's answers, and none besides"
+
+
+def test_questions_about_unrelated_pairs_teach_the_reward_model_and_reach_nobody_else():
+    labeller = labeller_of(
+        *("algo.labels=reward_model", "reward.questions=unrelated", "algo.queries=8"),
+        *("reward.inverse_temperature=null", "reward.epochs=40"),
+    )
+    agreement = []
+    for iteration in range(12):
+        collected = collected_of(iteration)
+        answers = labeller.label(collected, no_score)
+        assert isinstance(answers, Preferences)
+        np.testing.assert_array_equal(answers.pairs.first, collected.pairs.first)
+        agreement.append((answers.label == truth(collected, answers.pairs)).mean())
+    assert labeller.labels == 12 * 8
+    assert np.mean(agreement[-4:]) > 0.8, "chance is 0.5; 48 pairs, standard error 0.06"
+
+
+def test_pairs_matched_at_random_use_each_segment_once():
+    pairs = matched_at_random(9, np.random.default_rng(0))
+    assert len(pairs) == 4
+    assert len({*pairs.first, *pairs.second}) == 8
+
+
+def test_with_foresight_the_labels_see_a_fall_at_the_end_of_a_segment():
+    """Every step earns the same, so that the rewards of two forks never differ: only what follows does."""
+    labeller = labeller_of("algo.labels=reward_model", "reward=foresight", "algo.queries=1")
+    wrong = []
+    for iteration in range(30):
+        collected = collected_of(iteration)
+        rows = collected.window.segments
+        fell = np.arange(rows) % 2 == iteration % 2
+        same = replace(
+            collected,
+            judged=JudgedRewards(np.ones((rows, STEPS)), collected.window.mask),
+            ends=Ends(collected.ends.obs, fell),
+        )
+        labeller._model = SureOfOne()  # type: ignore[assignment]
+        answers = labeller.label(same, no_score)
+        assert isinstance(answers, Preferences)
+        wrong.append((answers.label != np.where(fell[answers.pairs.first], -1.0, 1.0)).mean())
+    assert np.mean(wrong[-10:]) == 0
+    assert "value_explained" in labeller.metrics()
+
+
+class SureOfOne:
+    """A reward model that gives 1 for every step."""
+
+    def learn(self, segments: SegmentBatch, preferences: Preferences) -> None:
+        """Nothing is left to learn."""
+
+    def judge(self, segments: SegmentBatch) -> JudgedRewards:
+        return JudgedRewards(segments.mask.astype(np.float64), segments.mask)
+
+    def metrics(self) -> dict[str, float]:
+        return {}
 
 
 def test_a_policy_that_labels_itself_costs_nothing():

@@ -17,7 +17,18 @@ from sailctl.types import NonFiniteError, Pairs, Preferences, RunError, SegmentB
 
 OBS, ACT, STEPS = 4, 2, 10
 CONFIG = RewardConfig(
-    members=3, hidden=[32, 32], lr=3e-3, epochs=20, enough=1.0, batch=32, inverse_temperature=1.0
+    members=3,
+    hidden=[32, 32],
+    lr=3e-3,
+    epochs=20,
+    enough=1.0,
+    batch=32,
+    steps=None,
+    bounded=False,
+    questions="forked",
+    foresight=0.0,
+    trace=0.0,
+    inverse_temperature=1.0,
 )
 QUICK = replace(CONFIG, hidden=[8], epochs=3, batch=8)
 WEIGHTS = np.array([1.0, -0.5, 0.25, 0.0, 0.7, -0.3])
@@ -31,7 +42,7 @@ def segments_of(count: int, seed: int, steps: int = STEPS, ending: bool = True) 
     last = rng.integers(1, steps + 1, count) if ending else np.full(count, steps)
     mask = (np.arange(steps) < last[:, None]).astype(np.float32)
     obs = rng.standard_normal((count, steps, OBS)).astype(np.float32)
-    actions = rng.standard_normal((count, steps, ACT)).astype(np.float32)
+    actions = rng.standard_normal((count, steps, ACT)).clip(-1, 1).astype(np.float32)
     return SegmentBatch(obs * mask[..., None], actions * mask[..., None], mask, 2)
 
 
@@ -242,10 +253,43 @@ def test_ties_pull_returns_together():
 
 def test_a_linear_ensemble_has_no_hidden_layer():
     ensemble, segments = taught(replace(CONFIG, hidden=[])), segments_of(4, seed=2, ending=False)
-    double = replace(segments, actions=2 * segments.actions)
+    half = replace(segments, actions=segments.actions / 2)
     none = replace(segments, actions=0 * segments.actions)
-    rewards = [ensemble.judge(batch).rewards for batch in (none, segments, double)]
+    rewards = [ensemble.judge(batch).rewards for batch in (none, half, segments)]
     np.testing.assert_allclose(rewards[2] - rewards[1], rewards[1] - rewards[0], atol=1e-5)
+
+
+def test_actions_count_as_the_actuators_clip_them():
+    ensemble, segments = taught(CONFIG), segments_of(4, seed=2)
+    beyond = np.where(np.abs(segments.actions) == 1, 3, 1).astype(np.float32)
+    far = replace(segments, actions=segments.actions * beyond)
+    assert (far.actions != segments.actions).any()
+    np.testing.assert_array_equal(ensemble.judge(far).rewards, ensemble.judge(segments).rewards)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fit_of_so_many_steps_learns_the_reward_too(seed: int):
+    segments = segments_of(300, seed)
+    truth = answers_to(segments)
+    ensemble = ensemble_of(replace(CONFIG, steps=150))
+    ensemble.learn(segments, truth)
+    assert ensemble.metrics()["reward_accuracy"] > 0.9
+    new = segments_of(300, seed + 10)
+    said = np.sign(ensemble.chances(new, neighbours(300)).mean(axis=0) - 0.5)
+    assert (said == answers_to(new).label).mean() > 0.8
+
+
+def test_the_metrics_are_of_the_latest_answers(monkeypatch: pytest.MonkeyPatch):
+    """An old answer that is wrong does not count."""
+    monkeypatch.setattr("sailctl.reward.MEASURED", 20)
+    segments, pairs = segments_of(40, seed=1), neighbours(40)
+    truth = answers_to(segments)
+    ensemble = ensemble_of(replace(CONFIG, steps=100))
+    ensemble.learn(segments.take(np.arange(2)), Preferences(pairs.head(1), -truth.label[:1]))
+    ensemble.learn(segments, truth)
+    ensemble.learn(segments, truth)
+    assert ensemble.metrics()["reward_accuracy"] == 1.0
+    assert ensemble.metrics()["reward_pairs"] == 41
 
 
 # What it says
