@@ -41,6 +41,12 @@ PROTOCOLS = {
         (("algo=sail,sail_revkl,dpo_online,sail_robust", "algo.reference=expert"),),
         ("--baseline", "sail"),
     ),
+    "scratch": Protocol(
+        "from scratch, labels that look ahead: SAIL and SAIL-RevKL, beside PPO with the true reward",
+        (("experiment=foresight", "algo=sail,sail_revkl"), ("algo=ppo",)),
+        # PPO asks for no labels and shares no setting of the others': the proof of equal settings is overruled.
+        ("--by", "*", "--baseline", "ppo", "--force"),
+    ),
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
         (("algo=sail,sail_revkl,sail_robust", "oracle.mistake=0,0.1,0.2,0.3,0.4", *FROM_MEDIUM),),
@@ -72,7 +78,8 @@ def main() -> None:
     runs, results = asked.runs / asked.protocol, asked.results / asked.protocol
     common = [
         f"env={','.join(asked.tasks)}", f"seed=range(0,{asked.seeds})", f"env_steps={asked.env_steps}",
-        f"evaluation.every={max(1, asked.env_steps // 15)}", "logger.wandb=disabled", f"out={runs}",
+        f"evaluation.every={max(1, asked.env_steps // 10)}", "evaluation.episodes=5",
+        "logger.wandb=disabled", f"out={runs}",
     ]  # fmt: skip
     for sweep in protocol.sweeps:
         sailctl("train", "-m", *sweep, *common, check=False)  # a failed run is a result

@@ -64,6 +64,8 @@ class Labeller:
             )
             if data is not None:
                 self._model.learn(data.segments, data.preferences)
+        self._seen = 0
+        """Env steps that were collected so far."""
         self._foresight: Foresight | None = None
         if config.algo.models_reward and config.reward.foresight > 0:
             self._foresight = Foresight(config.reward, spec, generators.value)
@@ -100,7 +102,9 @@ class Labeller:
         if self._model is not None:
             self._model.learn(collected.window, answers)
             if labels == "reward_model":
-                return self._model_teacher.answer(collected.pairs, self._judged(self._model, collected))
+                given = self._model_teacher.answer(collected.pairs, self._judged(self._model, collected))
+                self._seen += collected.env_steps
+                return given if self._seen > self._config.reward.start else none_of(given)
         return answers
 
     def metrics(self) -> dict[str, float]:
@@ -140,6 +144,11 @@ class Labeller:
         if queries is not None and queries < len(rows):
             rows = rows[np.sort(self._rng.choice(len(rows), queries, replace=False))]
         return self._teacher.rank(rows, collected.judged)
+
+
+def none_of(answers: Preferences) -> Preferences:
+    """No answers."""
+    return Preferences(answers.pairs.head(0), answers.label[:0])
 
 
 def matched_at_random(segments: int, rng: np.random.Generator) -> Pairs:

@@ -9,7 +9,8 @@ segment never crosses a reset: it ends, and its mask with it, where its episode 
 Chains cost nothing of their own: the chain of a prompt goes on from where the prompt's first fork stood
 after ``H`` steps, and starts a new episode when that fork's episode ended. So that a batch holds every
 phase of an episode, the chains' first episodes are cut short at phases spread over the time limit (and their
-returns, where the limit ended them, scaled up to a whole one).
+returns, where the limit ended them, scaled up to a whole one). With ``restart`` every chain begins anew by
+chance, so that a few that are stuck, on their backs say, do not become all that is learned from.
 """
 
 from __future__ import annotations
@@ -102,8 +103,9 @@ class Collector:
                 break
 
         judged = JudgedRewards(rewards, taken)
-        episode_returns = self._end_episodes(judged, ended, terminated)
-        self._move_chains(handed_on, ended, forks)
+        over = ended[forks * np.arange(len(self.chains))] | self._restarts()
+        episode_returns = self._end_episodes(judged, over, terminated)
+        self._move_chains(handed_on, over)
         window = SegmentBatch(obs, actions, taken, forks)
         return Collected(
             window=window,
@@ -126,15 +128,15 @@ class Collector:
         starts = self._config.prompts - len(self.chains)
         return States.join([self.chains, self._simulator.reset(starts, self._rng.sim)])
 
-    def _end_episodes(self, judged: JudgedRewards, ended: BoolArray, terminated: BoolArray) -> DoubleArray:
+    def _end_episodes(self, judged: JudgedRewards, over: BoolArray, terminated: BoolArray) -> DoubleArray:
         """Returns of the chains' episodes that ended here, and of starts that were judged to their end."""
         chains, horizon = len(self.chains), self._simulator.spec.horizon
         first_forks = self._config.forks * np.arange(self._config.prompts)
         lived, started = first_forks[:chains], first_forks[chains:]
         self._episode_return += judged.rewards[lived, : self._steps].sum(axis=1)
         self._episode_steps += judged.mask[lived, : self._steps].sum(axis=1)
-        over = ended[lived]
-        # A chain's first episode had a shorter time limit; where that ended it, its return stands for a part.
+        # A chain's first episode had a shorter limit, and a restart cuts one short: where an episode was
+        # not terminated, its return stands for a part.
         whole = np.where(terminated[lived], 1.0, horizon / self._episode_steps.clip(min=1.0))
         returns = (self._episode_return * whole)[over]
         self._episode_return[over], self._episode_steps[over] = 0.0, 0.0
@@ -142,10 +144,15 @@ class Collector:
             returns = np.concatenate([returns, judged.returns[started]])
         return returns
 
-    def _move_chains(self, reached: States, ended: BoolArray, forks: int) -> None:
-        first_forks = forks * np.arange(len(self.chains))
-        chains = reached.take(first_forks)
-        restart = np.flatnonzero(ended[first_forks])
+    def _restarts(self) -> BoolArray:
+        """Chains that begin a new episode now, wherever theirs stands."""
+        if self._config.restart == 0:
+            return np.zeros(len(self.chains), dtype=bool)
+        return self._rng.prompts.random(len(self.chains)) < self._config.restart
+
+    def _move_chains(self, reached: States, over: BoolArray) -> None:
+        chains = reached.take(self._config.forks * np.arange(len(self.chains)))
+        restart = np.flatnonzero(over)
         self.chains = chains.put(restart, self._simulator.reset(len(restart), self._rng.sim))
 
     def _pairs(self) -> Pairs:

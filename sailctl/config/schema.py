@@ -25,6 +25,7 @@ class RolloutConfig:
     judged: int | None
     continuation: str
     start_fraction: float
+    restart: float
     pairing: str
 
 
@@ -57,6 +58,7 @@ class RewardConfig:
     steps: int | None
     bounded: bool
     questions: str
+    start: int
     foresight: float
     trace: float
     inverse_temperature: float | None

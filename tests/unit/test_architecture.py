@@ -29,6 +29,7 @@ LINE = (
     "objectives",
     "data",
     "reward",
+    "foresight",
     "queries",
     "labelling",
     "learner",

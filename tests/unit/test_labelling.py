@@ -150,7 +150,7 @@ def test_pairs_matched_at_random_use_each_segment_once():
 
 def test_with_foresight_the_labels_see_a_fall_at_the_end_of_a_segment():
     """Every step earns the same, so that the rewards of two forks never differ: only what follows does."""
-    labeller = labeller_of("algo.labels=reward_model", "reward=foresight", "algo.queries=1")
+    labeller = labeller_of("algo.labels=reward_model", "reward=foresight", "algo.queries=1", "reward.start=0")
     wrong = []
     for iteration in range(30):
         collected = collected_of(iteration)
@@ -167,6 +167,15 @@ def test_with_foresight_the_labels_see_a_fall_at_the_end_of_a_segment():
         wrong.append((answers.label != np.where(fell[answers.pairs.first], -1.0, 1.0)).mean())
     assert np.mean(wrong[-10:]) == 0
     assert "value_explained" in labeller.metrics()
+
+
+def test_a_model_learns_before_its_labels_move_anybody():
+    labeller = labeller_of(
+        "algo.labels=reward_model", "algo.queries=6", f"reward.start={5 * STEPS * PROMPTS}"
+    )
+    sizes = [len(labeller.label(collected_of(seed), no_score)) for seed in range(4)]
+    assert sizes == [0, 0, PROMPTS, PROMPTS], "an iteration is 2 x STEPS x PROMPTS env steps"
+    assert labeller.labels == labeller.metrics()["reward_pairs"] == 24
 
 
 class SureOfOne:

@@ -26,6 +26,7 @@ CONFIG = RewardConfig(
     steps=None,
     bounded=False,
     questions="forked",
+    start=0,
     foresight=0.0,
     trace=0.0,
     inverse_temperature=1.0,

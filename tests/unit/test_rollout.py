@@ -56,6 +56,7 @@ def setup(task: str, steps: int, judged: int | None = None, *, std: float = 0.6,
         "judged": None,
         "continuation": "policy",
         "start_fraction": 0.0,
+        "restart": 0.0,
         "pairing": "forked",
     }
     simulator, rng = Recorder(task), named_generators(seed)
@@ -255,6 +256,46 @@ def test_the_share_of_episode_starts(fraction: float, chains: int):
     if chains < 6:
         fresh = np.concatenate([second.physics[2 * chains :: 2], third.physics[2 * chains :: 2]])
         assert len(np.unique(fresh, axis=0)) == 2 * (6 - chains)
+
+
+def test_chains_that_restart_begin_a_new_episode_and_the_others_go_on():
+    at = setup(CHEETAH, 4, prompts=40, restart=0.25)
+    going = setup(CHEETAH, 4, prompts=40)
+    for each in (at, going):
+        each.collect()
+    _, second = at.collect()
+    _, unbroken = going.collect()
+    new = second.elapsed[::2] == 0
+    assert 3 <= new.sum() <= 20, "a quarter of 40, four standard deviations of 2.7"
+    assert (second.physics[::2][new, 0] == fresh_clock(at.simulator)).all()
+    assert len(np.unique(second.physics[::2][new], axis=0)) == new.sum()
+    kept = np.repeat(~new, 2)
+    np.testing.assert_array_equal(second.elapsed[kept], unbroken.elapsed[kept])
+
+
+def test_a_chain_that_always_restarts_says_what_a_whole_episode_would_have_brought():
+    """After one iteration of 10 steps: its return, as many times as 10 steps go into an episode."""
+    at = setup(CHEETAH, 10, restart=1.0)
+    collected, _ = at.collect()
+    first = collected.judged.rewards[::2].sum(axis=1)
+    np.testing.assert_allclose(collected.episode_returns, 100 * first, rtol=1e-12)
+
+
+@pytest.mark.parametrize("task", [PENDULUM, CHEETAH])
+def test_the_ends_are_the_observations_after_the_last_steps(task: str):
+    at = setup(task, 12, 30, std=1.5, prompts=12)
+    for _ in range(4):
+        collected, start = at.collect()
+    controls = controls_of(at, collected)
+    fell = np.zeros(24, dtype=bool)
+    for row in range(24):
+        steps = int(collected.window.mask[row].sum())
+        rewards, states, ended = replay(at.simulator, start.take(np.array([row])), controls[row, :steps])
+        assert len(rewards) == steps
+        np.testing.assert_allclose(collected.ends.obs[row], states[-1].obs[0].astype(np.float32), rtol=1e-5)
+        fell[row] = ended and states[-1].elapsed[0] < at.simulator.spec.horizon
+    np.testing.assert_array_equal(collected.ends.terminated, fell)
+    assert fell.any() == (task == PENDULUM)
 
 
 def test_whole_episodes():
