@@ -44,7 +44,7 @@ PROTOCOLS = {
     "scratch": Protocol(
         "from scratch, labels that look ahead: SAIL and SAIL-RevKL, beside PPO with the true reward",
         (("experiment=foresight", "algo=sail,sail_revkl"), ("algo=ppo",)),
-        # PPO asks for no labels and shares no setting of the others': the proof of equal settings is overruled.
+        # PPO asks for no labels and shares no setting with the others: --force overrules the proof of it.
         ("--by", "*", "--baseline", "ppo", "--force"),
     ),
     "teachers_mistaken": Protocol(

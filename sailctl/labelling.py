@@ -57,18 +57,20 @@ class Labeller:
         self._rng = generators.queries
         self._data_labels = 0 if data is None else len(data)
         self._teacher = Teacher(config.oracle, generators.oracle, spec.horizon)
-        self._model: RewardEnsemble | None = None
+        self.model: RewardEnsemble | None = None
+        """The learned reward, where there is one."""
         if config.algo.models_reward:
-            self._model = RewardEnsemble(
+            self.model = RewardEnsemble(
                 config.reward, spec.obs_dim, spec.act_dim, generators.ensemble, config.reward.bounded
             )
             if data is not None:
-                self._model.learn(data.segments, data.preferences)
+                self.model.learn(data.segments, data.preferences)
         self._seen = 0
         """Env steps that were collected so far."""
-        self._foresight: Foresight | None = None
+        self.foresight: Foresight | None = None
+        """The value of what follows under it, where the labels count it."""
         if config.algo.models_reward and config.reward.foresight > 0:
-            self._foresight = Foresight(config.reward, spec, generators.value)
+            self.foresight = Foresight(config.reward, spec, generators.value)
         model_oracle = replace(TRUTHFUL, inverse_temperature=config.reward.inverse_temperature)
         self._model_teacher = Teacher(model_oracle, generators.labels, spec.horizon)
 
@@ -99,10 +101,10 @@ class Labeller:
         if self._config.rollout.pairing == "ranked":
             return self._rank(collected)
         answers = self._ask(collected, score)
-        if self._model is not None:
-            self._model.learn(collected.window, answers)
+        if self.model is not None:
+            self.model.learn(collected.window, answers)
             if labels == "reward_model":
-                given = self._model_teacher.answer(collected.pairs, self._judged(self._model, collected))
+                given = self._model_teacher.answer(collected.pairs, self._judged(self.model, collected))
                 self._seen += collected.env_steps
                 return given if self._seen > self._config.reward.start else none_of(given)
         return answers
@@ -111,16 +113,16 @@ class Labeller:
         """Share of questions skipped so far, and what the reward model knows, where there is one."""
         asked = self._teacher.labels + self._teacher.skipped
         metrics = {"skip_share": self._teacher.skipped / asked if asked else 0.0}
-        for learned in (self._model, self._foresight):
+        for learned in (self.model, self.foresight):
             metrics |= {} if learned is None else learned.metrics()
         return metrics
 
     def _judged(self, model: RewardEnsemble, collected: Collected) -> JudgedRewards:
         """What the model says of each segment: of its steps, or, with foresight, of all that follows."""
         rewards = model.judge(collected.window)
-        if self._foresight is None:
+        if self.foresight is None:
             return rewards
-        worth = self._foresight.judge(collected.window, collected.ends, rewards)
+        worth = self.foresight.judge(collected.window, collected.ends, rewards)
         return JudgedRewards(worth[:, None], np.ones((len(worth), 1), np.float32))
 
     def _ask(self, collected: Collected, score: Score) -> Preferences:
@@ -130,8 +132,8 @@ class Labeller:
             pairs = matched_at_random(collected.segments.segments, self._rng)
         if algo.queries is not None and algo.queries < len(pairs):
             chances = None
-            if self._model is not None and algo.selection in MODEL_RULES:
-                chances = self._model.chances(collected.window, pairs)
+            if self.model is not None and algo.selection in MODEL_RULES:
+                chances = self.model.chances(collected.window, pairs)
             chosen = choose(algo.selection, algo.queries, pairs, collected.window, chances, self._rng)
             pairs = pairs.take(chosen)
         against = score(collected.segments, pairs) if self._teacher.needs_score else None

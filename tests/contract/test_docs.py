@@ -206,7 +206,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     )
     file = folder / "some.parquet"
     save_preferences(file, data, {})
-    run = small_run(folder / "runs", "algo=sail_dpr", "algo.w=0.5", "algo.queries=2", f"algo.data={file}")
+    words = ["algo=sail_dpr", "algo.w=0.5", "algo.queries=2", "reward.foresight=1", f"algo.data={file}"]
+    run = small_run(folder / "runs", *words)
     (folder / "empty").mkdir()
     return Given(file, run, folder / "empty")
 

@@ -161,7 +161,7 @@ def test_with_foresight_the_labels_see_a_fall_at_the_end_of_a_segment():
             judged=JudgedRewards(np.ones((rows, STEPS)), collected.window.mask),
             ends=Ends(collected.ends.obs, fell),
         )
-        labeller._model = SureOfOne()  # type: ignore[assignment]
+        labeller.model = SureOfOne()  # type: ignore[assignment]
         answers = labeller.label(same, no_score)
         assert isinstance(answers, Preferences)
         wrong.append((answers.label != np.where(fell[answers.pairs.first], -1.0, 1.0)).mean())
