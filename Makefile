@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test mutation learning regress evidence bench references baselines peers theory check format constraints clean
+.PHONY: help venv demo test mutation learning regress evidence results bench references baselines peers theory check format constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,11 @@ evidence: venv ## SAIL, SAIL-RevKL and online DPO on three tasks, eight seeds, a
 	rm -f results/evidence/runs.csv
 	$(BIN)/sailctl compare runs/evidence --save results/evidence/runs.csv
 	$(BIN)/sailctl report results/evidence/runs.csv --out results/evidence/report.html --wandb disabled
+
+SEEDS ?= 10
+
+results: venv ## the protocols in results/protocols: from scratch beside PPO (SEEDS=10: about three hours on two cores)
+	$(BIN)/python -m benchmarks.protocols scratch --env-steps 150000 --seeds $(SEEDS)
 
 bench: venv theory ## measure speed, memory and learning (two hours; writes into results/)
 	$(BIN)/python -m benchmarks.throughput

@@ -42,8 +42,13 @@ PROTOCOLS = {
         ("--baseline", "sail"),
     ),
     "scratch": Protocol(
-        "from scratch, labels that look ahead: SAIL and SAIL-RevKL, beside PPO with the true reward",
-        (("experiment=foresight", "algo=sail,sail_revkl"), ("algo=ppo",)),
+        "from scratch: SAIL and SAIL-RevKL with labels that look ahead, SAIL-RevKL with the teacher's own, "
+        "and PPO with the true reward",
+        (
+            ("experiment=foresight", "algo=sail,sail_revkl"),
+            ("algo=sail_revkl", "algo.name=sail_revkl_direct"),
+            ("algo=ppo",),
+        ),
         # PPO asks for no labels and shares no setting with the others: --force overrules the proof of it.
         ("--by", "*", "--baseline", "ppo", "--force"),
     ),
@@ -86,7 +91,7 @@ def main() -> None:
     saved = results / "runs.csv"
     saved.unlink(missing_ok=True)
     sailctl("compare", str(runs), *protocol.compare, "--save", str(saved))
-    report = ["--out", str(results / "report.html"), "--wandb", "disabled"]
+    report = ["--out", str(results / "report.md"), "--wandb", "disabled"]
     sailctl("report", str(saved), *protocol.compare, *report)
 
 
