@@ -10,11 +10,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from benchmarks import record
 from benchmarks.record import RESULTS
-from sailctl.references import read_references
+from sailctl.evidence import FINAL_EVALUATIONS, Trial, load_trials
+from sailctl.references import read_references, scale_of_references
+from sailctl.statistics import bootstrap, iqm
+from sailctl.types import DoubleArray
 
 FROM_MEDIUM = ("algo.reference=medium",)
 
@@ -93,6 +100,59 @@ def main() -> None:
     sailctl("compare", str(runs), *protocol.compare, "--save", str(saved))
     report = ["--out", str(results / "report.md"), "--wandb", "disabled"]
     sailctl("report", str(saved), *protocol.compare, *report)
+    if asked.protocol == "scratch":
+        rows = at_equal_cost(load_trials([saved]), baseline="ppo")
+        record.write(results, "equal_cost", rows, {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS})
+
+
+def at_equal_cost(trials: Sequence[Trial], baseline: str) -> list[dict[str, object]]:
+    """Final scores of each algorithm when it has cost what ``baseline`` did, in env steps and in seconds.
+
+    The cost of the baseline on a task is the median over its seeds. A score is the mean of the last
+    ``FINAL_EVALUATIONS`` evaluations within it, 0 being random actions and 1 the expert; runs that failed
+    score 0. ``share`` is the interquartile mean over tasks and runs, divided by the baseline's.
+    """
+    scale, rows = scale_of_references(), []
+    tasks = sorted({trial.task for trial in trials})
+    for axis in ("env_steps", "wall_s"):
+        scores: dict[str, list[DoubleArray]] = {}
+        for task in tasks:
+            on = [trial for trial in trials if trial.task == task]
+            limit = np.median([t.along(axis)[-1] for t in on if t.algorithm == baseline])
+            low, high = scale[task]
+            for algorithm in sorted({trial.algorithm for trial in trials}):
+                mine = [
+                    (within(trial, axis, float(limit)) - low) / (high - low) if trial.finished else 0.0
+                    for trial in on
+                    if trial.algorithm == algorithm
+                ]
+                scores.setdefault(algorithm, []).append(np.array(mine))
+        theirs = bootstrap(scores[baseline], iqm, np.random.default_rng(0)).value
+        for algorithm, strata in scores.items():
+            found = bootstrap(strata, iqm, np.random.default_rng(0))
+            rows.append(
+                {
+                    "at equal": axis,
+                    "algorithm": algorithm,
+                    "score": round(found.value, 4),
+                    "low": round(found.low, 4),
+                    "high": round(found.high, 4),
+                    "share": round(found.value / theirs, 2),
+                    "runs": sum(len(scores) for scores in strata),
+                }
+            )
+    return rows
+
+
+def within(trial: Trial, axis: str, limit: float) -> float:
+    """Mean return of the last evaluations after training began that had cost ``limit`` at most.
+
+    A run ends with the iteration that reaches its env steps: a hundredth more is not held against it.
+    """
+    known = (trial.along(axis) <= 1.01 * limit) & (trial.iteration > 0)
+    if not known.any():
+        return float(trial.returns[0])
+    return float(trial.returns[known][-FINAL_EVALUATIONS:].mean())
 
 
 def sailctl(*words: str, check: bool = True) -> None:

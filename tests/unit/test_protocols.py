@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.protocols import PROTOCOLS
+from benchmarks.protocols import PROTOCOLS, at_equal_cost
 from sailctl.compose import compose_jobs
 from sailctl.config import to_dict
+from sailctl.references import scale_of_references
+from tests.trials import make_trial
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -27,3 +31,26 @@ def test_a_protocol_can_be_trained_and_holds_its_baseline(name: str):
         )
 
     assert sum(is_baseline(to_dict(job.config)) for job in jobs) == 2  # one on each task
+
+
+def test_at_equal_cost_a_slow_learner_is_cut_where_the_baseline_ended():
+    """Hopper's scale put in by hand: scores of 0, 1, 2, ... at one evaluation after the other."""
+    low, high = scale_of_references()["hopper-v5"]
+
+    def returns(*scores: float) -> list[float]:
+        return [low + score * (high - low) for score in scores]
+
+    slow = make_trial(returns(0, 0.2, 0.2, 0.2, 0.8, 0.8, 0.8), algorithm="slow")
+    trials = [
+        *(make_trial(returns(0, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4), algorithm="ppo", seed=s) for s in (0, 1)),
+        *(replace(slow, seed=s, wall_s=2 * slow.wall_s) for s in (0, 1)),
+        replace(slow, algorithm="broken", state="failed"),
+    ]
+    found = {(row["at equal"], row["algorithm"]): row for row in at_equal_cost(trials, "ppo")}
+    assert found["env_steps", "slow"]["score"] == pytest.approx(0.8)
+    assert found["env_steps", "slow"]["share"] == 2.0
+    assert found["wall_s", "slow"]["score"] == pytest.approx(0.2), "half of its evaluations are within 6 s"
+    assert found["wall_s", "slow"]["share"] == 0.5
+    assert found["env_steps", "broken"]["score"] == 0.0
+    assert found["env_steps", "ppo"]["share"] == 1.0
+    assert found["env_steps", "ppo"]["runs"] == 2
