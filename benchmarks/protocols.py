@@ -57,7 +57,7 @@ PROTOCOLS = {
             ("algo=ppo",),
         ),
         # PPO asks for no labels and shares no setting with the others: --force overrules the proof of it.
-        ("--by", "*", "--baseline", "ppo", "--force"),
+        ("--baseline", "ppo", "--force"),
     ),
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
@@ -98,7 +98,7 @@ def main() -> None:
     saved = results / "runs.csv"
     saved.unlink(missing_ok=True)
     sailctl("compare", str(runs), *protocol.compare, "--save", str(saved))
-    report = ["--out", str(results / "report.md"), "--wandb", "disabled"]
+    report = ["--out", str(results / "report.html"), "--wandb", "disabled"]
     sailctl("report", str(saved), *protocol.compare, *report)
     if asked.protocol == "scratch":
         rows = at_equal_cost(load_trials([saved]), baseline="ppo")

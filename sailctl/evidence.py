@@ -464,20 +464,28 @@ def varying_settings(trials: Sequence[Trial]) -> list[str]:
 
 
 def _arms_of(trials: Sequence[Trial], varying: Sequence[str]) -> list[Arm]:
+    """Runs of one algorithm, apart where its own runs on one task are: what sets another algorithm apart, or
+    goes with the task, is no second arm."""
+    algorithms = sorted({trial.algorithm for trial in trials})
+    apart = {name: varying_settings([t for t in trials if t.algorithm == name]) for name in algorithms}
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        own = {key: trial.settings.get(key) for key in varying}
+        own = {key: trial.settings.get(key) for key in apart[trial.algorithm]}
         groups.setdefault(json.dumps([trial.algorithm, own], sort_keys=True), []).append(trial)
-    settings = {text: json.loads(text)[1] for text in groups}
     arms = []
-    for text, members in groups.items():
-        algorithm, own = members[0].algorithm, settings[text]
-        rivals = [settings[other] for other, theirs in groups.items() if theirs[0].algorithm == algorithm]
-        apart = [key for key in varying if any(rival[key] != own[key] for rival in rivals)]
-        name = " ".join([algorithm, *(f"{key}={_plain(own[key])}" for key in apart)])
+    for members in groups.values():
+        first = members[0]
+        told = [f"{key}={_plain(first.settings.get(key))}" for key in apart[first.algorithm]]
         members.sort(key=lambda trial: (trial.task, trial.seed))
-        arms.append(Arm(name, algorithm, own, tuple(members)))
+        settings = {key: _common([trial.settings.get(key) for trial in members]) for key in varying}
+        arms.append(Arm(" ".join([first.algorithm, *told]), first.algorithm, settings, tuple(members)))
     return sorted(arms, key=lambda arm: arm.name)
+
+
+def _common(values: Sequence[object]) -> object:
+    """The one value of a setting, or all of them in words, where it goes with the task."""
+    told = dict.fromkeys(map(_plain, values))
+    return values[0] if len(told) == 1 else ", ".join(told)
 
 
 def _plain(value: object) -> str:

@@ -290,3 +290,24 @@ def test_other_seeds_machines_and_changed_code_are_noted():
 def test_an_unknown_arm_is_refused_with_those_there_are():
     with pytest.raises(UserError, match="no arm is called 'revkl'; the arms are 'sail', 'sail_revkl'"):
         gather(pair_of_arms()).arm("revkl")
+
+
+def test_what_goes_with_the_task_is_no_second_arm_though_another_algorithm_has_one_value_for_all():
+    """Lengths by task in one algorithm, one length in the other: two arms, and the lengths are told."""
+    trials = [
+        make_trial(task=task, algorithm=algorithm, settings={"rollout.segment": segment})
+        for algorithm, task, segment in (
+            ("direct", "hopper-v5", 25),
+            ("direct", "swimmer-v5", 50),
+            ("short", "hopper-v5", 20),
+            ("short", "swimmer-v5", 20),
+        )
+    ]
+    evidence = gather(trials, force=True)
+    assert [arm.name for arm in evidence.arms] == ["direct", "short"]
+    assert evidence.tasks == ("hopper-v5", "swimmer-v5")
+    assert evidence.arm("direct").settings["rollout.segment"] == "25, 50"
+    assert evidence.arm("short").settings["rollout.segment"] == 20
+    assert any("rollout.segment differs (25, 50, 20)" in caveat for caveat in evidence.caveats)
+    with pytest.raises(UserError, match=r"rollout\.segment differs"):
+        gather(trials)
