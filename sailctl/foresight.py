@@ -20,12 +20,21 @@ import torch
 from sailctl.config import RewardConfig
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, merge_moments
 from sailctl.reward import TanhNetworks
-from sailctl.types import DoubleArray, Ends, EnvSpec, FloatArray, JudgedRewards, NonFiniteError, SegmentBatch
+from sailctl.types import (
+    BoolArray,
+    DoubleArray,
+    Ends,
+    EnvSpec,
+    FloatArray,
+    JudgedRewards,
+    NonFiniteError,
+    SegmentBatch,
+)
 
 EPOCHS = 3
 """Passes over the steps of an iteration."""
 BATCHES = 8
-"""Gradient steps in a pass."""
+"""Gradient steps in a pass, or as many as there are steps."""
 
 
 class Foresight:
@@ -46,6 +55,7 @@ class Foresight:
         self._optimiser = torch.optim.Adam(self._network.parameters(), lr=config.lr, fused=True)
         self._mean, self._var = torch.zeros(spec.obs_dim).double(), torch.ones(spec.obs_dim).double()
         self._count = torch.zeros(()).double()
+        # A tenth of what a reward of 1 for ever is worth: the network's outputs stay near 1.
         self._scale = 0.1 / (1.0 - self._discount)
         self._explained = math.nan
 
@@ -97,9 +107,10 @@ class Foresight:
         wanted = torch.from_numpy((returns / self._scale).astype(np.float32))
         with torch.no_grad():
             error = wanted - self._network(inputs[None])[0]
-        self._explained = 1.0 - float(error.var() / wanted.var().clamp(min=1e-12))
+        spread = wanted.var(correction=0).clamp(min=1e-12)
+        self._explained = 1.0 - float(error.var(correction=0) / spread)
         for _ in range(EPOCHS):
-            for chosen in np.array_split(self._rng.permutation(len(wanted)), BATCHES):
+            for chosen in np.array_split(self._rng.permutation(len(wanted)), min(BATCHES, len(wanted))):
                 rows = torch.from_numpy(chosen)
                 loss = (self._network(inputs[None, rows])[0] - wanted[rows]).square().mean()
                 self._optimiser.zero_grad()
@@ -125,7 +136,7 @@ def lambda_returns(
     rewards: DoubleArray,
     values: DoubleArray,
     mask: FloatArray,
-    terminated: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    terminated: BoolArray,
     discount: float,
     trace: float,
 ) -> DoubleArray:

@@ -69,7 +69,7 @@ class Labeller:
         """Env steps that were collected so far."""
         self.foresight: Foresight | None = None
         """The value of what follows under it, where the labels count it."""
-        if config.algo.models_reward and config.reward.foresight > 0:
+        if self.model is not None and config.algo.labels == "reward_model" and config.reward.foresight > 0:
             self.foresight = Foresight(config.reward, spec, generators.value)
         model_oracle = replace(TRUTHFUL, inverse_temperature=config.reward.inverse_temperature)
         self._model_teacher = Teacher(model_oracle, generators.labels, spec.horizon)

@@ -108,6 +108,16 @@ def test_the_same_seed_says_the_same():
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_single_step_can_be_learned_from():
+    """Fewer steps than batches, and returns without any spread."""
+    segments, ends = batch_of(np.random.default_rng(0), np.zeros(1), 1)
+    foresight = Foresight(config_of(), spec_of(1, 0.9), np.random.default_rng(0))
+    for _ in range(3):
+        worth = foresight.judge(segments, ends, JudgedRewards(np.ones((1, 1)), segments.mask))
+    assert np.isfinite(worth).all()
+    assert math.isfinite(foresight.metrics()["value_explained"])
+
+
 def test_a_reward_that_is_not_finite_is_refused():
     segments, ends = batch_of(np.random.default_rng(0), np.zeros(8), 2)
     foresight = Foresight(config_of(), spec_of(1, 0.9), np.random.default_rng(0))

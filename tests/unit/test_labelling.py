@@ -169,6 +169,14 @@ def test_with_foresight_the_labels_see_a_fall_at_the_end_of_a_segment():
     assert "value_explained" in labeller.metrics()
 
 
+def test_a_model_that_only_chooses_questions_looks_no_further():
+    labeller = labeller_of("reward=foresight", "algo.queries=5", "algo.selection=disagreement")
+    labeller.label(collected_of(), no_score)
+    assert labeller.foresight is None
+    assert "reward_pairs" in labeller.metrics()
+    assert "value_explained" not in labeller.metrics()
+
+
 def test_a_model_learns_before_its_labels_move_anybody():
     labeller = labeller_of(
         "algo.labels=reward_model", "algo.queries=6", f"reward.start={5 * STEPS * PROMPTS}"
