@@ -55,6 +55,12 @@ DIAGNOSTICS = (
 )
 """Numbers of an update; those of the data set beside a design are ``data_*`` for the ones in ``OF_DATA``."""
 OF_DATA = ("h_abs", "F", "accuracy")
+PACE = 1.5
+"""Factor by which the learning rate changes after an iteration that missed ``target_kl`` by as much."""
+FURTHEST = 2.0
+"""Passes over an iteration end when the policy has moved by more than so many times ``target_kl``."""
+RANGE = 100.0
+"""With ``target_kl`` the learning rate stays within this factor of ``lr``."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class UpdateBatch:
     """(S, H) 1 where the step was taken."""
     behaviour_logp: Tensor
     """(S,) log pi(tau) under the policy as it was when the update began."""
+    behaviour_mean: Tensor
+    """(S, H, A) mean actions of that policy."""
     ref_logp: Tensor
     """(S,) log pi_ref(tau)."""
     ref_mean: Tensor
@@ -108,6 +116,10 @@ class Learner:
     ``data`` is the data set of ``config.data``; an iteration learns from (1 - w) / w times as many of its
     pairs as there are ``prompts`` (from all of them at most): with two forks single samples weigh alike.
 
+    With ``target_kl`` the learning rate follows how far the last iterations moved the policy, as the penalty
+    of Schulman et al. 2017 (arXiv 1707.06347, section 4) does: one step is nothing to a policy that acts with
+    much noise, and the end of one that acts with little.
+
     With ``refresh`` 0 the observation statistics stay those of the first segments seen, in the policy and in
     its reference: what moves one against the other is the gradient alone.
     """
@@ -131,6 +143,7 @@ class Learner:
         self._prompts = prompts
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        self._pace = 1.0
         self._lr = config.lr
         self._optimiser = optimisers[config.optimiser](self._parameters, lr=config.lr, fused=True)
 
@@ -153,7 +166,8 @@ class Learner:
         """
         if self._config.refresh and self.updates % self._config.refresh == 0:
             self.reference = self.policy.snapshot()
-        self._lr = self._config.lr * (left if self._config.anneal else 1.0)
+        share = left if self._config.anneal else 1.0
+        self._lr = self._config.lr * self._pace * share
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr
         frozen = self._config.refresh == 0
@@ -161,26 +175,16 @@ class Learner:
             for policy in (self.policy, self.reference):
                 policy.observe(segments.obs[segments.mask > 0])
         parts = self._parts(segments, comparisons)
-        groups = [rows_by_group(part.group) for part in parts]
-        steps = min([self._config.minibatches, *(len(rows) for rows in groups)])
-        history: list[dict[str, float]] = []
-        for epoch in range(self._config.epochs if parts else 0):
-            orders = [np.array_split(self._rng.minibatch.permutation(len(rows)), steps) for rows in groups]
-            for step in range(steps):
-                chosen = [
-                    np.concatenate([rows[g] for g in order[step]])
-                    for rows, order in zip(groups, orders, strict=True)
-                ]
-                last_epoch = epoch == self._config.epochs - 1
-                metrics = self._step(parts, chosen, measured=last_epoch)
-                if last_epoch:
-                    history.append(metrics)
+        history, moved = self._passes(
+            parts, None if self._config.target_kl is None else self._config.target_kl * share
+        )
         if segments is not None and not frozen:
             self.policy.observe(segments.obs[segments.mask > 0])
         self.updates += 1
         labels = [part.label for part in parts if part.label is not None]
         return self._means(history) | {
             "tie_share": float(np.mean(labels[0] == 0)) if labels else 0.0,
+            "kl_moved": moved,
             "entropy": self.policy.entropy(),
             "lr": self._lr,
             "std": float(self.policy.log_std.detach().exp().mean()),
@@ -231,26 +235,74 @@ class Learner:
             given = {"obs": obs, "actions": actions, "mask": mask}
             raise NonFiniteError(f"update {self.updates + 1} was given segments that are not finite", given)
         features = self.policy.features(obs)
-        behaviour_logp = segment_log_prob(self.policy, self.policy.mean(features), actions, mask)
+        behaviour_mean = self.policy.mean(features)
+        behaviour_logp = segment_log_prob(self.policy, behaviour_mean, actions, mask)
         ref_mean = self.reference.mean(self.reference.features(obs))
         ref_logp = segment_log_prob(self.reference, ref_mean, actions, mask)
-        return UpdateBatch(features, actions, mask, behaviour_logp, ref_logp, ref_mean)
+        return UpdateBatch(features, actions, mask, behaviour_logp, behaviour_mean, ref_logp, ref_mean)
 
-    # One step
+    # Passes and steps
 
-    def _step(self, parts: Sequence[Part], chosen: Sequence[IntArray], measured: bool) -> dict[str, float]:
+    def _passes(self, parts: Sequence[Part], target_kl: float | None) -> tuple[list[dict[str, float]], float]:
+        """Epochs x minibatches of gradient steps, fewer when the policy has moved too far for ``target_kl``.
+
+        Returns the diagnostics of the last pass's steps, and KL(before || after) per visited state.
+        """
+        history: list[dict[str, float]] = []
+        if not parts:
+            return history, math.nan
+        log_std = self.policy.log_std.detach().clone()
+        furthest = math.inf if target_kl is None else FURTHEST * target_kl
+        groups = [rows_by_group(part.group) for part in parts]
+        steps = min([self._config.minibatches, *(len(rows) for rows in groups)])
+        moved = 0.0
+        for _ in range(self._config.epochs):
+            if moved > furthest:
+                break
+            history.clear()
+            orders = [np.array_split(self._rng.minibatch.permutation(len(rows)), steps) for rows in groups]
+            for step in range(steps):
+                chosen = [
+                    np.concatenate([rows[g] for g in order[step]])
+                    for rows, order in zip(groups, orders, strict=True)
+                ]
+                history.append(self._step(parts, chosen))
+                if target_kl is not None:
+                    moved = self._moved(parts, log_std)
+                    if moved > furthest:
+                        break
+        if target_kl is None:
+            return history, self._moved(parts, log_std)
+        if moved > PACE * target_kl:
+            self._pace = max(self._pace / PACE, 1.0 / RANGE)
+        elif moved < target_kl / PACE:
+            self._pace = min(self._pace * PACE, RANGE)
+        return history, moved
+
+    @torch.no_grad()
+    def _moved(self, parts: Sequence[Part], log_std: Tensor) -> float:
+        """KL per visited state from the policy as it was, with ``log_std``, when the update began."""
+        total, states = 0.0, 0.0
+        for part in parts:
+            mask = part.batch.mask
+            mean = self.policy.mean(part.batch.features)
+            kl = kl_penalty("kl_ref_pi", mean, self.policy.log_std, part.batch.behaviour_mean, log_std)
+            total, states = total + float((kl * mask).sum()), states + float(mask.sum())
+        return total / max(states, 1.0)
+
+    def _step(self, parts: Sequence[Part], chosen: Sequence[IntArray]) -> dict[str, float]:
         """One gradient step on the chosen samples of each part.
 
-        Returns the diagnostics, taken before the step, when it is ``measured``; else nothing.
+        Returns the diagnostics, taken before the step.
         """
         config = self._config
         loss = torch.zeros(())
         diagnostics: dict[str, float] = {}
         for part, samples in zip(parts, chosen, strict=True):
-            own, metrics = self._loss(part, samples, measured)
+            own, metrics = self._loss(part, samples)
             loss = own if part.weight == 1 else loss + part.weight * own
             wanted = OF_DATA if part.prefix else metrics
-            diagnostics |= {part.prefix + name: float(metrics[name]) for name in wanted if measured}
+            diagnostics |= {part.prefix + name: float(metrics[name]) for name in wanted}
 
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -264,9 +316,9 @@ class Learner:
             self._proximal_step(parts, chosen, self._lr * min(1.0, limit / max(grad_norm, 1e-12)))
         param_norm = project_ball(self._parameters, config.radius)
         self._refuse_non_finite({"parameter norm": param_norm}, parts, chosen)
-        return diagnostics | {"loss": numbers["loss"], "grad_norm": grad_norm} if measured else {}
+        return diagnostics | {"loss": numbers["loss"], "grad_norm": grad_norm}
 
-    def _loss(self, part: Part, samples: IntArray, measured: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    def _loss(self, part: Part, samples: IntArray) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of the samples, the KL penalty included, and metrics; each segment is evaluated once,
         however many samples share it."""
         config, batch = self._config, part.batch
@@ -297,15 +349,14 @@ class Learner:
         loss = losses.mean()
         if config.gamma > 0.0:
             loss = loss + config.gamma * self._mean_kl(config.kl, mean, ref_mean, mask)
-        if measured:
-            with torch.no_grad():
-                drift = (logp - batch.behaviour_logp[rows]).abs()
-                metrics |= {
-                    "kl_ref_pi": self._mean_kl("kl_ref_pi", mean, ref_mean, mask),
-                    "kl_pi_ref": self._mean_kl("kl_pi_ref", mean, ref_mean, mask),
-                    "ratio_drift": drift.mean(),
-                    "ratio_drift_max": drift.max(),
-                }
+        with torch.no_grad():
+            drift = (logp - batch.behaviour_logp[rows]).abs()
+            metrics |= {
+                "kl_ref_pi": self._mean_kl("kl_ref_pi", mean, ref_mean, mask),
+                "kl_pi_ref": self._mean_kl("kl_pi_ref", mean, ref_mean, mask),
+                "ratio_drift": drift.mean(),
+                "ratio_drift_max": drift.max(),
+            }
         return loss, metrics
 
     @torch.no_grad()

@@ -28,6 +28,7 @@ LARGEST = 3.4e38
 ABOVE_ZERO = (
     "algo.beta",
     "algo.lr",
+    "algo.target_kl",
     "algo.radius",
     "algo.max_grad_norm",
     "algo.gae_lambda",

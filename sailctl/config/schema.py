@@ -101,6 +101,7 @@ class AlgoConfig:
     optimiser: str
     lr: float
     anneal: bool
+    target_kl: float | None
     epochs: int
     minibatches: int
     max_grad_norm: float | None

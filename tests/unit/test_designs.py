@@ -48,6 +48,7 @@ PLAIN = AlgoConfig(
     optimiser="sgd",
     lr=0.5,
     anneal=False,
+    target_kl=None,
     epochs=1,
     minibatches=1,
     max_grad_norm=None,
@@ -167,9 +168,9 @@ def test_the_data_bring_as_many_pairs_as_their_weight_asks_for(w: float, monkeyp
     sizes: list[list[int]] = []
     step = learner._step
 
-    def watched(parts: list, chosen: list[np.ndarray], measured: bool) -> dict[str, float]:
+    def watched(parts: list, chosen: list[np.ndarray]) -> dict[str, float]:
         sizes.append([len(rows) for rows in chosen])
-        return step(parts, chosen, measured)
+        return step(parts, chosen)
 
     monkeypatch.setattr(learner, "_step", watched)
     learner.update(SEGMENTS, ANSWERS)

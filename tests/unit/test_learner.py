@@ -59,6 +59,7 @@ SAIL = AlgoConfig(
     optimiser="adam",
     lr=1e-3,
     anneal=False,
+    target_kl=None,
     epochs=3,
     minibatches=4,
     max_grad_norm=1.0,
@@ -235,6 +236,68 @@ def test_the_learning_rate_follows_what_is_left_of_the_run(left: float):
         steps[anneal] = torch.nn.utils.parameters_to_vector(learner.policy.parameters()).detach() - start
         assert metrics["lr"] == pytest.approx(0.1 * left if anneal else 0.1)
     torch.testing.assert_close(steps[True], left * steps[False], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("lr", [1e-4, 1e-3, 0.1])
+def test_the_learning_rate_finds_the_pace_of_the_target(lr: float):
+    """From far too small and far too large, the steps come to move the policy by the KL asked for."""
+    learner = learner_of(replace(SAIL, lr=lr, target_kl=0.01))
+    moved, rates = [], []
+    for update in range(30):
+        before = learner.policy.snapshot()
+        segments, preferences = data(update)
+        metrics = learner.update(segments, preferences)
+        taken = torch.from_numpy(segments.obs[segments.mask > 0])
+        after = learner.policy.snapshot()
+        for statistics in ("obs_mean", "obs_var", "obs_count"):  # gathered after the last step
+            setattr(after, statistics, getattr(before, statistics))
+        ours, theirs = (
+            torch.distributions.Normal(policy.mean(policy.features(taken)), policy.log_std.exp())
+            for policy in (before, after)
+        )
+        exact = torch.distributions.kl_divergence(ours, theirs).sum(-1).mean()
+        assert metrics["kl_moved"] == pytest.approx(float(exact), rel=1e-3, abs=1e-7)
+        moved.append(metrics["kl_moved"])
+        rates.append(metrics["lr"])
+    assert rates[0] == pytest.approx(lr)
+    assert 0.01 / 2 < float(np.median(moved[-10:])) < 0.01 * 2
+    assert all(lr / 100 <= rate * (1 + 1e-6) and rate <= 100 * lr * (1 + 1e-6) for rate in rates)
+
+
+def test_passes_end_when_the_policy_has_moved_twice_as_far_as_asked(monkeypatch: pytest.MonkeyPatch):
+    learner = learner_of(replace(SAIL, lr=0.03, target_kl=1e-3, epochs=5))
+    taken, step = [], learner._step
+
+    def watched(*arguments: object) -> dict[str, float]:
+        assert not taken or learner._moved(arguments[0], log_std) <= 2e-3, "a step too many"
+        taken.append(step(*arguments))
+        return taken[-1]
+
+    log_std = learner.policy.log_std.detach().clone()
+    monkeypatch.setattr(learner, "_step", watched)
+    metrics = learner.update(*data())
+    assert 0 < len(taken) < 5 * 4
+    assert metrics["kl_moved"] > 2e-3
+    assert metrics["loss"] == pytest.approx(
+        np.mean([one["loss"] for one in taken[4 * ((len(taken) - 1) // 4) :]])
+    )
+
+
+def test_a_target_that_is_never_met_changes_nothing_at_first():
+    """The rate changes between iterations, not within one, so the first is that of a fixed rate."""
+    fixed, history = after(SAIL, updates=1)
+    paced, paced_history = after(replace(SAIL, target_kl=1e6), updates=1)
+    assert_same(fixed, paced)
+    assert history == paced_history
+
+
+def test_without_labels_the_pace_stays():
+    learner = learner_of(replace(SAIL, target_kl=0.01))
+    segments, preferences = data()
+    nothing = Preferences(preferences.pairs.head(0), preferences.label[:0])
+    metrics = learner.update(segments, nothing)
+    assert math.isnan(metrics["kl_moved"])
+    assert learner.update(segments, nothing)["lr"] == metrics["lr"] == SAIL.lr
 
 
 def test_updates_make_the_labels_likelier():
@@ -420,9 +483,9 @@ def test_statistics_are_frozen_in_an_update_and_gathered_after_it(monkeypatch: p
     counts: list[float] = []
     step = learner._step
 
-    def watched(*arguments: object, measured: bool) -> dict[str, float]:
+    def watched(*arguments: object) -> dict[str, float]:
         counts.append(float(learner.policy.obs_count))
-        return step(*arguments, measured=measured)
+        return step(*arguments)
 
     monkeypatch.setattr(learner, "_step", watched)
     learner.update(segments, preferences)
@@ -479,9 +542,9 @@ def test_every_pair_is_used_once_in_each_epoch_and_groups_stay_together(monkeypa
     used: list[np.ndarray] = []
     step = learner._step
 
-    def watched(parts: object, chosen: list[np.ndarray], measured: bool) -> dict[str, float]:
+    def watched(parts: object, chosen: list[np.ndarray]) -> dict[str, float]:
         used.extend(chosen)
-        return step(parts, chosen, measured)
+        return step(parts, chosen)
 
     monkeypatch.setattr(learner, "_step", watched)
     learner.update(segments, preferences)

@@ -109,7 +109,15 @@ def test_an_annealed_learning_rate_falls_to_the_runs_nearest_end(
     tmp_path: Path, words: list[str], limit: int, column: str
 ):
     table = numbers(
-        run(tmp_path, "rollout.segment=10", "rollout.judged=10", *words, "algo.lr=1e-3", "algo.anneal=true")
+        run(
+            tmp_path,
+            "rollout.segment=10",
+            "rollout.judged=10",
+            *words,
+            "algo.lr=1e-3",
+            "algo.target_kl=null",
+            "algo.anneal=true",
+        )
     )
     before = np.concatenate([[0], table[column].to_numpy()[:-1]])
     assert len(table) > 3
