@@ -24,6 +24,8 @@ from sailctl.statistics import bootstrap, iqm
 from sailctl.types import DoubleArray
 
 FROM_MEDIUM = ("algo.reference=medium",)
+KEPT = ("algo.refresh=0", "algo.beta=0.1")
+"""The reference policy stays what it was. Away from it the score h grows, which a smaller beta makes up for."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class Protocol:
 PROTOCOLS = {
     "alignment": Protocol(
         "alignment from the medium reference policy: SAIL, SAIL-RevKL, online DPO and robust SAIL",
-        (("algo=sail,sail_revkl,dpo_online,sail_robust", *FROM_MEDIUM),),
+        (("algo=sail,sail_revkl,dpo_online,sail_robust", *FROM_MEDIUM, *KEPT),),
         ("--baseline", "sail"),
     ),
     "alignment_expert": Protocol(
         "alignment from the expert: what is kept of it",
-        (("algo=sail,sail_revkl,dpo_online,sail_robust", "algo.reference=expert"),),
+        (("algo=sail,sail_revkl,dpo_online,sail_robust", "algo.reference=expert", *KEPT),),
         ("--baseline", "sail"),
     ),
     "scratch": Protocol(
@@ -61,7 +63,7 @@ PROTOCOLS = {
     ),
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
-        (("algo=sail,sail_revkl,sail_robust", "oracle.mistake=0,0.1,0.2,0.3,0.4", *FROM_MEDIUM),),
+        (("algo=sail,sail_revkl,sail_robust", "oracle.mistake=0,0.1,0.2,0.3,0.4", *FROM_MEDIUM, *KEPT),),
         ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail oracle.mistake=0.0"),
     ),
     "map_gamma_beta": Protocol(
