@@ -25,7 +25,7 @@ from sailctl.types import DoubleArray
 
 FROM_MEDIUM = ("algo.reference=medium",)
 KEPT = ("algo.refresh=0", "algo.beta=0.1")
-"""The reference policy stays what it was. Away from it the score h grows, which a smaller beta makes up for."""
+"""The reference policy stays what it was. Away from it h grows, which a smaller beta makes up for."""
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,10 @@ DIAGNOSTICS = (
 )
 """Numbers of an update; those of the data set beside a design are ``data_*`` for the ones in ``OF_DATA``."""
 OF_DATA = ("h_abs", "F", "accuracy")
-PACE = 1.5
-"""Factor by which the learning rate changes after an iteration that missed ``target_kl`` by as much."""
 FURTHEST = 2.0
 """Passes over an iteration end when the policy has moved by more than so many times ``target_kl``."""
+SLOWEST, FASTEST = 0.1, 1.5
+"""Factors by which ``target_kl`` changes the learning rate from one iteration to the next, at most."""
 RANGE = 100.0
 """With ``target_kl`` the learning rate stays within this factor of ``lr``."""
 
@@ -255,7 +255,7 @@ class Learner:
         furthest = math.inf if target_kl is None else FURTHEST * target_kl
         groups = [rows_by_group(part.group) for part in parts]
         steps = min([self._config.minibatches, *(len(rows) for rows in groups)])
-        moved = 0.0
+        moved, taken = 0.0, 0
         for _ in range(self._config.epochs):
             if moved > furthest:
                 break
@@ -267,16 +267,17 @@ class Learner:
                     for rows, order in zip(groups, orders, strict=True)
                 ]
                 history.append(self._step(parts, chosen))
+                taken += 1
                 if target_kl is not None:
                     moved = self._moved(parts, log_std)
                     if moved > furthest:
                         break
         if target_kl is None:
             return history, self._moved(parts, log_std)
-        if moved > PACE * target_kl:
-            self._pace = max(self._pace / PACE, 1.0 / RANGE)
-        elif moved < target_kl / PACE:
-            self._pace = min(self._pace * PACE, RANGE)
+        # KL grows with the square of the way, and the way with the rate and the steps of it that were taken.
+        wanted = math.sqrt(target_kl / max(moved, 1e-12)) * taken / (self._config.epochs * steps)
+        self._pace *= min(max(wanted, SLOWEST), FASTEST)
+        self._pace = min(max(self._pace, 1.0 / RANGE), RANGE)
         return history, moved
 
     @torch.no_grad()
