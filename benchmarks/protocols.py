@@ -80,6 +80,7 @@ def main() -> None:
         "protocol", choices=list(PROTOCOLS), help="; ".join(p.what for p in PROTOCOLS.values())
     )
     parser.add_argument("--tasks", nargs="+", default=list(read_references()), help="tasks with references")
+    parser.add_argument("--algorithms", nargs="+", help="of the protocol's; all when none is named")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of each arm")
     parser.add_argument(
         "--env-steps", type=int, default=1_000_000, help="simulated control steps of each run"
@@ -95,7 +96,7 @@ def main() -> None:
         f"evaluation.every={max(1, asked.env_steps // 10)}", "evaluation.episodes=5",
         "logger.wandb=disabled", f"out={runs}",
     ]  # fmt: skip
-    for sweep in protocol.sweeps:
+    for sweep in swept(protocol, asked.algorithms):
         sailctl("train", "-m", *sweep, *common, check=False)  # a failed run is a result
     saved = results / "runs.csv"
     saved.unlink(missing_ok=True)
@@ -105,6 +106,19 @@ def main() -> None:
     if asked.protocol == "scratch":
         rows = at_equal_cost(load_trials([saved]), baseline="ppo")
         record.write(results, "equal_cost", rows, {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS})
+
+
+def swept(protocol: Protocol, algorithms: Sequence[str] | None = None) -> list[tuple[str, ...]]:
+    """The sweeps of a protocol, of some algorithms alone where any are named."""
+    kept = []
+    for words in protocol.sweeps:
+        files = next(word for word in words if word.startswith("algo=")).removeprefix("algo=").split(",")
+        renamed = [word.removeprefix("algo.name=") for word in words if word.startswith("algo.name=")]
+        names = renamed or files
+        chosen = [file for file, name in zip(files, names, strict=True) if name in (algorithms or names)]
+        if chosen:
+            kept.append(tuple(f"algo={','.join(chosen)}" if w.startswith("algo=") else w for w in words))
+    return kept
 
 
 def at_equal_cost(trials: Sequence[Trial], baseline: str) -> list[dict[str, object]]:

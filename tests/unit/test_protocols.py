@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.protocols import PROTOCOLS, at_equal_cost
+from benchmarks.protocols import PROTOCOLS, at_equal_cost, swept
 from sailctl.compose import compose_jobs
 from sailctl.config import to_dict
 from sailctl.references import scale_of_references
@@ -31,6 +31,17 @@ def test_a_protocol_can_be_trained_and_holds_its_baseline(name: str):
         )
 
     assert sum(is_baseline(to_dict(job.config)) for job in jobs) == 2  # one on each task
+
+
+def test_some_algorithms_of_a_protocol():
+    scratch = PROTOCOLS["scratch"]
+    assert tuple(swept(scratch)) == scratch.sweeps
+    assert swept(scratch, ["sail_revkl", "ppo"]) == [
+        ("experiment=foresight", "algo=sail_revkl"),
+        ("algo=ppo",),
+    ]
+    assert swept(scratch, ["sail_revkl_direct"]) == [scratch.sweeps[1]]
+    assert swept(scratch, ["none of them"]) == []
 
 
 def test_at_equal_cost_a_slow_learner_is_cut_where_the_baseline_ended():
