@@ -39,15 +39,28 @@ class Protocol:
     """Words of ``sailctl compare`` and ``sailctl report``."""
 
 
+def from_reference(level: str) -> tuple[tuple[str, ...], ...]:
+    """Sweeps of four algorithms from a reference policy, with labels that look ahead.
+
+    The reward model and the value learn from 30,000 env steps before the policy does: their first guesses
+    would undo what it knows. The penalty's weight goes with beta; the ball holds every reference policy.
+    """
+    common = ("experiment=foresight", "reward.start=30_000", f"algo.reference={level}", *KEPT)
+    return (
+        ("algo=sail,dpo_online,sail_robust", *common),
+        ("algo=sail_revkl", "algo.gamma=0.1", "algo.radius=60", *common),
+    )
+
+
 PROTOCOLS = {
     "alignment": Protocol(
         "alignment from the medium reference policy: SAIL, SAIL-RevKL, online DPO and robust SAIL",
-        (("algo=sail,sail_revkl,dpo_online,sail_robust", *FROM_MEDIUM, *KEPT),),
+        from_reference("medium"),
         ("--baseline", "sail"),
     ),
     "alignment_expert": Protocol(
         "alignment from the expert: what is kept of it",
-        (("algo=sail,sail_revkl,dpo_online,sail_robust", "algo.reference=expert", *KEPT),),
+        from_reference("expert"),
         ("--baseline", "sail"),
     ),
     "scratch": Protocol(
