@@ -188,7 +188,7 @@ class Learner:
             "entropy": self.policy.entropy(),
             "lr": self._lr,
             "std": float(self.policy.log_std.detach().exp().mean()),
-            "param_norm": math.sqrt(sum(float(p.detach().square().sum()) for p in self._parameters)),
+            "param_norm": self.policy.norm(),
         }
 
     @torch.no_grad()

@@ -80,6 +80,10 @@ class GaussianPolicy(nn.Module):
         constant = self.log_std.sum() + 0.5 * self.spec.act_dim * math.log(2.0 * math.pi)
         return -0.5 * z.square().sum(-1) - constant
 
+    def norm(self) -> float:
+        """Euclidean norm of all trained parameters together: what the ball of SAIL-RevKL bounds."""
+        return math.sqrt(sum(float(p.detach().square().sum()) for p in self.parameters() if p.requires_grad))
+
     def entropy(self) -> float:
         """Differential entropy in nats, the same in every state."""
         return float(self.log_std.detach().sum()) + 0.5 * self.spec.act_dim * math.log(2.0 * math.pi * math.e)

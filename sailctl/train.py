@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from sailctl.checkpoint import dump_batch, load_policy, save_policy
-from sailctl.config import Config, RunConfig, reference_place, segment_lengths
+from sailctl.config import AlgoConfig, Config, RunConfig, reference_place, segment_lengths
 from sailctl.data import check_fits, load_preferences
 from sailctl.evaluate import evaluate
 from sailctl.labelling import Labeller
@@ -46,6 +46,7 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
     generators = named_generators(config.seed)
     simulator = open_simulator(config.env.id, config.threads)
     policy = first_policy(config, simulator.spec, generators)
+    check_in_ball(policy, config.algo)
     data = offline_data(config, simulator.spec, policy)
     steps, judged = segment_lengths(config)
     collector = Collector(simulator, config.rollout, steps, judged, generators)
@@ -142,6 +143,20 @@ def first_policy(config: Config, spec: EnvSpec, generators: Generators) -> Gauss
             f"algo.reference={config.algo.reference} is a policy for {policy.spec.id}, not for {spec.id}"
         )
     return policy
+
+
+def check_in_ball(policy: GaussianPolicy, algo: AlgoConfig) -> None:
+    """Refuse to train a policy that the first step would cut down to ``algo.radius``.
+
+    Raises:
+        UserError: when it lies outside of the ball.
+    """
+    norm = policy.norm()
+    if algo.radius is not None and norm > algo.radius:
+        raise UserError(
+            f"algo.radius must be above {norm:.4g}, the norm of the parameters of the {algo.reference} "
+            f"policy that training starts from, got {algo.radius:g}"
+        )
 
 
 @contextmanager

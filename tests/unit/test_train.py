@@ -317,6 +317,15 @@ def test_a_run_goes_on_from_the_policy_of_another(finished: Path, tmp_path: Path
     assert float(new.obs_count) == float(old.obs_count) > 0, "a kept reference keeps its statistics"
 
 
+@pytest.mark.parametrize("reference", ["walker_walk's expert", "initial"])
+def test_a_start_outside_of_the_ball_is_refused(tmp_path: Path, reference: str):
+    """The first projection would make another policy of it."""
+    words = ["env=walker_walk", "algo.reference=expert"] if reference != "initial" else ["algo.radius=1"]
+    with pytest.raises(UserError, match=r"algo.radius must be above .*, the norm of the parameters of the"):
+        train(config_of(tmp_path, "algo=sail_revkl", *words), ["sailctl"])
+    assert not list(tmp_path.rglob("config.yaml")), "nothing is left behind"
+
+
 def test_a_reference_for_another_task_is_refused(finished: Path, tmp_path: Path):
     with pytest.raises(UserError, match="is a policy for reacher-v5, not for invertedpendulum-v5"):
         run(tmp_path, f"algo.reference={finished}", "env=invertedpendulum-v5")
