@@ -77,8 +77,9 @@ evidence: venv ## SAIL, SAIL-RevKL and online DPO on three tasks, eight seeds, a
 
 SEEDS ?= 10
 
-results: venv ## the protocols in results/protocols: from scratch beside PPO (SEEDS=10: about three hours on two cores)
+results: venv ## the protocols in results/protocols, beside what is there already (SEEDS=10: a night on two cores)
 	$(BIN)/python -m benchmarks.protocols scratch --env-steps 150000 --seeds $(SEEDS)
+	$(BIN)/python -m benchmarks.protocols alignment --algorithms sail sail_revkl --env-steps 200000 --seeds $(SEEDS)
 
 bench: venv theory ## measure speed, memory and learning (two hours; writes into results/)
 	$(BIN)/python -m benchmarks.throughput

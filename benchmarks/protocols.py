@@ -26,6 +26,8 @@ from sailctl.types import DoubleArray
 FROM_MEDIUM = ("algo.reference=medium",)
 KEPT = ("algo.refresh=0", "algo.beta=0.1")
 """The reference policy stays what it was. Away from it h grows, which a smaller beta makes up for."""
+FIXED_RATE = "algo.target_kl=null"
+"""The committed results from scratch are older than the target: without it their command still makes them."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ PROTOCOLS = {
         "from scratch: SAIL and SAIL-RevKL with labels that look ahead, SAIL-RevKL with the teacher's own, "
         "and PPO with the true reward",
         (
-            ("experiment=foresight", "algo=sail,sail_revkl"),
-            ("algo=sail_revkl", "algo.name=sail_revkl_direct"),
+            ("experiment=foresight", "algo=sail,sail_revkl", FIXED_RATE),
+            ("algo=sail_revkl", "algo.name=sail_revkl_direct", FIXED_RATE),
             ("algo=ppo",),
         ),
         # PPO asks for no labels and shares no setting with the others: --force overrules the proof of it.
