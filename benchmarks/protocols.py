@@ -26,6 +26,8 @@ from sailctl.types import DoubleArray
 FROM_MEDIUM = ("algo.reference=medium",)
 KEPT = ("algo.refresh=0", "algo.beta=0.1")
 """The reference policy stays what it was. Away from it h grows, which a smaller beta makes up for."""
+C = "algo.c=0.03"
+"""T1's weight goes with beta and T2's does not: a c that does keeps the default's balance of the two."""
 FIXED_RATE = "algo.target_kl=null"
 """The committed results from scratch are older than the target: without it their command still makes them."""
 
@@ -49,8 +51,9 @@ def from_reference(level: str) -> tuple[tuple[str, ...], ...]:
     """
     common = ("experiment=foresight", "reward.start=30_000", f"algo.reference={level}", *KEPT)
     return (
-        ("algo=sail,dpo_online,sail_robust", *common),
-        ("algo=sail_revkl", "algo.gamma=0.1", "algo.radius=60", *common),
+        ("algo=sail,sail_robust", C, *common),
+        ("algo=sail_revkl", C, "algo.gamma=0.1", "algo.radius=60", *common),
+        ("algo=dpo_online", *common),
     )
 
 
@@ -78,7 +81,7 @@ PROTOCOLS = {
     ),
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
-        (("algo=sail,sail_revkl,sail_robust", "oracle.mistake=0,0.1,0.2,0.3,0.4", *FROM_MEDIUM, *KEPT),),
+        (("algo=sail,sail_revkl,sail_robust", "oracle.mistake=0,0.1,0.2,0.3,0.4", C, *FROM_MEDIUM, *KEPT),),
         ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail oracle.mistake=0.0"),
     ),
     "map_gamma_beta": Protocol(
