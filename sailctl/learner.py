@@ -59,8 +59,9 @@ FURTHEST = 2.0
 """Passes over an iteration end when the policy has moved by more than so many times ``target_kl``."""
 SLOWEST, FASTEST = 0.1, 1.5
 """Factors by which ``target_kl`` changes the learning rate from one iteration to the next, at most."""
-RANGE = 100.0
-"""With ``target_kl`` the learning rate stays within this factor of ``lr``."""
+LOWEST, HIGHEST = 0.01, 10.0
+"""Shares of ``lr`` that ``target_kl`` keeps the learning rate between: where the labels are all ties nothing
+moves, and the first that is not must not find a rate that has risen without end."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ class Learner:
         # KL grows with the square of the way, and the way with the rate and the steps of it that were taken.
         wanted = math.sqrt(target_kl / max(moved, 1e-12)) * taken / (self._config.epochs * steps)
         self._pace *= min(max(wanted, SLOWEST), FASTEST)
-        self._pace = min(max(self._pace, 1.0 / RANGE), RANGE)
+        self._pace = min(max(self._pace, LOWEST), HIGHEST)
         return history, moved
 
     @torch.no_grad()
