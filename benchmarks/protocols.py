@@ -114,6 +114,9 @@ def main() -> None:
         f"evaluation.every={max(1, asked.env_steps // 10)}", "evaluation.episodes=5",
         "logger.wandb=disabled", f"out={runs}",
     ]  # fmt: skip
+    known = names_of(protocol)
+    if unknown := sorted({*(asked.algorithms or ())} - {*known}):
+        parser.error(f"{asked.protocol} has no {', '.join(unknown)}; its algorithms are {', '.join(known)}")
     for sweep in swept(protocol, asked.algorithms):
         sailctl("train", "-m", *sweep, *common, check=False)  # a failed run is a result
     saved = results / "runs.csv"
@@ -126,14 +129,23 @@ def main() -> None:
         record.write(results, "equal_cost", rows, {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS})
 
 
+def arms_of(words: tuple[str, ...]) -> list[tuple[str, str]]:
+    """File of ``conf/algo`` and name of each algorithm of a sweep; ``algo.name`` renames a single one."""
+    files = next(word for word in words if word.startswith("algo=")).removeprefix("algo=").split(",")
+    renamed = [word.removeprefix("algo.name=") for word in words if word.startswith("algo.name=")]
+    return list(zip(files, renamed or files, strict=True))
+
+
+def names_of(protocol: Protocol) -> list[str]:
+    """Names of the algorithms of a protocol."""
+    return [name for words in protocol.sweeps for _, name in arms_of(words)]
+
+
 def swept(protocol: Protocol, algorithms: Sequence[str] | None = None) -> list[tuple[str, ...]]:
     """The sweeps of a protocol, of some algorithms alone where any are named."""
     kept = []
     for words in protocol.sweeps:
-        files = next(word for word in words if word.startswith("algo=")).removeprefix("algo=").split(",")
-        renamed = [word.removeprefix("algo.name=") for word in words if word.startswith("algo.name=")]
-        names = renamed or files
-        chosen = [file for file, name in zip(files, names, strict=True) if name in (algorithms or names)]
+        chosen = [file for file, name in arms_of(words) if name in (algorithms or names_of(protocol))]
         if chosen:
             kept.append(tuple(f"algo={','.join(chosen)}" if w.startswith("algo=") else w for w in words))
     return kept

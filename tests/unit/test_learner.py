@@ -291,6 +291,14 @@ def test_a_target_that_is_never_met_changes_nothing_at_first():
     assert history == paced_history
 
 
+def test_the_target_falls_with_an_annealed_rate():
+    """Passes end at a tenth of the way when a tenth of the run is left."""
+    learner = learner_of(replace(SAIL, lr=0.3, target_kl=1.0, anneal=True, epochs=50))
+    few = learner_of(replace(SAIL, lr=0.03, target_kl=0.1, epochs=50))
+    assert learner.update(*data(), 0.1) == few.update(*data())
+    assert_same(learner.policy.state_dict(), few.policy.state_dict())
+
+
 def test_ties_do_not_let_the_rate_rise_without_end():
     learner = learner_of(replace(SAIL, c=0.0, target_kl=0.01))
     segments, preferences = data()

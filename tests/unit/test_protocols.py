@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.protocols import PROTOCOLS, at_equal_cost, swept
+from benchmarks.protocols import PROTOCOLS, at_equal_cost, main, names_of, swept
 from sailctl.compose import compose_jobs
 from sailctl.config import to_dict
 from sailctl.references import scale_of_references
@@ -39,7 +39,16 @@ def test_some_algorithms_of_a_protocol():
     some = swept(scratch, ["sail_revkl", "ppo"])
     assert [words[:2] for words in some] == [("experiment=foresight", "algo=sail_revkl"), ("algo=ppo",)]
     assert swept(scratch, ["sail_revkl_direct"]) == [scratch.sweeps[1]]
-    assert swept(scratch, ["none of them"]) == []
+    assert names_of(scratch) == ["sail", "sail_revkl", "sail_revkl_direct", "ppo"]
+
+
+def test_an_algorithm_that_a_protocol_has_not_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.argv", ["protocols", "alignment", "--algorithms", "sail", "sac"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "alignment has no sac; its algorithms are sail, sail_robust, sail_revkl" in capsys.readouterr().err
 
 
 def test_at_equal_cost_a_slow_learner_is_cut_where_the_baseline_ended():
