@@ -100,9 +100,10 @@ class Labeller:
         self._teacher.observe_episodes(collected.episode_returns)
         if self._config.rollout.pairing == "ranked":
             return self._rank(collected)
-        answers = self._ask(collected, score)
+        shown = self._shown(collected)
+        answers = self._ask(shown, score)
         if self.model is not None:
-            self.model.learn(collected.window, answers)
+            self.model.learn(shown.window, answers)
             if labels == "reward_model":
                 given = self._model_teacher.answer(collected.pairs, self._judged(self.model, collected))
                 self._seen += collected.env_steps
@@ -125,11 +126,17 @@ class Labeller:
         worth = self.foresight.judge(collected.window, collected.ends, rewards)
         return JudgedRewards(worth[:, None], np.ones((len(worth), 1), np.float32))
 
+    def _shown(self, collected: Collected) -> Collected:
+        """What questions are about: the iteration's pairs of forks, or, for a model, unrelated segments."""
+        reward = self._config.reward
+        if self._config.algo.labels != "reward_model" or reward.questions != "unrelated":
+            return collected
+        pairs = matched_at_random(collected.segments.segments, self._rng)
+        return replace(cut_short(collected, reward.cut, self._rng), pairs=pairs)
+
     def _ask(self, collected: Collected, score: Score) -> Preferences:
         """The teacher's answers to the chosen pairs."""
         algo, pairs = self._config.algo, collected.pairs
-        if algo.labels == "reward_model" and self._config.reward.questions == "unrelated":
-            pairs = matched_at_random(collected.segments.segments, self._rng)
         if algo.queries is not None and algo.queries < len(pairs):
             chances = None
             if self.model is not None and algo.selection in MODEL_RULES:
@@ -151,6 +158,26 @@ class Labeller:
 def none_of(answers: Preferences) -> Preferences:
     """No answers."""
     return Preferences(answers.pairs.head(0), answers.label[:0])
+
+
+def cut_short(collected: Collected, share: float, rng: np.random.Generator) -> Collected:
+    """The same behaviour with a share of the windows cut after a random number of steps, 1 to L - 1.
+
+    Between segments of one length a constant added to every reward cancels, and no answer tells it. Yet it
+    says what a step more of life is worth, and so whether to fear the end of an episode. Of a long segment
+    and a short one the constant decides.
+    """
+    count, steps = collected.window.mask.shape
+    if share == 0 or steps < 2:
+        return collected
+    lengths = np.where(rng.random(count) < share, rng.integers(1, steps, count), steps)
+    kept = (np.arange(steps) < lengths[:, None]).astype(np.float32)
+    window, judged = collected.window, collected.judged
+    return replace(
+        collected,
+        window=replace(window, mask=window.mask * kept),
+        judged=JudgedRewards(judged.rewards * kept, judged.mask * kept),
+    )
 
 
 def matched_at_random(segments: int, rng: np.random.Generator) -> Pairs:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sailctl.config import AlgoConfig
 from sailctl.objectives import (
+    clipped_log_prob,
     kl_penalty,
     pair_score,
     project_ball,
@@ -75,7 +76,7 @@ class UpdateBatch:
     mask: Tensor
     """(S, H) 1 where the step was taken."""
     behaviour_logp: Tensor
-    """(S,) log pi(tau) under the policy as it was when the update began."""
+    """(S, H) log pi(a_t|s_t) of the policy as it was when the update began, 0 where no step was taken."""
     behaviour_mean: Tensor
     """(S, H, A) mean actions of that policy."""
     ref_logp: Tensor
@@ -200,7 +201,7 @@ class Learner:
             NonFiniteError: when a segment is not finite.
         """
         batch = self._prepare(segments)
-        ratio = self._config.beta * (batch.behaviour_logp - batch.ref_logp)
+        ratio = self._config.beta * (batch.behaviour_logp.sum(-1) - batch.ref_logp)
         h: FloatArray = (ratio[pairs.first] - ratio[pairs.second]).numpy()
         return h
 
@@ -237,9 +238,9 @@ class Learner:
             raise NonFiniteError(f"update {self.updates + 1} was given segments that are not finite", given)
         features = self.policy.features(obs)
         behaviour_mean = self.policy.mean(features)
-        behaviour_logp = segment_log_prob(self.policy, behaviour_mean, actions, mask)
+        behaviour_logp = step_log_prob(self.policy, behaviour_mean, actions, mask)
         ref_mean = self.reference.mean(self.reference.features(obs))
-        ref_logp = segment_log_prob(self.reference, ref_mean, actions, mask)
+        ref_logp = step_log_prob(self.reference, ref_mean, actions, mask).sum(-1)
         return UpdateBatch(features, actions, mask, behaviour_logp, behaviour_mean, ref_logp, ref_mean)
 
     # Passes and steps
@@ -328,7 +329,8 @@ class Learner:
         rows, places = torch.from_numpy(used), torch.from_numpy(place.reshape(len(samples), -1))
         mask, ref_mean = batch.mask[rows], batch.ref_mean[rows]
         mean = self.policy.mean(batch.features[rows])
-        logp = segment_log_prob(self.policy, mean, batch.actions[rows], mask)
+        steps = step_log_prob(self.policy, mean, batch.actions[rows], mask)
+        logp = clipped_log_prob(steps, batch.behaviour_logp[rows], config.clip).sum(-1)
         ours, theirs = logp[places], batch.ref_logp[rows][places]
         if part.label is None and not part.own_labels:
             losses, metrics = ranking_loss(
@@ -352,7 +354,7 @@ class Learner:
         if config.gamma > 0.0:
             loss = loss + config.gamma * self._mean_kl(config.kl, mean, ref_mean, mask)
         with torch.no_grad():
-            drift = (logp - batch.behaviour_logp[rows]).abs()
+            drift = (logp - batch.behaviour_logp[rows].sum(-1)).abs()
             metrics |= {
                 "kl_ref_pi": self._mean_kl("kl_ref_pi", mean, ref_mean, mask),
                 "kl_pi_ref": self._mean_kl("kl_pi_ref", mean, ref_mean, mask),
@@ -398,7 +400,8 @@ class Learner:
         batch, rows = part.batch, torch.from_numpy(part.rows[samples])
         both = rows.ravel()
         mean = self.policy.mean(batch.features[both])
-        logp = segment_log_prob(self.policy, mean, batch.actions[both], batch.mask[both]).reshape(rows.shape)
+        logp = step_log_prob(self.policy, mean, batch.actions[both], batch.mask[both]).sum(-1)
+        logp = logp.reshape(rows.shape)
         ref_logp = batch.ref_logp[rows]
         h = pair_score(logp[:, 0], logp[:, 1], ref_logp[:, 0], ref_logp[:, 1], self._config.beta)
         gradients = torch.autograd.grad(h, self._parameters, torch.eye(len(h)), is_grads_batched=True)
@@ -456,9 +459,9 @@ def part_of(
     return Part(batch, rows, label, pairs.group, weight, responses, own_labels)
 
 
-def segment_log_prob(policy: GaussianPolicy, mean: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-    """(S,) log pi(tau) = sum_t m_t log pi(a_t|s_t) for means and actions (S, H, A) and mask (S, H)."""
-    return (policy.log_prob(mean, actions) * mask).sum(-1)
+def step_log_prob(policy: GaussianPolicy, mean: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
+    """(S, H) m_t log pi(a_t|s_t) for means and actions (S, H, A) and mask (S, H); log pi(tau) is their sum."""
+    return policy.log_prob(mean, actions) * mask
 
 
 def rows_by_group(group: IntArray) -> list[IntArray]:

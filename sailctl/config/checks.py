@@ -97,6 +97,7 @@ SHARES = (
     "oracle.discount",
     "oracle.mistake",
     "oracle.rho",
+    "reward.cut",
     "reward.enough",
     "reward.trace",
 )

@@ -58,6 +58,7 @@ class RewardConfig:
     steps: int | None
     bounded: bool
     questions: str
+    cut: float
     start: int
     foresight: float
     trace: float
@@ -102,6 +103,7 @@ class AlgoConfig:
     lr: float
     anneal: bool
     target_kl: float | None
+    clip: float | None
     epochs: int
     minibatches: int
     max_grad_norm: float | None

@@ -49,6 +49,7 @@ PLAIN = AlgoConfig(
     lr=0.5,
     anneal=False,
     target_kl=None,
+    clip=None,
     epochs=1,
     minibatches=1,
     max_grad_norm=None,

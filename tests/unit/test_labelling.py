@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sailctl.compose import compose_jobs
-from sailctl.labelling import Labeller, matched_at_random
+from sailctl.labelling import Labeller, cut_short, matched_at_random
 from sailctl.oracle import Teacher
 from sailctl.rollout import Collected, forked_pairs
 from sailctl.seeding import named_generators
@@ -140,6 +140,39 @@ def test_questions_about_unrelated_pairs_teach_the_reward_model_and_reach_nobody
         agreement.append((answers.label == truth(collected, answers.pairs)).mean())
     assert labeller.labels == 12 * 8
     assert np.mean(agreement[-4:]) > 0.8, "chance is 0.5; 48 pairs, standard error 0.06"
+
+
+@pytest.mark.parametrize("level", [3.0, -3.0])
+def test_questions_of_unlike_lengths_tell_what_a_step_is_worth(level: float):
+    """The reward is the first action and a constant, which equal lengths leave open and a cut one tells."""
+    found = {}
+    for cut in (0.0, 0.5):
+        labeller = labeller_of("experiment=foresight", "algo.queries=12", f"reward.cut={cut}")
+        for iteration in range(60):
+            collected = collected_of(iteration)
+            judged = JudgedRewards(collected.judged.rewards + level, collected.judged.mask)
+            labeller.label(replace(collected, judged=judged), no_score)
+        assert labeller.model is not None
+        rewards = labeller.model.judge(collected_of(99).window).rewards
+        found[cut] = rewards.mean() / rewards.std()
+    true = collected_of(99).judged.rewards
+    wanted = (true + level).mean() / true.std()
+    assert abs(found[0.0]) < 0.2 * abs(wanted)
+    assert found[0.5] == pytest.approx(wanted, rel=0.4)
+
+
+def test_a_share_of_the_windows_is_cut_for_teacher_and_model_alike():
+    collected = collected_of(forks=4)
+    shown = cut_short(collected, 0.5, np.random.default_rng(0))
+    np.testing.assert_array_equal(shown.window.mask, shown.judged.mask)
+    np.testing.assert_array_equal(shown.judged.rewards, collected.judged.rewards * shown.window.mask)
+    lengths = shown.window.mask.sum(axis=1)
+    np.testing.assert_array_equal(shown.window.mask, np.arange(STEPS) < lengths[:, None])
+    assert set(lengths) == set(range(1, STEPS + 1))
+    assert 0.25 < (lengths < STEPS).mean() < 0.75
+    assert shown.segments is collected.segments
+    assert cut_short(collected, 0.0, np.random.default_rng(0)) is collected
+    assert (cut_short(collected, 1.0, np.random.default_rng(0)).window.mask[:, -1] == 0).all()
 
 
 def test_pairs_matched_at_random_use_each_segment_once():

@@ -60,6 +60,7 @@ SAIL = AlgoConfig(
     lr=1e-3,
     anneal=False,
     target_kl=None,
+    clip=None,
     epochs=3,
     minibatches=4,
     max_grad_norm=1.0,
@@ -315,6 +316,37 @@ def test_without_labels_the_pace_stays():
     metrics = learner.update(segments, nothing)
     assert math.isnan(metrics["kl_moved"])
     assert learner.update(segments, nothing)["lr"] == metrics["lr"] == SAIL.lr
+
+
+def test_a_bound_on_steps_that_is_never_reached_changes_nothing():
+    assert_same(after(SAIL)[0], after(replace(SAIL, clip=1e6))[0])
+
+
+def test_the_first_step_of_an_iteration_is_that_without_a_bound():
+    """Nothing has moved yet: the gradient is the objective's, however narrow the bound."""
+    once = replace(REVKL, epochs=1, minibatches=1)
+    assert_same(after(once)[0], after(replace(once, clip=1e-9))[0])
+
+
+@pytest.mark.parametrize("forks", [2, 3])
+def test_with_a_bound_many_passes_fit_the_labels_within_it(forks: int):
+    """Most steps of segments end near the bound, instead of far beyond it, and the labels are still followed."""
+    drift, accuracy = {}, {}
+    for clip in (None, 0.1):
+        learner = learner_of(replace(SAIL, c=0.0, lr=3e-3, epochs=60, clip=clip))
+        segments, preferences = data(0, forks)
+        before = learner.policy.snapshot()
+        metrics = learner.update(segments, preferences)
+        obs, actions = torch.from_numpy(segments.obs), torch.from_numpy(segments.actions)
+        features = before.features(obs)
+        with torch.no_grad():
+            change = learner.policy.log_prob(learner.policy.mean(features), actions) - before.log_prob(
+                before.mean(features), actions
+            )
+        drift[clip] = float(change[torch.from_numpy(segments.mask) > 0].abs().quantile(0.9))
+        accuracy[clip] = metrics["accuracy"]
+    assert drift[0.1] < 0.4 < 0.8 < drift[None]
+    assert min(accuracy.values()) > 0.8
 
 
 def test_updates_make_the_labels_likelier():
