@@ -460,7 +460,7 @@ def part_of(
 
 
 def step_log_prob(policy: GaussianPolicy, mean: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-    """(S, H) m_t log pi(a_t|s_t) for means and actions (S, H, A) and mask (S, H); log pi(tau) is their sum."""
+    """(S, H) m_t log pi(a_t|s_t) for means and actions (S, H, A) and mask (S, H)."""
     return policy.log_prob(mean, actions) * mask
 
 

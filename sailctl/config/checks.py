@@ -58,6 +58,7 @@ NOT_NEGATIVE = (
     "oracle.equal",
     "oracle.tie_margin",
     "reward.foresight",
+    "env.foresight",
     "reward.start",
     "policy.features",
     "evaluation.seed",

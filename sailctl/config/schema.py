@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """``conf/env``: the task and the segment lengths that suit it."""
+    """``conf/env``: the task, and the segment lengths and the look ahead that suit it."""
 
     id: str
     segment: int
     judged: int
+    foresight: float
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,12 @@ def clipped_log_prob(logp: Tensor, behaviour_logp: Tensor, clip: float | None) -
     moved = (logp - behaviour_logp).detach()
     bounded = logp.clone()
 
-    def within(gradient: Tensor) -> Tensor:
+    def within(gradients: tuple[Tensor]) -> tuple[Tensor]:
         # Descent raises log pi where the gradient of the loss is negative.
+        (gradient,) = gradients
         further = (gradient * moved < 0) & (moved.abs() > clip)
-        return gradient.masked_fill(further, 0.0)
+        return (gradient.masked_fill(further, 0.0),)
 
-    if bounded.requires_grad:
-        bounded.register_hook(within)
+    if bounded.grad_fn is not None:
+        bounded.grad_fn.register_prehook(within)
     return bounded

@@ -1,4 +1,4 @@
-"""The bound on how far an iteration moves a step: values untouched, gradients ended where they lead further."""
+"""The bound on how far an iteration moves a step: gradients end where they lead further."""
 
 from __future__ import annotations
 

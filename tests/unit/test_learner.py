@@ -330,7 +330,7 @@ def test_the_first_step_of_an_iteration_is_that_without_a_bound():
 
 @pytest.mark.parametrize("forks", [2, 3])
 def test_with_a_bound_many_passes_fit_the_labels_within_it(forks: int):
-    """Most steps of segments end near the bound, instead of far beyond it, and the labels are still followed."""
+    """Most steps end near the bound instead of far beyond it, and the labels are still followed."""
     drift, accuracy = {}, {}
     for clip in (None, 0.1):
         learner = learner_of(replace(SAIL, c=0.0, lr=3e-3, epochs=60, clip=clip))
