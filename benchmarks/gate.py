@@ -188,7 +188,7 @@ def trajectories_under(environment: dict[str, str]) -> golden.Trajectories:
     """Golden trajectories of a process with other environment variables."""
     code = (
         "import pickle, sys; from sailctl import golden; "
-        "pickle.dump(golden.trajectories(golden.algorithms()), open(sys.argv[1], 'wb'))"
+        "pickle.dump(golden.trajectories(golden.names()), open(sys.argv[1], 'wb'))"
     )
     with TemporaryDirectory() as folder:
         file = Path(folder) / "found"
@@ -199,7 +199,7 @@ def trajectories_under(environment: dict[str, str]) -> golden.Trajectories:
 
 def trajectories_with(condition: str) -> golden.Trajectories:
     with CONDITIONS[condition]():
-        return golden.trajectories(golden.algorithms())
+        return golden.trajectories(golden.names())
 
 
 # All of it

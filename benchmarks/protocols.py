@@ -31,6 +31,11 @@ AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 """The results from scratch are older than these two settings: without them their command still makes them."""
 
 
+ITERATIONS = 120
+"""Iterations within which a budget of labels is spent: 2,560 env steps each."""
+FULL_BUDGET = "sail_revkl algo.queries=84 oracle.budget=10000"
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What is trained, and how it is compared."""
@@ -40,6 +45,8 @@ class Protocol:
     """Words of ``sailctl train -m`` beside tasks, seeds and budget; each sweep brings some of the arms."""
     compare: tuple[str, ...]
     """Words of ``sailctl compare`` and ``sailctl report``."""
+    tasks: tuple[str, ...] = tuple(read_references())
+    """What is trained on where nothing else is asked for."""
 
 
 def from_reference(level: str) -> tuple[tuple[str, ...], ...]:
@@ -50,6 +57,16 @@ def from_reference(level: str) -> tuple[tuple[str, ...], ...]:
         ("algo=sail_revkl", C, *PENALISED, *common),
         ("algo=dpo_online", *common),
     )
+
+
+def asking(budget: int) -> tuple[str, ...]:
+    """A sweep from scratch with so many of the teacher's answers, given within the first 300,000 env steps.
+
+    An iteration asks at least 8 questions: the first must tell more than a guess. When all are answered the
+    reward model goes on by itself.
+    """
+    queries = max(8, -(-budget // ITERATIONS))
+    return ("experiment=foresight", "algo=sail_revkl", f"oracle.budget={budget}", f"algo.queries={queries}")
 
 
 PROTOCOLS = {
@@ -73,6 +90,13 @@ PROTOCOLS = {
         ),
         # PPO asks for no labels and shares no setting with the others: --force overrules the proof of it.
         ("--baseline", "ppo", "--force"),
+    ),
+    "labels": Protocol(
+        "how far few answers carry, from scratch: SAIL-RevKL with labels that look ahead",
+        tuple(asking(budget) for budget in (100, 250, 500, 1000, 10_000)),
+        # How many questions an iteration asks goes with the budget: it is no setting of its own.
+        ("--by", "oracle.budget", "--by", "algo.queries", "--baseline", FULL_BUDGET),
+        tasks=("cheetah_run", "walker_walk", "walker_stand", "hopper-v5"),
     ),
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
@@ -104,7 +128,7 @@ def main() -> None:
     parser.add_argument(
         "protocol", choices=list(PROTOCOLS), help="; ".join(p.what for p in PROTOCOLS.values())
     )
-    parser.add_argument("--tasks", nargs="+", default=list(read_references()), help="tasks with references")
+    parser.add_argument("--tasks", nargs="+", help="tasks with references (default: those of the protocol)")
     parser.add_argument("--algorithms", nargs="+", help="of the protocol's; all when none is named")
     parser.add_argument("--seeds", type=int, default=10, help="seeds of each arm")
     parser.add_argument(
@@ -117,7 +141,8 @@ def main() -> None:
     protocol = PROTOCOLS[asked.protocol]
     runs, results = asked.runs / asked.protocol, asked.results / asked.protocol
     common = [
-        f"env={','.join(asked.tasks)}", f"seed=range(0,{asked.seeds})", f"env_steps={asked.env_steps}",
+        f"env={','.join(asked.tasks or protocol.tasks)}",
+        f"seed=range(0,{asked.seeds})", f"env_steps={asked.env_steps}",
         f"evaluation.every={max(1, asked.env_steps // 10)}", "evaluation.episodes=5",
         "logger.wandb=disabled", f"out={runs}",
     ]  # fmt: skip
@@ -145,7 +170,7 @@ def arms_of(words: tuple[str, ...]) -> list[tuple[str, str]]:
 
 def names_of(protocol: Protocol) -> list[str]:
     """Names of the algorithms of a protocol."""
-    return [name for words in protocol.sweeps for _, name in arms_of(words)]
+    return list(dict.fromkeys(name for words in protocol.sweeps for _, name in arms_of(words)))
 
 
 def swept(protocol: Protocol, algorithms: Sequence[str] | None = None) -> list[tuple[str, ...]]:

@@ -2,7 +2,8 @@
 
 They say whether the numbers changed, not whether learning became worse: a wrong sign shows in the first
 updates, long before a return does. Every algorithm of ``conf/algo`` is trained for ``UPDATES`` updates with
-the settings of ``SETTING``; those that need a data set get one that is collected first. The same code on the
+the settings of ``SETTING``; those that need a data set get one that is collected first. Beside them are the
+experiments that the published results are made with. The same code on the
 same machine gives the same bits. Another processor rounds differently, and the differences grow from update
 to update: ``TOLERANCE`` is what is let through.
 """
@@ -50,6 +51,12 @@ SETTING = (
     "logger.progress=false",
     "seed=0",
 )
+EXPERIMENTS = {
+    "experiment=foresight": ("algo=sail_revkl", "reward.start=0"),
+    # Swimmer has reference policies, and no contacts either.
+    "experiment=alignment": ("algo=sail", "algo.c=0.003", "reward.start=0", "env=swimmer-v5"),
+}
+"""What is trained as the algorithms are, with these words beside or in place of those of ``SETTING``."""
 PAIRS = 64
 """Answers in the data set of the algorithms that need one."""
 
@@ -77,11 +84,11 @@ class Drift:
 
 
 Trajectories = Mapping[str, Mapping[str, DoubleArray]]
-"""``{algorithm: {series: (UPDATES,) values}}``"""
+"""``{algorithm or experiment: {series: (UPDATES,) values}}``"""
 
 
 def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str, dict[str, DoubleArray]]:
-    """Train the algorithms of these names for ``UPDATES`` updates each, in a temporary folder.
+    """Train what has these names for ``UPDATES`` updates each, in a temporary folder.
 
     ``overlay`` is a user's own folder of config groups.
 
@@ -93,8 +100,8 @@ def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str,
     with TemporaryDirectory() as place:
         data = Path(place) / "pairs.parquet"
         for name in names:
-            words = [f"algo={name}", *SETTING, f"out={place}"]
-            if _needs_data(name, overlay):
+            words = [*_words(name), f"out={place}"]
+            if name not in EXPERIMENTS and _needs_data(name, overlay):
                 if not data.is_file():
                     _collect(data)
                 words.append(f"algo.data={data}")
@@ -102,6 +109,11 @@ def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str,
             columns = read_columns(train(job.config, words) / METRICS, SERIES)
             found[name] = {series: columns[series] for series in SERIES}
     return found
+
+
+def names(overlay: Path | None = None) -> list[str]:
+    """All that has a trajectory: ``algorithms``, then ``EXPERIMENTS``."""
+    return [*algorithms(overlay), *EXPERIMENTS]
 
 
 def algorithms(overlay: Path | None = None) -> list[str]:
@@ -174,6 +186,13 @@ def history(path: Path) -> list[dict[str, object]]:
         return list(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["history"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path.with_suffix('.json')}: {error!r}") from error
+
+
+def _words(name: str) -> list[str]:
+    """What ``sailctl train`` is told."""
+    own = [name, *EXPERIMENTS[name]] if name in EXPERIMENTS else [f"algo={name}"]
+    told = {word.partition("=")[0] for word in own}
+    return own + [word for word in SETTING if word.partition("=")[0] not in told]
 
 
 def _folders(overlay: Path | None) -> list[Path]:

@@ -444,7 +444,7 @@ def _train(config: RunConfig, words: list[str]) -> tuple[int, Path | None, str |
 
 
 def _check_golden(file: Path, overlay: Path | None) -> int:
-    stored, names = golden.load(file), golden.algorithms(overlay)
+    stored, names = golden.load(file), golden.names(overlay)
     if missing := sorted({*stored} ^ {*names}):
         raise UserError(
             f"{missing[0]} has no golden trajectory, or is gone; sailctl regress --update REASON {file}"
@@ -473,9 +473,9 @@ def _check_golden(file: Path, overlay: Path | None) -> int:
 
 def _write_golden(file: Path, reason: str, overlay: Path | None) -> None:
     history = [*golden.history(file), _entry(reason)] if file.exists() else [_entry(reason)]
-    found = golden.trajectories(golden.algorithms(overlay), overlay)
+    found = golden.trajectories(golden.names(overlay), overlay)
     golden.save(found, file, {"history": history})
-    print(f"{file}: {len(found)} algorithms, {golden.UPDATES} updates each")
+    print(f"{file}: {len(found)} trajectories, {golden.UPDATES} updates each")
 
 
 # Writing

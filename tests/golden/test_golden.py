@@ -15,14 +15,14 @@ STORED = Path(__file__).parents[2] / "results" / "baselines" / "golden.csv"
 
 @pytest.fixture(scope="module")
 def now() -> golden.Trajectories:
-    return golden.trajectories(golden.algorithms())
+    return golden.trajectories(golden.names())
 
 
-def test_every_algorithm_has_a_golden_trajectory():
-    assert sorted(golden.load(STORED)) == golden.algorithms()
+def test_every_algorithm_and_experiment_has_a_golden_trajectory():
+    assert list(golden.load(STORED)) == golden.names()
 
 
-@pytest.mark.parametrize("name", golden.algorithms())
+@pytest.mark.parametrize("name", golden.names())
 def test_first_updates_are_the_stored_ones(name: str, now: golden.Trajectories):
     stored = golden.load(STORED)[name]
     found = golden.drifts({name: stored}, now)
