@@ -459,11 +459,12 @@ def _check_golden(file: Path, overlay: Path | None) -> int:
         print(f"  verdict    WORSE: {type(error).__name__}: {' '.join(str(error).split())}")
         return 1
     print(f"  drift over the first {golden.UPDATES} updates, as a share of the series' size:")
+    width = max(map(len, stored)) + 2
     for name in stored:
         own = [drift for drift in found if drift.algorithm == name]
         cells = [f"{d.series} max {d.largest:.1e}, mean {d.mean:.1e}" for d in own]
         mark = "" if all(drift.passes for drift in own) else "   <- too far"
-        print(f"  {name:<14}{'   '.join(cells)}{mark}")
+        print(f"  {name:<{width}}{'   '.join(cells)}{mark}")
     limits = f"max {golden.TOLERANCE['max']:g}, mean {golden.TOLERANCE['mean']:g}"
     print(f"  cost       {time.monotonic() - began:.0f} s; let through: {limits}")
     verdict = int(not all(drift.passes for drift in found))
