@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from sailctl.config import RewardConfig
+from sailctl.memory import Memory
 from sailctl.objectives import dpo_loss
-from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR
+from sailctl.policy import OBS_CLIP
 from sailctl.types import (
     DoubleArray,
     IntArray,
@@ -34,7 +35,7 @@ from sailctl.types import (
 
 CHUNK = 16_384
 """Steps that are evaluated at once outside training, which bounds the memory that it takes."""
-MEASURED = 1_000
+MEASURED = 256
 """Answers, the latest, of which the metrics speak: all of them would soon take longer than the fit."""
 CHANCE = math.log(2.0)
 """Loss of an answer by guessing; below it the answer is explained (a tie never is, and does not count)."""
@@ -64,15 +65,7 @@ class RewardEnsemble:
         self._rng = rng
         self._networks = TanhNetworks(config.members, [obs_dim + act_dim, *config.hidden, 1], rng, bounded)
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=config.lr, fused=True)
-        self._obs_mean, self._obs_std = np.zeros(obs_dim), np.ones(obs_dim)
-        self._segments = SegmentBatch(
-            np.zeros((0, 0, obs_dim), np.float32),
-            np.zeros((0, 0, act_dim), np.float32),
-            np.zeros((0, 0), np.float32),
-            forks=1,
-        )
-        none = np.zeros(0, np.int64)
-        self._answers = Preferences(Pairs(none, none, none), np.zeros(0, np.float32))
+        self._memory = Memory(obs_dim, act_dim)
         self._metrics = dict.fromkeys(("reward_loss", "reward_accuracy", "reward_disagreement"), math.nan)
 
     def learn(self, segments: SegmentBatch, preferences: Preferences) -> None:
@@ -94,7 +87,7 @@ class RewardEnsemble:
         if len(preferences) == 0:
             return
         refuse_non_finite(segments)
-        self._remember(segments, preferences)
+        self._memory.add(segments, preferences)
         self._fit()
         self._measure()
 
@@ -131,25 +124,7 @@ class RewardEnsemble:
         - ``reward_disagreement``: deviation (std) of P(first preferred) over the members, mean over answers;
         - ``reward_pairs``: all answers in memory, from the start.
         """
-        return self._metrics | {"reward_pairs": float(len(self._answers))}
-
-    def _remember(self, segments: SegmentBatch, preferences: Preferences) -> None:
-        """Add answers with their segments, and renew the normalisation."""
-        asked = preferences.pairs
-        used, place = np.unique(np.stack([asked.first, asked.second]), return_inverse=True)
-        first, second = place.reshape(2, -1) + self._segments.segments
-        group = asked.group  # nothing here reads it
-        known = self._answers
-        pairs = Pairs(
-            np.concatenate([known.pairs.first, first]),
-            np.concatenate([known.pairs.second, second]),
-            np.concatenate([known.pairs.group, group]),
-        )
-        self._answers = Preferences(pairs, np.concatenate([known.label, preferences.label]))
-        self._segments = join(self._segments, segments.take(used))
-        taken = self._segments.obs[self._segments.mask > 0]
-        self._obs_mean = taken.mean(0, dtype=np.float64)
-        self._obs_std = np.sqrt(taken.var(0, dtype=np.float64) + VARIANCE_FLOOR)
+        return self._metrics | {"reward_pairs": float(len(self._memory))}
 
     def _fit(self) -> None:
         """Gradient steps in which each member sees the answers in an order of its own (as PEBBLE's do)."""
@@ -158,13 +133,13 @@ class RewardEnsemble:
         else:
             shape = (self._config.members, self._config.batch)
             for _ in range(self._config.steps):
-                self._step(self._rng.integers(len(self._answers), size=shape))
+                self._step(self._rng.integers(len(self._memory), size=shape))
         self._refuse_non_finite(dict(self._networks.named_parameters()))
 
     def _fit_in_passes(self) -> None:
-        every = np.tile(np.arange(len(self._answers)), (self._config.members, 1))
-        steps = math.ceil(len(self._answers) / self._config.batch)
-        answered = self._config.members * np.count_nonzero(self._answers.label)
+        every = np.tile(np.arange(len(self._memory)), (self._config.members, 1))
+        steps = math.ceil(len(self._memory) / self._config.batch)
+        answered = self._config.members * np.count_nonzero(self._memory.label)
         for _ in range(self._config.epochs):
             orders = self._rng.permuted(every, axis=1)
             explained = sum(self._step(chosen) for chosen in np.array_split(orders, steps, axis=1))
@@ -173,12 +148,12 @@ class RewardEnsemble:
 
     def _step(self, chosen: IntArray) -> int:
         """One gradient step of each member on its row of answers (M, B); how many were explained."""
-        pairs = self._answers.pairs
-        both = np.stack([pairs.first[chosen], pairs.second[chosen]], axis=-1)
+        both = self._memory.pairs[chosen]
         used, place = np.unique(both, return_inverse=True)
-        inputs, mask = self._inputs(self._segments.take(used)), torch.from_numpy(self._segments.mask[both])
-        rewards = self._networks(inputs[place.reshape(both.shape)].flatten(1, 3)).view(*both.shape, -1)
-        losses = pair_losses(rewards, mask, torch.from_numpy(self._answers.label[chosen]))
+        segments, places = self._memory.take(used), torch.from_numpy(place.reshape(both.shape))
+        rewards = self._networks(self._inputs(segments)[places].flatten(1, 3)).view(*both.shape, -1)
+        mask = torch.from_numpy(segments.mask)[places]
+        losses = pair_losses(rewards, mask, torch.from_numpy(self._memory.label[chosen]))
         loss = losses.mean(1).sum()  # a member's gradient does not depend on how many there are
         self._refuse_non_finite({"loss": loss})
         self._optimiser.zero_grad()
@@ -188,12 +163,8 @@ class RewardEnsemble:
 
     @torch.no_grad()
     def _measure(self) -> None:
-        latest = np.arange(max(0, len(self._answers) - MEASURED), len(self._answers))
-        pairs = self._answers.pairs.take(latest)
-        used, place = np.unique(np.stack([pairs.first, pairs.second]), return_inverse=True)
-        first, second = place.reshape(2, -1)
-        logits = self._logits(self._segments.take(used), Pairs(first, second, pairs.group))
-        label = torch.from_numpy(self._answers.label[latest]).double()
+        segments, answers = self._memory.latest(MEASURED)
+        logits, label = self._logits(segments, answers.pairs), torch.from_numpy(answers.label).double()
         answered = label.abs().sum().clamp(min=1)
         accuracy = (1 + (label * logits.mean(0).sign()).sum() / answered) / 2
         self._metrics = {
@@ -221,7 +192,8 @@ class RewardEnsemble:
     def _inputs(self, segments: SegmentBatch) -> Tensor:
         """(S, H, O + A) observations on the scale of the memory, clipped as a policy's, and the actions,
         clipped as the actuators clip them."""
-        obs = ((segments.obs - self._obs_mean) / self._obs_std).clip(-OBS_CLIP, OBS_CLIP)
+        mean, std = self._memory.moments
+        obs = ((segments.obs - mean) / std).clip(-OBS_CLIP, OBS_CLIP)
         actions = segments.actions.clip(-1.0, 1.0)
         return torch.from_numpy(np.concatenate([obs.astype(np.float32), actions], axis=-1))
 
@@ -230,7 +202,7 @@ class RewardEnsemble:
         if bad:
             parameters = {name: value.detach() for name, value in self._networks.named_parameters()}
             raise NonFiniteError(
-                f"the reward model is not finite after {len(self._answers)} answers: {', '.join(bad)}; "
+                f"the reward model is not finite after {len(self._memory)} answers: {', '.join(bad)}; "
                 f"a smaller reward.lr than {self._config.lr} may help",
                 parameters,
             )
@@ -286,27 +258,6 @@ def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:
     """
     first, second = (rewards * mask).sum(-1).unbind(-1)
     return dpo_loss(first - second, label)
-
-
-def join(one: SegmentBatch, other: SegmentBatch) -> SegmentBatch:
-    """The segments of both, single (``forks`` 1); the shorter ones end in steps that were not taken."""
-    steps = max(one.mask.shape[1], other.mask.shape[1])
-    both = [padded(batch, steps) for batch in (one, other)]
-    return SegmentBatch(
-        np.concatenate([batch.obs for batch in both]),
-        np.concatenate([batch.actions for batch in both]),
-        np.concatenate([batch.mask for batch in both]),
-        forks=1,
-    )
-
-
-def padded(segments: SegmentBatch, steps: int) -> SegmentBatch:
-    """The same segments with as many steps that were not taken after them as make ``steps``."""
-    more = steps - segments.mask.shape[1]
-    obs, actions = (
-        np.pad(values, ((0, 0), (0, more), (0, 0))) for values in (segments.obs, segments.actions)
-    )
-    return SegmentBatch(obs, actions, np.pad(segments.mask, ((0, 0), (0, more))), segments.forks)
 
 
 def refuse_non_finite(segments: SegmentBatch) -> None:

@@ -28,6 +28,7 @@ LINE = (
     "oracle",
     "objectives",
     "data",
+    "memory",
     "reward",
     "foresight",
     "queries",

@@ -12,7 +12,7 @@ import torch
 import sailctl.reward
 from sailctl.config import RewardConfig
 from sailctl.policy import VARIANCE_FLOOR
-from sailctl.reward import RewardEnsemble, TanhNetworks, join, padded, pair_losses
+from sailctl.reward import RewardEnsemble, TanhNetworks, pair_losses
 from sailctl.types import NonFiniteError, Pairs, Preferences, RunError, SegmentBatch
 
 OBS, ACT, STEPS = 4, 2, 10
@@ -26,6 +26,7 @@ CONFIG = RewardConfig(
     steps=None,
     bounded=False,
     questions="forked",
+    cut=0.0,
     start=0,
     foresight=0.0,
     trace=0.0,
@@ -354,6 +355,13 @@ def test_to_evaluate_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch):
 # Memory
 
 
+def padded(segments: SegmentBatch, steps: int) -> SegmentBatch:
+    """The same segments with steps after them that were not taken."""
+    more = ((0, 0), (0, steps - segments.mask.shape[1]))
+    obs, actions = (np.pad(values, (*more, (0, 0))) for values in (segments.obs, segments.actions))
+    return SegmentBatch(obs, actions, np.pad(segments.mask, more), segments.forks)
+
+
 def test_segments_of_other_lengths_are_as_if_padded():
     short, long = segments_of(20, seed=1, steps=4), segments_of(20, seed=2, steps=9)
     probe, pairs = segments_of(40, seed=3), neighbours(40)
@@ -366,21 +374,6 @@ def test_segments_of_other_lengths_are_as_if_padded():
         assert ensemble.metrics()["reward_pairs"] == 20.0
     np.testing.assert_allclose(chances[1], chances[0], atol=1e-5)
     assert np.abs(chances[2] - chances[0]).max() > 1e-3  # the order of the calls does matter
-
-
-def test_joined_segments_keep_their_steps():
-    short, long = segments_of(2, seed=1, steps=2), segments_of(4, seed=2, steps=3)
-    for one, other in ((short, long), (long, short)):
-        both = join(one, other)
-        assert both.obs.shape == (6, 3, OBS)
-        assert both.actions.shape == (6, 3, ACT)
-        assert (both.mask.dtype, both.obs.dtype, both.actions.dtype) == (np.float32,) * 3
-        for rows, batch in ((slice(0, one.segments), one), (slice(one.segments, None), other)):
-            steps = batch.mask.shape[1]
-            np.testing.assert_array_equal(both.obs[rows, :steps], batch.obs)
-            np.testing.assert_array_equal(both.actions[rows, :steps], batch.actions)
-            np.testing.assert_array_equal(both.mask[rows, :steps], batch.mask)
-            assert not both.mask[rows, steps:].any()
 
 
 def test_earlier_answers_are_learned_again():
