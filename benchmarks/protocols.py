@@ -33,7 +33,6 @@ AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 
 ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
-FULL_BUDGET = "sail_revkl algo.queries=84 oracle.budget=10000"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,13 @@ def asking(budget: int) -> tuple[str, ...]:
     reward model goes on by itself.
     """
     queries = max(8, -(-budget // ITERATIONS))
-    return ("experiment=foresight", "algo=sail_revkl", f"oracle.budget={budget}", f"algo.queries={queries}")
+    return (
+        "experiment=foresight",
+        "algo=sail_revkl",
+        f"algo.name=labels_{budget}",
+        f"algo.queries={queries}",
+        f"oracle.budget={budget}",
+    )
 
 
 PROTOCOLS = {
@@ -94,8 +99,7 @@ PROTOCOLS = {
     "labels": Protocol(
         "how far few answers carry, from scratch: SAIL-RevKL with labels that look ahead",
         tuple(asking(budget) for budget in (100, 250, 500, 1000, 10_000)),
-        # How many questions an iteration asks goes with the budget: it is no setting of its own.
-        ("--by", "oracle.budget", "--by", "algo.queries", "--baseline", FULL_BUDGET),
+        ("--by", "algo.*", "--by", "oracle.budget", "--baseline", "labels_10000"),
         tasks=("cheetah_run", "walker_walk", "walker_stand", "hopper-v5"),
     ),
     "teachers_mistaken": Protocol(

@@ -37,6 +37,9 @@ AXES = {
 }
 """What a learning curve can be drawn along, and its name in figures."""
 
+BUDGET = "oracle.budget"
+"""Where it is what is compared, arms may use unlike numbers of labels."""
+
 UNEQUAL = 0.05
 """Arms whose mean counts of labels or env steps differ by more than this share of the larger are unequal.
 
@@ -406,12 +409,14 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
             if (one.task, one.seed) == (other.task, other.seed):
                 raise UserError(f"the same run twice: {one.place} and {other.place}")
     allowed = ("algo.name", *compared)
+    # Where budgets of labels are what is compared, unequal numbers of them are what was asked for.
+    budgets = BUDGET in varying and any(fnmatchcase(BUDGET, pattern) for pattern in compared)
     caveats = [
         *_other_settings([key for key in varying if not any(fnmatchcase(key, p) for p in allowed)], arms),
         *_other_versions(trials),
         *_unfinished(trials),
         *_missing_tasks(arms),
-        *_unequal_budgets(arms),
+        *_unequal_budgets(arms, ("env_steps",) if budgets else ("labels", "env_steps")),
     ]
     if caveats and not force:
         more = f" (and {len(caveats) - 1} more)" if len(caveats) > 1 else ""
@@ -532,10 +537,10 @@ def _missing_tasks(arms: Sequence[Arm]) -> Iterator[str]:
             yield f"{arm.name} has no run on {', '.join(missing)}"
 
 
-def _unequal_budgets(arms: Sequence[Arm]) -> Iterator[str]:
+def _unequal_budgets(arms: Sequence[Arm], axes: Sequence[str]) -> Iterator[str]:
     """Finished runs on one task must have used as many labels and env steps, whatever was configured."""
     for task in sorted({trial.task for arm in arms for trial in arm.trials}):
-        for axis in ("labels", "env_steps"):
+        for axis in axes:
             used = {
                 arm.name: float(np.mean([trial.along(axis)[-1] for trial in finished]))
                 for arm in arms

@@ -236,6 +236,21 @@ def test_arms_that_differ_in_anything_else_are_refused(change: dict[str, object]
     assert any(message.split(r" \(")[0].split(",")[0] in caveat for caveat in evidence.caveats)
 
 
+def test_label_budgets_that_are_compared_may_differ_and_env_steps_may_not():
+    def budget(labels: int, **more: object) -> Trial:
+        return make_trial(settings={"oracle.budget": 10 * labels}, labels_each=labels, **more)
+
+    trials = [budget(10), budget(20)]
+    assert len(gather(trials, ["oracle.budget"]).arms) == len(gather(trials, ["oracle.*"]).arms) == 2
+    with pytest.raises(UserError, match=r"oracle.budget differs"):
+        gather(trials)
+    with pytest.raises(UserError, match="unequal env steps on hopper-v5"):
+        gather([*trials, budget(30, returns=[0, 1, 2, 3])], ["oracle.budget"])
+    same = [make_trial(settings={"oracle.mistake": m}, labels_each=m) for m in (1, 2)]
+    with pytest.raises(UserError, match="unequal labels used"):
+        gather(same, ["oracle.*"])
+
+
 def test_what_is_named_may_differ_and_nothing_beside_it():
     trials = [make_trial(settings={"oracle.mistake": share}) for share in (0.0, 0.1)]
     assert [arm.name for arm in gather(trials, ["oracle.*"]).arms] == [
