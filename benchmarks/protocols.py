@@ -110,6 +110,20 @@ PROTOCOLS = {
         ),
         ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail oracle.mistake=0.0"),
     ),
+    "map_gamma": Protocol(
+        "strength of the penalty, from a medium policy with much noise and from one with little",
+        (
+            (
+                "experiment=alignment",
+                "algo=sail_revkl",
+                C,
+                "algo.radius=60",
+                "algo.gamma=0,0.003,0.01",
+            ),
+        ),
+        ("--by", "algo.gamma", "--baseline", "sail_revkl algo.gamma=0.0"),
+        tasks=("hopper-v5", "walker_stand"),
+    ),
     "map_gamma_beta": Protocol(
         "strength of the penalty against scale of the score, from the medium reference policy",
         (
