@@ -58,11 +58,13 @@ def look_of(algorithm: str) -> tuple[str, str]:
 
 
 def looks_of(arms: Sequence[Arm]) -> dict[str, Look]:
-    """How each arm is drawn: as its algorithm; settings of one differ in line, many in shade and filling."""
+    """How each arm is drawn: as its algorithm; settings of one differ in line, many in shade and filling.
+
+    So do algorithms of other names, for which there are not colours enough.
+    """
     looks: dict[str, Look] = {}
-    for algorithm in dict.fromkeys(arm.algorithm for arm in arms):
-        names = [arm.name for arm in arms if arm.algorithm == algorithm]
-        colour, marker = look_of(algorithm)
+    for colour, marker in dict.fromkeys(look_of(arm.algorithm) for arm in arms):
+        names = [arm.name for arm in arms if look_of(arm.algorithm) == (colour, marker)]
         shades = np.linspace(-0.45, 0.45, len(names)) if len(names) > len(_LINES) else np.zeros(len(names))
         for number, (name, shade) in enumerate(zip(names, shades, strict=True)):
             shaded, hollow = _shaded(colour, float(shade)), number // len(_LINES) % 2

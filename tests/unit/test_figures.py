@@ -257,6 +257,16 @@ def test_settings_of_one_algorithm_look_different(count: int):
     assert looks["sail_revkl"].colour == figures.LOOKS["sail_revkl"][0].lower()
 
 
+@pytest.mark.parametrize("count", [5, 12])
+def test_algorithms_of_other_names_look_different_too(count: int):
+    """There are fewer colours for them than there may be names: those that share one differ in line."""
+    names = [f"labels_{number}" for number in range(count)]
+    evidence = gather([a_trial("t", name, 0, [0.0, 1.0]) for name in names])
+    looks = figures.looks_of(evidence.arms)
+    assert set(looks) == set(names)
+    assert len({(look.colour, look.line) for look in looks.values()}) == count
+
+
 # Files
 
 
