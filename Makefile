@@ -81,6 +81,8 @@ results: venv ## the protocols in results/protocols, beside what is there alread
 	$(BIN)/python -m benchmarks.protocols scratch --env-steps 150000 --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.protocols alignment --algorithms sail sail_revkl --env-steps 400000 --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.protocols labels --tasks cheetah_run walker_walk --env-steps 150000 --seeds $(SEEDS)
+	$(BIN)/python -m benchmarks.protocols teachers_mistaken --tasks walker_stand --algorithms sail sail_robust \
+		--env-steps 200000 --seeds $(SEEDS)
 
 bench: venv theory ## measure speed, memory and learning (two hours; writes into results/)
 	$(BIN)/python -m benchmarks.throughput
