@@ -29,8 +29,6 @@ PENALISED = ("algo.gamma=0.01", "algo.radius=60")
 """A gamma found in looks at Hopper and HalfCheetah, and a ball that holds every reference policy."""
 AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 """The results from scratch are older than these two settings: without them their command still makes them."""
-
-
 ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
 

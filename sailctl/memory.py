@@ -39,11 +39,6 @@ class Memory:
         return self._answers
 
     @property
-    def segments(self) -> int:
-        """S, the number of segments: each that an answer names, once for each time that it was added."""
-        return self._segments
-
-    @property
     def pairs(self) -> IntArray:
         """(N, 2) rows of the first and the second segment of each answer."""
         return self._pairs[: self._answers]
@@ -69,17 +64,15 @@ class Memory:
         asked = np.stack([preferences.pairs.first, preferences.pairs.second], axis=1)
         used, place = np.unique(asked, return_inverse=True)
         named = segments.take(used)
-        before, after = self._segments, self._segments + named.segments
+        before = self._segments
         steps = max(self._mask.shape[1], named.mask.shape[1])
         self._obs = _put(self._obs, before, named.obs, steps)
         self._actions = _put(self._actions, before, named.actions, steps)
         self._mask = _put(self._mask, before, named.mask, steps)
-        self._segments = after
-
-        known, all_known = self._answers, self._answers + len(preferences)
-        self._pairs = _put(self._pairs, known, place.reshape(-1, 2) + before, 2)
-        self._label = _put(self._label, known, preferences.label)
-        self._answers = all_known
+        self._segments += named.segments
+        self._pairs = _put(self._pairs, self._answers, place.reshape(-1, 2) + before, 2)
+        self._label = _put(self._label, self._answers, preferences.label)
+        self._answers += len(preferences)
         merge_moments(self._mean, self._var, self._count, named.obs[named.mask > 0])
 
     def take(self, rows: IntArray) -> SegmentBatch:
