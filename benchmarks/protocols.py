@@ -29,6 +29,8 @@ PENALISED = ("algo.gamma=0.01", "algo.radius=60")
 """A gamma found in looks at Hopper and HalfCheetah, and a ball that holds every reference policy."""
 AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 """The results from scratch are older than these two settings: without them their command still makes them."""
+MISTAKEN = ("experiment=alignment", "algo.refresh=0", "oracle.mistake=0,0.1,0.2,0.3,0.4")
+"""From the one reference policy for good: those results are older than a reference that moves."""
 ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
 
@@ -103,8 +105,8 @@ PROTOCOLS = {
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
         (
-            ("algo=sail,sail_robust", "oracle.mistake=0,0.1,0.2,0.3,0.4", C, "experiment=alignment"),
-            ("algo=sail_revkl", "oracle.mistake=0,0.1,0.2,0.3,0.4", C, *PENALISED, "experiment=alignment"),
+            ("algo=sail,sail_robust", C, *MISTAKEN),
+            ("algo=sail_revkl", C, *PENALISED, *MISTAKEN),
         ),
         ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail oracle.mistake=0.0"),
     ),
