@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.record import arguments, write
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.results import CONFIG, METRICS, PROVENANCE, STATUS, create_run
+from sailctl.results import CONFIG, METRICS, PROVENANCE, STATUS, open_run
 
 TASKS = ("halfcheetah-v5", "hopper-v5", "walker2d-v5", "swimmer-v5", "reacher-v5")
 GAMMAS = np.linspace(0.0, 0.9, 10).round(1)
@@ -46,7 +46,7 @@ def write_runs(folder: Path) -> int:
 
 
 def write_run(config: Config, rng: np.random.Generator) -> None:
-    run = create_run(config, ["sailctl", "train"])
+    run = open_run(config, ["sailctl", "train"])
     level = 0.0
     for iteration in range(ROWS + 1):
         place = {"iteration": iteration, "env_steps": 5_000 * iteration, "labels": 64 * iteration}

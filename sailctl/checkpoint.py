@@ -1,10 +1,16 @@
-"""Exact and safe policy files: safetensors beside JSON, no pickle."""
+"""Exact and safe files of policies and of whole runs: safetensors, JSON, checksums, no pickle.
+
+A run keeps its last two checkpoints, ``checkpoints/<iteration>.safetensors``: everything that it knows after
+an iteration. One that is damaged is passed over, since the one before it leads to the same numbers.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,11 +21,16 @@ import torch
 from sailctl.config import PolicyConfig
 from sailctl.files import POLICY, find_policy, write_atomically
 from sailctl.policy import GaussianPolicy
+from sailctl.state import State, from_bytes, to_bytes
 from sailctl.types import EnvSpec, UserError
 
 FORMAT = 1
 """Version of the file format, raised when a reader of the old one could not read the new one."""
 TENSORS = "policy.safetensors"
+CHECKPOINTS = "checkpoints"
+"""Folder of a run directory."""
+KEPT = 2
+"""Checkpoints that are kept: should the last one be damaged, there is another."""
 
 
 def save_policy(policy: GaussianPolicy, folder: Path) -> None:
@@ -64,6 +75,59 @@ def load_policy(place: str | Path) -> GaussianPolicy:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"the policy in {folder} cannot be read: {reason}") from error
     return policy
+
+
+def save_checkpoint(run: Path, iteration: int, state: State) -> None:
+    """Keep the state of a run after an iteration, and remove all but the last ``KEPT`` checkpoints.
+
+    Raises:
+        OSError: when it cannot be written; those before it are untouched.
+    """
+    folder = run / CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    for partial in folder.glob(".*"):  # of a process that was killed while it wrote
+        partial.unlink(missing_ok=True)
+    write_atomically(folder / f"{iteration:09d}.safetensors", to_bytes({"format": FORMAT, **state}))
+    for old in checkpoints(run)[:-KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def load_checkpoint(run: Path) -> State | None:
+    """The last state of a run that can be read; None where none was ever kept.
+
+    Raises:
+        UserError: when there are checkpoints, and none of them can be read.
+    """
+    kept = checkpoints(run)
+    for path in reversed(kept):
+        try:
+            state = from_bytes(path.read_bytes())
+            if state["format"] != FORMAT:
+                raise ValueError(f"it has format {state['format']}, and this version reads {FORMAT}")
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            print(f"sailctl: warning: {path} cannot be used: {reason}", file=sys.stderr)
+        else:
+            return state
+    if kept:
+        raise UserError(
+            f"no checkpoint in {run / CHECKPOINTS} can be used: remove that folder to begin this run anew, or "
+            "leave it alone by --fresh"
+        )
+    return None
+
+
+def remove_checkpoints(run: Path) -> None:
+    """A finished run has its policy, and needs none of them."""
+    for path in checkpoints(run):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        (run / CHECKPOINTS).rmdir()
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted((run / CHECKPOINTS).glob("[0-9]*.safetensors"))
 
 
 def checksum(about: Mapping[str, Any], tensors: bytes) -> str:

@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, RunError) as error:
         print(f"sailctl: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
-    except KeyboardInterrupt:
-        print("sailctl: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"sailctl: interrupted{f', {error}' if str(error) else ''}", file=sys.stderr)
+        return 128 + int(getattr(error, "signal", signal.SIGINT))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -20,6 +20,7 @@ import torch
 from sailctl.config import RewardConfig
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, merge_moments
 from sailctl.reward import TanhNetworks
+from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import (
     BoolArray,
     DoubleArray,
@@ -89,6 +90,24 @@ class Foresight:
     def metrics(self) -> dict[str, float]:
         """``value_explained``: share of the variance of the last returns that the value knew beforehand."""
         return {"value_explained": self._explained}
+
+    def state(self) -> State:
+        """Network, optimiser, moments of the observations, and the metric."""
+        return {
+            "network": module_state(self._network),
+            "optimiser": optimiser_state(self._optimiser),
+            "mean": self._mean,
+            "var": self._var,
+            "count": self._count,
+            "explained": self._explained,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        restore_module(self._network, state["network"])
+        restore_optimiser(self._optimiser, state["optimiser"])
+        self._mean, self._var, self._count = (torch.as_tensor(state[k]) for k in ("mean", "var", "count"))
+        self._explained = state["explained"]
 
     @torch.no_grad()
     def _values(self, segments: SegmentBatch, ends: Ends) -> DoubleArray:

@@ -18,6 +18,7 @@ from sailctl.queries import choose
 from sailctl.reward import RewardEnsemble
 from sailctl.rollout import Collected
 from sailctl.seeding import Generators
+from sailctl.state import State
 from sailctl.types import (
     EnvSpec,
     FloatArray,
@@ -117,6 +118,26 @@ class Labeller:
         for learned in (self.model, self.foresight):
             metrics |= {} if learned is None else learned.metrics()
         return metrics
+
+    def state(self) -> State:
+        """What the teacher, the reward model and the value of what follows know."""
+        return {
+            "teacher": self._teacher.state(),
+            "model_teacher": self._model_teacher.state(),
+            "model": None if self.model is None else self.model.state(),
+            "foresight": None if self.foresight is None else self.foresight.state(),
+            "seen": self._seen,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._teacher.restore(state["teacher"])
+        self._model_teacher.restore(state["model_teacher"])
+        if self.model is not None:
+            self.model.restore(state["model"])
+        if self.foresight is not None:
+            self.foresight.restore(state["foresight"])
+        self._seen = state["seen"]
 
     def _judged(self, model: RewardEnsemble, collected: Collected) -> JudgedRewards:
         """What the model says of each segment: of its steps, or, with foresight, of all that follows."""

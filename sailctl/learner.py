@@ -25,6 +25,7 @@ from sailctl.objectives import (
 )
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import Generators
+from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import (
     DoubleArray,
     FloatArray,
@@ -204,6 +205,24 @@ class Learner:
         ratio = self._config.beta * (batch.behaviour_logp.sum(-1) - batch.ref_logp)
         h: FloatArray = (ratio[pairs.first] - ratio[pairs.second]).numpy()
         return h
+
+    def state(self) -> State:
+        """Policy, reference, optimiser, and where the learning rate stands."""
+        return {
+            "policy": module_state(self.policy),
+            "reference": module_state(self.reference),
+            "optimiser": optimiser_state(self._optimiser),
+            "updates": self.updates,
+            "pace": self._pace,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out; the policy is changed in place."""
+        restore_module(self.policy, state["policy"])
+        self.reference = self.policy.snapshot()
+        restore_module(self.reference, state["reference"])
+        restore_optimiser(self._optimiser, state["optimiser"])
+        self.updates, self._pace = state["updates"], state["pace"]
 
     # Sources
 

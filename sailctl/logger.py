@@ -11,6 +11,7 @@ import json
 import math
 import os
 import queue
+import secrets
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sailctl.files import write_atomically
 from sailctl.types import UserError
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Logger:
     Example::
 
         check_mirrors(config.logger)  # before the run directory exists
-        with Logger(create_run(config, sys.argv), config) as log:
+        with Logger(open_run(config, sys.argv), config) as log:
             log.evaluation(env_steps=n, labels=m, iteration=i, returns=returns, lengths=lengths)
             log.log({"iteration": i, "env_steps": n, "labels": m, "loss": loss})
             log.finish({"final_return": final})
@@ -404,7 +406,8 @@ def _feed_wandb(
             end = message["finish"]
             break
         if "log" in message:
-            run.log(message["log"])
+            # By its number W&B knows a row that it has from before the run was stopped.
+            run.log(message["log"], step=message["log"].get("iteration"))
         else:
             pictures = {name: wandb.Image(path) for name, path in message["images"].items()}
             tables = {name: wandb.Table(**table) for name, table in message["tables"].items()}
@@ -427,8 +430,20 @@ def _wandb_mirror(path: Path, config: RunConfig, along: str) -> WandbMirror:
         "config": to_dict(config),
         "mode": config.logger.wandb,
         "dir": str(path.resolve()),
+        # One run there too, however often it was stopped and went on here.
+        "id": wandb_id(path),
+        "resume": "allow",
     }
     return WandbMirror(init, path, along)
+
+
+def wandb_id(path: Path) -> str:
+    """The id of a run directory's W&B run: the same each time, made up when it is asked for first."""
+    file = path / "wandb" / "id"
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        write_atomically(file, secrets.token_hex(6))
+    return file.read_text(encoding="utf-8")
 
 
 def wandb_group(path: Path) -> str:

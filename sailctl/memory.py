@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sailctl.policy import VARIANCE_FLOOR, merge_moments
+from sailctl.state import State
 from sailctl.types import DoubleArray, FloatArray, IntArray, Pairs, Preferences, SegmentBatch
 
 Array = np.ndarray[Any, Any]
@@ -74,6 +75,26 @@ class Memory:
         self._label = _put(self._label, self._answers, preferences.label)
         self._answers += len(preferences)
         merge_moments(self._mean, self._var, self._count, named.obs[named.mask > 0])
+
+    def state(self) -> State:
+        """All answers, their segments and the moments; the room that is still empty is left out."""
+        return {
+            "obs": self._obs[: self._segments],
+            "actions": self._actions[: self._segments],
+            "mask": self._mask[: self._segments],
+            "pairs": self.pairs,
+            "label": self.label,
+            "mean": self._mean,
+            "var": self._var,
+            "count": self._count,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._obs, self._actions, self._mask = state["obs"], state["actions"], state["mask"]
+        self._pairs, self._label = state["pairs"], state["label"]
+        self._segments, self._answers = len(self._obs), len(self._label)
+        self._mean, self._var, self._count = (torch.as_tensor(state[k]) for k in ("mean", "var", "count"))
 
     def take(self, rows: IntArray) -> SegmentBatch:
         """A copy of the segments in these rows."""

@@ -24,6 +24,7 @@ from collections import deque
 import numpy as np
 
 from sailctl.config import OracleConfig
+from sailctl.state import State
 from sailctl.types import (
     BoolArray,
     DoubleArray,
@@ -72,6 +73,25 @@ class Teacher:
         """Whether ``answer`` has to be given the scores that an adversary works against."""
         return self._config.rho > 0
 
+    def state(self) -> State:
+        """Counts, the last episodes' returns, and what returns are scaled by."""
+        return {
+            "labels": self.labels,
+            "skipped": self.skipped,
+            "spent": self.spent,
+            "episodes": list(self._episodes),
+            "had_thresholds": self._had_thresholds,
+            "squares": self._squares,
+            "differences": self._differences,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self.labels, self.skipped, self.spent = state["labels"], state["skipped"], state["spent"]
+        self._episodes = deque(state["episodes"], maxlen=EPISODES)
+        self._had_thresholds = state["had_thresholds"]
+        self._squares, self._differences = state["squares"], state["differences"]
+
     def observe_episodes(self, returns: DoubleArray) -> None:
         """Take note of the true returns (E,) of episodes that have ended, in the order in which they did.
 
@@ -79,7 +99,7 @@ class Teacher:
             RunError: when one is NaN or infinite: no threshold would mean anything.
         """
         _refuse_non_finite(returns, "episodes")
-        self._episodes.extend(returns)
+        self._episodes.extend(returns.tolist())
 
     def answer(self, pairs: Pairs, judged: JudgedRewards, score: FloatArray | None = None) -> Preferences:
         """Labels for the pairs, skipped ones and those beyond the budget left out.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -32,8 +33,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sailctl import __version__
+from sailctl.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
+from sailctl.claims import Claim
 from sailctl.config import RunConfig, plain_name, run_id, to_yaml
 from sailctl.files import write_atomically
+from sailctl.state import State
 from sailctl.types import RunError, UserError
 
 if TYPE_CHECKING:
@@ -49,6 +53,9 @@ STATES = ("running", "finished", "failed", "interrupted")
 PLACE_COLUMNS = ("iteration", "env_steps", "labels")  # every row of metrics.csv has these
 EVALUATION_COLUMNS = ("env_steps", "labels", "iteration", "episode", "return", "length")
 SUCCESS_COLUMNS = ("success_max", "success_final")  # beside those, for tasks that define success
+
+NOTHING: State = {"metrics": 0, "evaluations": 0, "wall_s": 0.0, "last": {"env_steps": 0, "labels": 0}}
+"""What a checkpoint says of the tables, of a run that has none yet."""
 
 _PACKAGES = (
     "torch",
@@ -66,7 +73,7 @@ _PACKAGES = (
 
 
 class CsvWriter:
-    """Appends rows of numbers to a new file, each flushed as it is written.
+    """Appends rows of numbers to a file, each flushed as it is written.
 
     Integers are written as integers, floats so that ``pandas.read_csv`` gives them back bit for bit, NaN as
     an empty cell, infinity as ``inf``.
@@ -74,17 +81,26 @@ class CsvWriter:
     Args:
         path: file to make; one that exists is not touched.
         columns: the header; None takes the first row's columns.
+        kept: bytes of a file that exists to go on after; what follows them is cut off.
 
     Raises:
-        FileExistsError: when there is such a file.
+        FileExistsError: when there is such a file, and nothing is said of what to keep.
+        RunError: when the file is shorter than what is to be kept of it.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] | None = None, kept: int = 0) -> None:
         self._path = path
-        self._file = path.open("x", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
         self._columns: tuple[str, ...] | None = None
-        if columns is not None:
+        if kept:
+            size = path.stat().st_size if path.is_file() else 0
+            if size < kept:
+                raise RunError(f"{path} has lost rows: {size} bytes, {kept} at the last checkpoint")
+            os.truncate(path, kept)
+            with path.open(encoding="utf-8", newline="") as file:
+                self._columns = tuple(next(csv.reader(file)))
+        self._file = path.open("a" if kept else "x", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        if columns is not None and not kept:
             self._write_header(columns)
 
     def append(self, row: Mapping[str, float]) -> None:
@@ -100,6 +116,12 @@ class CsvWriter:
         self._writer.writerow([_cell(row[column]) for column in columns])
         self._file.flush()
 
+    def settle(self) -> int:
+        """See to it that the rows so far outlast a crash of the machine; the bytes that they take."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._path.stat().st_size
+
     def close(self) -> None:
         """Close the file; nothing can be appended after that."""
         self._file.close()
@@ -112,24 +134,62 @@ class CsvWriter:
 
 
 class Run:
-    """A run directory that this process is writing; made by ``create_run``."""
+    """A run directory that this process is writing; made by ``open_run``.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the run directory.
+        claim: the right to write in it.
+        checkpoint: from which the run goes on; None at its beginning.
+    """
+
+    def __init__(self, path: Path, claim: Claim, checkpoint: State | None = None) -> None:
         self.path = path
         """The run directory."""
-        self._began = time.monotonic()
-        self._last: dict[str, object] = {"env_steps": 0, "labels": 0}
-        self._metrics = CsvWriter(path / METRICS)
-        self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS)
-        self._evaluated = False
+        self.checkpoint = checkpoint
+        """What the run knew when it stopped, in the words of whoever called ``keep``; None at its beginning."""
+        self._claim = claim
+        kept = NOTHING if checkpoint is None else checkpoint["tables"]
+        self._began = time.monotonic() - kept["wall_s"]
+        self._kept_at = time.monotonic()
+        self._last: dict[str, object] = kept["last"]
+        self._metrics = CsvWriter(path / METRICS, kept=kept["metrics"])
+        self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, kept["evaluations"])
+        self._evaluated = bool(kept["evaluations"])
         self._write_status("running", None, {})
+
+    @property
+    def since_kept(self) -> float:
+        """Seconds since the last checkpoint, or since this process began to work on the run."""
+        return time.monotonic() - self._kept_at
+
+    def keep(self, state: State) -> None:
+        """Keep a checkpoint from which ``open_run`` goes on; ``state`` names its ``iteration``.
+
+        Raises:
+            RunError: when it cannot be written, or another process has taken the run over.
+        """
+        self._claim.check()
+        try:
+            tables = {
+                "metrics": self._metrics.settle(),
+                "evaluations": self._evaluations.settle(),
+                "wall_s": time.monotonic() - self._began,
+                "last": self._last,
+            }
+            whole = {"run": self.path.name.partition(".")[0], "tables": tables, **state}
+            save_checkpoint(self.path, state["iteration"], whole)
+        except OSError as error:
+            raise RunError(f"cannot keep a checkpoint in {self.path}: {error.strerror}") from error
+        self._kept_at = time.monotonic()
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append one row of metrics.
 
         Raises:
             ValueError: when it lacks one of ``PLACE_COLUMNS``, or has other columns than the first row had.
+            RunError: when another process has taken the run over.
         """
+        self._claim.check()
         if missing := [column for column in PLACE_COLUMNS if column not in row]:
             raise ValueError(f"{METRICS}: row lacks {missing}")
         self._metrics.append(row)
@@ -155,6 +215,7 @@ class Run:
     def finish(self, summary: Mapping[str, object]) -> None:
         """The run did all that it was asked to do; ``summary`` (JSON values) joins its status."""
         self._end("finished", None, summary)
+        remove_checkpoints(self.path)
 
     def fail(self, error: BaseException) -> None:
         """The run stopped early: ``interrupted`` for a ``KeyboardInterrupt``, else ``failed``."""
@@ -169,6 +230,7 @@ class Run:
         self._metrics.close()
         self._evaluations.close()
         self._write_status(state, error, summary)
+        self._claim.release()
 
     def _write_status(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
         wall = round(time.monotonic() - self._began, 3)
@@ -225,33 +287,83 @@ class RunRecord:
         return _read_csv(self.path / EVALUATIONS, EVALUATION_COLUMNS)
 
 
-def create_run(config: RunConfig, command: Sequence[str]) -> Run:
-    """Make the run directory ``<out>/<task>/<algorithm>/<run_id>-s<seed>``, which nobody made before.
+def run_path(config: RunConfig) -> Path:
+    """``<out>/<task>/<algorithm>/<run_id>-s<seed>``."""
+    parent = Path(config.out) / plain_name(config.env.id) / config.algo.name
+    return parent / f"{run_id(config)}-s{config.seed}"
+
+
+def open_run(config: RunConfig, command: Sequence[str]) -> Run:
+    """The run directory of ``config``, made now, or gone on with from its last checkpoint.
+
+    With ``config.fresh`` it is always made, and where there is one a number is put behind its name.
 
     Args:
         config: the composed configuration.
         command: the command line, recorded as it is.
 
     Raises:
-        UserError: when the directory exists or cannot be made.
+        UserError: when the run is finished, another process works on it, it cannot be written, or its
+            checkpoint is of another run.
     """
-    parent = Path(config.out) / plain_name(config.env.id) / config.algo.name
-    path = parent / f"{run_id(config)}-s{config.seed}"
+    path = run_path(config)
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if config.fresh:
+            path = _unused(path)
+        path.mkdir(exist_ok=True)
+        claim = Claim(path)
     except FileExistsError as error:
-        if not path.is_dir():
-            raise UserError(f"cannot make {path}: {error.filename} is in the way") from error
-        raise UserError(
-            f"this run exists already: {path} ({_state_of(path)}); "
-            "change seed=, another value or out=, or remove that folder"
-        ) from error
+        raise UserError(f"cannot make {path}: {error.filename} is in the way") from error
     except OSError as error:
         raise UserError(f"cannot make {path}: {error.strerror}") from error
-    write_atomically(path / CONFIG, to_yaml(config))
-    write_json(path / PROVENANCE, provenance(command))
-    return Run(path)
+    try:
+        return _opened(path, claim, config, command)
+    except BaseException:
+        claim.release()
+        raise
+
+
+def finished_run(config: RunConfig) -> Path | None:
+    """The directory of this run where it has been finished before and no new one is asked for, else None."""
+    path = run_path(config)
+    return path if not config.fresh and _state_of(path) == "finished" else None
+
+
+def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
+    if _state_of(path) == "finished":
+        raise UserError(f"{path} has been finished by another process in this moment")
+    checkpoint = load_checkpoint(path)
+    try:
+        if checkpoint is None:  # whatever rows there are will come again
+            write_atomically(path / CONFIG, to_yaml(config))
+            write_json(path / PROVENANCE, provenance(command))
+            _set_aside(path)
+            return Run(path, claim)
+        if checkpoint["run"] != path.name.partition(".")[0]:
+            raise UserError(f"the checkpoint in {path} is of another run, {checkpoint['run']}: remove it")
+        about = _read_json(path / PROVENANCE)
+        again = {**provenance(command), "iteration": checkpoint["iteration"]}
+        write_json(path / PROVENANCE, {**about, "resumed": [*about.get("resumed", []), again]})
+        return Run(path, claim, checkpoint)
+    except OSError as error:
+        raise UserError(f"cannot write in {path}: {error.strerror}") from error
+
+
+def _set_aside(path: Path) -> None:
+    """Rename the tables of a run that begins anew: its rows come again, unless the code has changed since."""
+    taken = itertools.count(1)
+    number = next(n for n in taken if not any((path / f"{t}.{n}").exists() for t in (METRICS, EVALUATIONS)))
+    for table in (METRICS, EVALUATIONS):
+        if (path / table).is_file():
+            (path / table).rename(path / f"{table}.{number}")
+
+
+def _unused(path: Path) -> Path:
+    """``path``, or the first of ``path.2``, ``path.3``, ... that does not exist."""
+    if not path.exists():
+        return path
+    return next(new for number in itertools.count(2) if not (new := Path(f"{path}.{number}")).exists())
 
 
 def is_run(path: Path) -> bool:

@@ -23,6 +23,7 @@ from sailctl.config import RewardConfig
 from sailctl.memory import Memory
 from sailctl.objectives import dpo_loss
 from sailctl.policy import OBS_CLIP
+from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import (
     DoubleArray,
     IntArray,
@@ -125,6 +126,22 @@ class RewardEnsemble:
         - ``reward_pairs``: all answers in memory, from the start.
         """
         return self._metrics | {"reward_pairs": float(len(self._memory))}
+
+    def state(self) -> State:
+        """Networks, optimiser, answers, and the metrics of the last fit."""
+        return {
+            "networks": module_state(self._networks),
+            "optimiser": optimiser_state(self._optimiser),
+            "memory": self._memory.state(),
+            "metrics": self._metrics,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        restore_module(self._networks, state["networks"])
+        restore_optimiser(self._optimiser, state["optimiser"])
+        self._memory.restore(state["memory"])
+        self._metrics = dict(state["metrics"])
 
     def _fit(self) -> None:
         """Gradient steps in which each member sees the answers in an order of its own (as PEBBLE's do)."""

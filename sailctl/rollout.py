@@ -23,6 +23,7 @@ from sailctl.config import RolloutConfig
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import Generators
 from sailctl.simulator import Simulator, States
+from sailctl.state import State
 from sailctl.types import BoolArray, DoubleArray, Ends, IntArray, JudgedRewards, Pairs, SegmentBatch
 
 
@@ -116,6 +117,19 @@ class Collector:
             env_steps=env_steps,
             episode_returns=episode_returns,
         )
+
+    def state(self) -> State:
+        """The chains' simulator states, and what their episodes have brought so far."""
+        return {
+            "chains": self.chains.save(),
+            "episode_return": self._episode_return,
+            "episode_steps": self._episode_steps,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self.chains = States.restore(state["chains"])
+        self._episode_return, self._episode_steps = state["episode_return"], state["episode_steps"]
 
     def _spread_chains(self, chains: int) -> States:
         states = self._simulator.reset(chains, self._rng.sim)

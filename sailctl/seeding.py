@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +49,15 @@ class Generators:
     """Which pairs are put to the teacher."""
     data: np.random.Generator
     """Which pairs of a data set an iteration learns from."""
+
+    def state(self) -> dict[str, Any]:
+        """Where each generator stands."""
+        return {name: getattr(self, name).bit_generator.state for name in STREAMS}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Set the generators to where they stood, in place: whoever holds one goes on drawing from there."""
+        for name in STREAMS:
+            getattr(self, name).bit_generator.state = state[name]
 
 
 def named_generators(seed: int) -> Generators:

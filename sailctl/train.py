@@ -18,9 +18,9 @@ from sailctl.evaluate import evaluate
 from sailctl.labelling import Labeller
 from sailctl.learner import Learner
 from sailctl.logger import Logger, check_mirrors
-from sailctl.loop import Clock, evaluation_due
+from sailctl.loop import Clock, Interrupted, evaluation_due, stoppable
 from sailctl.policy import GaussianPolicy
-from sailctl.results import create_run
+from sailctl.results import finished_run, open_run
 from sailctl.rollout import Collected, Collector
 from sailctl.seeding import Generators, named_generators
 from sailctl.simulator import open_simulator
@@ -30,15 +30,20 @@ from sailctl.types import EnvSpec, NonFiniteError, PreferenceData, UserError
 def train(config: RunConfig, overrides: list[str]) -> Path:
     """Train one policy and return its run directory: from preferences alone, or by a baseline.
 
-    ``overrides`` are the ``key=value`` words that made ``config``, kept in the run's provenance.
+    A run that was finished before is left as it is; one that was stopped goes on from its last checkpoint, to
+    the same numbers, bit for bit. ``overrides`` are the ``key=value`` words that made ``config``, kept in the
+    run's provenance.
 
     Raises:
-        UserError: when the run exists already, or the reference policy does not fit the task.
+        UserError: when another process works on the run, or the reference policy does not fit the task.
         RunError: when the run had to stop; its directory keeps all that came before.
+        Interrupted: when it was told to stop, by SIGINT or SIGTERM; its checkpoint is of that iteration.
     """
     # One thread: the networks are small, and the order of float additions must not depend on a thread count.
     torch.set_num_threads(1)
     check_mirrors(config.logger)
+    if (finished := finished_run(config)) is not None:
+        return finished
     if not isinstance(config, Config):
         from sailctl.baselines import train_baseline
 
@@ -52,8 +57,8 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
     collector = Collector(simulator, config.rollout, steps, judged, generators)
     learner = Learner(policy, policy.snapshot(), config.algo, generators, data, config.rollout.prompts)
 
-    run = create_run(config, ["sailctl", "train", *overrides])
-    with Logger(run, config) as logger:
+    run = open_run(config, ["sailctl", "train", *overrides])
+    with Logger(run, config) as logger, stoppable() as stop:
         clock, env_steps, iteration, going = Clock(), 0, 0, True
         dump = run.path / "nonfinite.safetensors"
 
@@ -65,7 +70,15 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
 
         with clock.measure("label_s"), dumped_when_not_finite(dump):
             labeller = Labeller(config, simulator.spec, generators, data)
-        score = evaluated({"iteration": 0, "env_steps": 0, "labels": labeller.labels})
+        # Generators last: whatever was made above has drawn from them.
+        memories = (learner, collector, labeller, clock, generators)
+        if run.checkpoint is None:
+            score = evaluated({"iteration": 0, "env_steps": 0, "labels": labeller.labels})
+        else:
+            for memory in memories:
+                memory.restore(run.checkpoint[type(memory).__name__])
+            env_steps, iteration = run.checkpoint["env_steps"], run.checkpoint["iteration"]
+            score = run.checkpoint["score"]
         while going:
             left = share_left(config, env_steps, iteration, labeller)
             collected = comparisons = None
@@ -84,6 +97,11 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
                 score = evaluated(place)
             reward = {"reward_per_step": reward_per_step(collected)}
             logger.log(place | metrics | labeller.metrics() | reward | clock.read())
+            if going and (stop.signal is not None or run.since_kept >= config.checkpoint):
+                known = {type(memory).__name__: memory.state() for memory in memories}
+                run.keep({"iteration": iteration, "env_steps": env_steps, "score": score, **known})
+                if stop.signal is not None:
+                    raise Interrupted(stop.signal)
         save_policy(policy, run.path / "policy")
         logger.finish({**place, **clock.read(), "last_return": score})
     simulator.close()

@@ -16,7 +16,7 @@ def train_baseline(config: RunConfig, overrides: list[str], keep: Keep | None = 
     ``keep`` is given the policy of each evaluation.
 
     Raises:
-        UserError: when the run exists already, or the reference policy does not fit the task.
+        UserError: when another process works on the run, or the reference policy does not fit the task.
         RunError: when the run had to stop; its directory keeps all that came before.
         TypeError: when ``config`` is of no baseline.
     """

@@ -33,7 +33,7 @@ from sailctl.evaluate import evaluate
 from sailctl.logger import Logger
 from sailctl.loop import Clock, Keep, evaluation_due
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
-from sailctl.results import create_run
+from sailctl.results import open_run
 from sailctl.simulator import open_simulator
 from sailctl.types import EnvSpec, UserError
 from sailctl.vecenv import SimulatorVecEnv
@@ -56,7 +56,7 @@ def train_ppo(config: PPORun, overrides: list[str], keep: Keep | None = None) ->
     ``keep`` is given the policy of each evaluation.
 
     Raises:
-        UserError: when the run exists already, or the reference policy does not fit the task.
+        UserError: when another process works on the run, or the reference policy does not fit the task.
         RunError: when the run had to stop; its directory keeps all that came before.
     """
     algo, share = config.algo, Share()
@@ -76,7 +76,7 @@ def train_ppo(config: PPORun, overrides: list[str], keep: Keep | None = None) ->
     if (reference := reference_place(config)) is not None:
         start_from(load_policy(reference.parent), spec, model, env)
 
-    run = create_run(config, ["sailctl", "train", *overrides])
+    run = open_run(config, ["sailctl", "train", *overrides])
     with Logger(run, config) as logger:
         clock, env_steps, iteration = Clock(), 0, 0
 

@@ -39,7 +39,7 @@ from sailctl.logger import Logger
 from sailctl.loop import Clock, Keep, evaluation_due
 from sailctl.objectives import kl_penalty
 from sailctl.policy import GaussianPolicy
-from sailctl.results import create_run
+from sailctl.results import open_run
 from sailctl.simulator import open_simulator
 from sailctl.types import EnvSpec
 from sailctl.vecenv import SimulatorVecEnv
@@ -70,7 +70,7 @@ def train_sac(config: SACRun, overrides: list[str], keep: Keep | None = None) ->
     ``keep`` is given the policy of each evaluation.
 
     Raises:
-        UserError: when the run exists already.
+        UserError: when another process works on the run.
         RunError: when the run had to stop; its directory keeps all that came before.
     """
     algo = config.algo
@@ -84,7 +84,7 @@ def train_sac(config: SACRun, overrides: list[str], keep: Keep | None = None) ->
     replay.seeks_novelty = algo.pretrain > 0
     penalty = KLPenalty(model, algo.gamma) if algo.gamma > 0 else None
 
-    run = create_run(config, ["sailctl", "train", *overrides])
+    run = open_run(config, ["sailctl", "train", *overrides])
     with Logger(run, config) as logger:
         clock, env_steps, iteration = Clock(), 0, 0
 

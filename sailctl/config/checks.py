@@ -62,6 +62,7 @@ NOT_NEGATIVE = (
     "reward.start",
     "policy.features",
     "evaluation.seed",
+    "checkpoint",
     "seed",
 )
 

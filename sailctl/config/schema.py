@@ -231,6 +231,8 @@ class RunConfig:
     env_steps: int
     threads: int
     out: str
+    checkpoint: float
+    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,7 @@ GROUPS = ("algo", "env", "oracle", "rollout", "policy", "reward", "evaluation", 
 LEVELS = ("weak", "medium", "expert")
 """Reference policies that ship with the suite."""
 
-NUMBERLESS = ("logger", "out", "threads", "seed")
+NUMBERLESS = ("logger", "out", "threads", "checkpoint", "fresh", "seed")
 """Top-level keys left out of ``run_id``: they do not change the numbers, or (seed) are named beside it."""
 
 MODEL_RULES = ("disagreement", "entropy", "kcenter_disagreement", "kcenter_entropy")

@@ -16,6 +16,7 @@ SHARED = {
     "types": set(),
     "seeding": set(),
     "files": set(),
+    "state": set(),
     "tasks": {"types", "sailctl_envs"},
     "config": {"types", "files", "tasks"},
 }
@@ -35,6 +36,7 @@ LINE = (
     "labelling",
     "learner",
     "checkpoint",
+    "claims",
     "logger",
     "results",
     "references",

@@ -16,7 +16,7 @@ from sailctl.compose import compose_jobs
 from sailctl.evaluate import evaluate, evaluate_run
 from sailctl.logger import Logger
 from sailctl.policy import GaussianPolicy
-from sailctl.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, create_run, load_run
+from sailctl.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run, open_run
 from sailctl.rollout import Collector
 from sailctl.seeding import named_generators
 from sailctl.simulator import States, Step, TaskSimulator, open_simulator
@@ -299,7 +299,7 @@ def test_a_run_records_success_by_both_definitions(
 
 def test_mirrors_get_the_success_rates(tmp_path: Path) -> None:
     (job,) = compose_jobs(["logger.wandb=disabled", f"out={tmp_path}", "logger.tensorboard=true"]).jobs
-    run = create_run(job.config, [])
+    run = open_run(job.config, [])
     with Logger(run, job.config) as logger:
         place = {"iteration": 0, "env_steps": 0, "labels": 0}
         success = np.array([[True, True], [True, False], [False, False], [True, False]])

@@ -12,7 +12,7 @@ import pytest
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
 from sailctl.evidence import Trial, gather, load_trials, save_trials
-from sailctl.results import create_run
+from sailctl.results import open_run
 from sailctl.types import RunError, UserError
 from tests.trials import make_trial
 
@@ -29,7 +29,7 @@ def config(shipped: Config, tmp_path: Path) -> Config:
 
 def write_run(config: Config, evaluations: int = 3, error: Exception | None = None) -> Path:
     """Two iterations from one evaluation of two episodes to the next."""
-    run = create_run(config, ["sailctl", "train", "algo=sail"])
+    run = open_run(config, ["sailctl", "train", "algo=sail"])
     for iteration in range(2 * evaluations + 1):
         place = {"iteration": iteration, "env_steps": 1000 * iteration, "labels": 10 * iteration}
         if iteration % 2 == 0:
@@ -80,7 +80,7 @@ def test_the_final_score_is_the_mean_of_the_last_three_evaluations_of_training()
 
 
 def test_a_run_that_failed_before_anything_is_a_trial_too(config: Config):
-    run = create_run(config, [])
+    run = open_run(config, [])
     run.fail(RunError("NaN in the loss"))
     (trial,) = load_trials([run.path])
     assert (trial.state, trial.error, len(trial.returns), trial.finished) == (

@@ -32,7 +32,7 @@ from sailctl.figures import (
     plot_runs,
     swept,
 )
-from sailctl.results import RunRecord, create_run, load_run
+from sailctl.results import RunRecord, load_run, open_run
 from sailctl.types import RunError, UserError
 
 SETTINGS: dict[str, object] = {
@@ -542,7 +542,7 @@ def algorithm(config: Config, name: str, **values: float) -> Config:
 
 def write_run(config: Config, seed: int, returns: list[float], end: str = "finished") -> RunRecord:
     """A run with one evaluation of two episodes at every 1000 env steps and 10 labels."""
-    run = create_run(replace(config, seed=seed), [])
+    run = open_run(replace(config, seed=seed), [])
     for i, score in enumerate(returns, 1):
         place = {"iteration": i, "env_steps": 1000 * i, "labels": 10 * i}
         episodes = [{**place, "episode": k, "return": score + (-1) ** k, "length": 100} for k in (0, 1)]

@@ -19,7 +19,7 @@ from sailctl import logger
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, LoggerConfig, to_dict
 from sailctl.logger import Logger, ProgressBar, WandbMirror, check_mirrors
-from sailctl.results import Run, create_run, load_run
+from sailctl.results import Run, load_run, open_run
 from sailctl.types import RunError, UserError
 
 ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.5}
@@ -42,7 +42,7 @@ def with_wandb(config: Config) -> Config:
 
 def train(config: Config, rows: int = 3) -> Run:
     """What the training loop does with a logger."""
-    run = create_run(config, ["sailctl", "train"])
+    run = open_run(config, ["sailctl", "train"])
     with Logger(run, config) as log:
         for i in range(1, rows + 1):
             place = {"iteration": i, "env_steps": 6400 * i, "labels": 64 * i}
@@ -79,7 +79,7 @@ def test_rows_reach_the_files(config: Config):
 
 
 def test_an_evaluation_belongs_to_its_own_row_only(config: Config):
-    with Logger(create_run(config, []), config) as log:
+    with Logger(open_run(config, []), config) as log:
         log.evaluation(env_steps=0, labels=0, iteration=0, returns=[9.0], lengths=[1])
         log.log(ROW)
         log.log({**ROW, "iteration": 2, "env_steps": 12800})
@@ -87,7 +87,7 @@ def test_an_evaluation_belongs_to_its_own_row_only(config: Config):
 
 
 def test_wrong_rows_are_refused(config: Config):
-    log = Logger(create_run(config, []), config)
+    log = Logger(open_run(config, []), config)
     with pytest.raises(ValueError, match="filled in by the logger"):
         log.log({**ROW, "eval_return": 1.0})
     with pytest.raises(ValueError, match="at least one episode"):
@@ -100,14 +100,14 @@ def test_wrong_rows_are_refused(config: Config):
     ("error", "state"), [(RunError("NaN"), "failed"), (KeyboardInterrupt(), "interrupted")]
 )
 def test_an_exception_is_recorded_and_passes(config: Config, error: BaseException, state: str):
-    run = create_run(config, [])
+    run = open_run(config, [])
     with pytest.raises(type(error)):
         break_off(run, config, error)
     assert load_run(run.path).state == state
 
 
 def test_leaving_without_finish_finishes(config: Config):
-    run = create_run(config, [])
+    run = open_run(config, [])
     with Logger(run, config):
         pass
     assert load_run(run.path).state == "finished"
@@ -119,7 +119,7 @@ def test_a_mirror_that_cannot_start_fails_the_run(config: Config, monkeypatch: p
 
     monkeypatch.setattr(logger, "TensorBoardMirror", broken)
     config = replace(config, logger=replace(QUIET, tensorboard=True))
-    run = create_run(config, [])
+    run = open_run(config, [])
     with pytest.raises(OSError, match="cannot write tensorboard"):
         Logger(run, config)
     assert load_run(run.path).status["error"] == "OSError: cannot write tensorboard along env_steps"
@@ -242,7 +242,8 @@ def test_two_offline_runs_in_one_process(
         assert head.display_name == f"sail-{run.path.name}"
         assert list(head.tags) == ["hopper-v5", "sail"]
         rows = rows_of(records)
-        assert [row["env_steps"] for row in rows] == [6400, 12800, 19200, 19200]
+        # An evaluation and the row of the same iteration are one row there.
+        assert [row["env_steps"] for row in rows] == [6400, 12800, 19200]
         assert [row["loss"] for row in rows if "loss" in row] == [
             float(np.float32(0.1 * i)) for i in (1, 2, 3)
         ]
@@ -260,7 +261,7 @@ def test_two_offline_runs_in_one_process(
 
 def test_a_failed_run_fails_in_wandb_too(config: Config):
     config = with_wandb(config)
-    run = create_run(config, [])
+    run = open_run(config, [])
     with pytest.raises(RunError):
         break_off(run, config, RunError("NaN"))
     records = records_of(offline_file(run))
@@ -290,7 +291,7 @@ class Summary:
 class Run:
     summary = Summary()
     def define_metric(self, *names, **options): pass
-    def log(self, row): {log}
+    def log(self, row, step): {log}
     def finish(self, exit_code): {finish}
 def init(**options):
     {init}
@@ -426,7 +427,7 @@ def test_without_processes_there_is_no_wandb(
     def refuse(command: list[str], **options: object) -> None:
         raise BlockingIOError(11, f"Resource temporarily unavailable {command[0]} {options['cwd']}")
 
-    run = create_run(with_wandb(config), [])
+    run = open_run(with_wandb(config), [])
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with Logger(run, with_wandb(config)) as log:
         log.log(ROW)
@@ -471,10 +472,10 @@ def test_a_hung_wandb_does_not_hold_the_interpreter(
 
 def test_the_training_process_never_imports_wandb(config: Config):
     code = (
-        "import sys; from sailctl.logger import Logger; from sailctl.results import create_run\n"
+        "import sys; from sailctl.logger import Logger; from sailctl.results import open_run\n"
         "from sailctl.compose import compose_jobs\n"
         f"config = compose_jobs(['out={config.out}', 'env=hopper-v5']).jobs[0].config\n"
-        "with Logger(create_run(config, []), config) as log:\n"
+        "with Logger(open_run(config, []), config) as log:\n"
         "    log.log({'iteration': 1, 'env_steps': 1, 'labels': 1})\n"
         "print('wandb' in sys.modules)"
     )

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sailctl import __version__, results
+from sailctl.claims import owner
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, run_id, to_dict
-from sailctl.results import CsvWriter, Run, create_run, find_runs, load_run
+from sailctl.results import CsvWriter, Run, find_runs, load_run, open_run
 from sailctl.types import RunError, UserError
 
 ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.1, "eval_return": math.nan}
@@ -38,7 +39,7 @@ def config(shipped: Config, tmp_path: Path) -> Config:
 
 
 def test_a_run_directory_has_its_place_and_its_files(config: Config):
-    run = create_run(config, ["sailctl", "train", "seed=3"])
+    run = open_run(config, ["sailctl", "train", "seed=3"])
     assert run.path == Path(config.out) / "hopper-v5" / "sail" / f"{run_id(config)}-s3"
     assert yaml.safe_load((run.path / "config.yaml").read_text()) == to_dict(config)
     made = json.loads((run.path / "provenance.json").read_text())
@@ -56,41 +57,112 @@ def test_a_run_directory_has_its_place_and_its_files(config: Config):
     assert list(record.evaluations.columns) == list(results.EVALUATION_COLUMNS)
 
 
-def test_the_same_run_is_made_once(config: Config):
-    run = create_run(config, [])
+def test_a_run_that_is_being_worked_on_is_left_alone(config: Config):
+    run = open_run(config, [])
     run.log(ROW)
     before = {file.name: file.read_bytes() for file in run.path.iterdir()}
-    expected = (
-        f"this run exists already: {run.path} (running); "
-        "change seed=, another value or out=, or remove that folder"
-    )
-    with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
-        create_run(config, [])
+    with pytest.raises(UserError, match=f"^{re.escape(str(run.path))} is being worked on by process "):
+        open_run(config, [])
     assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
-    run.fail(RunError("NaN in the loss"))
-    with pytest.raises(UserError, match=r"\(failed\)"):
-        create_run(config, [])
-    create_run(replace(config, seed=4), [])
+    open_run(replace(config, seed=4), []).fail(KeyboardInterrupt())
 
 
-def test_a_claim_without_a_status_is_still_a_claim(config: Config):
-    path = Path(config.out) / "hopper-v5" / "sail" / f"{run_id(config)}-s3"
-    path.mkdir(parents=True)
-    with pytest.raises(UserError, match=r"\(no status\)"):
-        create_run(config, [])
-    assert list(path.iterdir()) == []
+def test_a_finished_run_is_left_alone(config: Config):
+    run = open_run(config, [])
+    run.log(ROW)
+    assert results.finished_run(config) is None
+    run.finish({})
+    assert results.finished_run(config) == run.path
+    before = {file.name: file.read_bytes() for file in run.path.iterdir()}
+    with pytest.raises(UserError, match="has been finished by another process"):
+        open_run(config, [])
+    assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
+
+
+def test_a_fresh_run_is_a_new_one(config: Config):
+    paths = []
+    for _ in range(3):
+        run = open_run(replace(config, fresh=True), [])
+        run.finish({})
+        paths.append(run.path)
+    assert [path.name for path in paths] == [f"{run_id(config)}-s3{end}" for end in ("", ".2", ".3")]
+    assert results.finished_run(replace(config, fresh=True)) is None
+    assert results.finished_run(config) == paths[0]
+
+
+def test_without_a_checkpoint_a_run_begins_anew_and_loses_nothing(config: Config):
+    for turn in range(3):
+        run = open_run(config, [f"turn {turn}"])
+        assert run.checkpoint is None
+        run.log({**ROW, "loss": turn})
+        run.fail(RunError("NaN in the loss"))
+    assert [pd.read_csv(run.path / name)["loss"].item() for name in ("metrics.csv.1", "metrics.csv.2")] == [
+        0,
+        1,
+    ]
+    record = load_run(run.path)
+    assert record.metrics["loss"].tolist() == [2]
+    assert record.provenance["command"] == ["turn 2"]
+
+
+def test_a_run_goes_on_from_its_checkpoint(config: Config):
+    run = open_run(config, ["first"])
+    run.log(ROW)
+    run.evaluation([EPISODE])
+    run.keep({"iteration": 1, "what": np.arange(3)})
+    kept = {name: (run.path / name).read_bytes() for name in ("metrics.csv", "evaluations.csv")}
+    run.log({**ROW, "iteration": 2, "env_steps": 12800})
+    run.evaluation([{**EPISODE, "iteration": 2}])
+    run.fail(KeyboardInterrupt())
+
+    again = open_run(config, ["second"])
+    assert again.checkpoint is not None
+    assert again.checkpoint["iteration"] == 1
+    np.testing.assert_array_equal(again.checkpoint["what"], np.arange(3))
+    assert {name: (run.path / name).read_bytes() for name in kept} == kept
+    record = load_run(run.path)
+    assert (record.state, record.status["env_steps"]) == ("running", 6400)
+    assert record.provenance["command"] == ["first"]
+    assert [(one["command"], one["iteration"]) for one in record.provenance["resumed"]] == [(["second"], 1)]
+    again.log({**ROW, "iteration": 2, "env_steps": 12800})
+    again.finish({})
+    assert load_run(run.path).metrics["iteration"].tolist() == [1, 2]
+    assert not (run.path / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_run_is_refused(config: Config):
+    run, other = open_run(config, []), open_run(replace(config, seed=4), [])
+    for one in (run, other):
+        one.log(ROW)
+        one.keep({"iteration": 1})
+        one.fail(KeyboardInterrupt())
+    (file,) = (other.path / "checkpoints").iterdir()
+    (run.path / "checkpoints" / "000000009.safetensors").write_bytes(file.read_bytes())
+    with pytest.raises(UserError, match=f"is of another run, {other.path.name}: remove it"):
+        open_run(config, [])
+
+
+def test_rows_that_are_missing_are_told(config: Config):
+    run = open_run(config, [])
+    run.log(ROW)
+    run.keep({"iteration": 1})
+    run.fail(KeyboardInterrupt())
+    os.truncate(run.path / "metrics.csv", 20)
+    with pytest.raises(RunError, match=r"metrics.csv has lost rows: 20 bytes, \d+ at the last checkpoint"):
+        open_run(config, [])
+    assert owner(run.path) is None
 
 
 def test_a_file_in_the_way_is_named(config: Config, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot make .*file"):
-        create_run(replace(config, out=str(tmp_path / "file")), [])
+        open_run(replace(config, out=str(tmp_path / "file")), [])
     with pytest.raises(UserError, match=r"cannot make .*file"):
-        create_run(replace(config, out=str(tmp_path / "file" / "below")), [])
+        open_run(replace(config, out=str(tmp_path / "file" / "below")), [])
 
 
 def test_finish_keeps_the_summary_and_the_last_place(config: Config):
-    run = create_run(config, [])
+    run = open_run(config, [])
     run.log(ROW)
     run.log({**ROW, "iteration": 2, "env_steps": 12800, "labels": 128, "eval_return": 7.25})
     run.evaluation([EPISODE, {**EPISODE, "episode": 1, "return": 3.5}])
@@ -129,7 +201,7 @@ def test_finish_keeps_the_summary_and_the_last_place(config: Config):
     ],
 )
 def test_fail_says_why(config: Config, error: BaseException, state: str, text: str | None):
-    run = create_run(config, [])
+    run = open_run(config, [])
     run.log(ROW)
     run.fail(error)
     status = load_run(run.path).status
@@ -192,7 +264,7 @@ def test_the_header_is_fixed_by_the_first_row(tmp_path: Path):
 
 
 def test_a_row_of_metrics_has_a_place(config: Config):
-    run = create_run(config, [])
+    run = open_run(config, [])
     with pytest.raises(ValueError, match=r"row lacks \['labels'\]"):
         run.log({"iteration": 1, "env_steps": 5, "loss": 1.0})
     with pytest.raises(ValueError, match=r"evaluations\.csv"):
@@ -200,7 +272,7 @@ def test_a_row_of_metrics_has_a_place(config: Config):
 
 
 def finished_run(config: Config, seed: int = 0) -> Path:
-    run: Run = create_run(replace(config, seed=seed), [])
+    run: Run = open_run(replace(config, seed=seed), [])
     run.log(ROW)
     run.evaluation([EPISODE])
     run.finish({})

@@ -293,16 +293,6 @@ def test_other_configurations_run(tmp_path: Path, overrides: tuple[str, ...]):
 # Refused
 
 
-def test_a_run_that_exists_is_not_overwritten(finished: Path):
-    out = finished.parents[2]
-    before = {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()}
-    with pytest.raises(UserError) as caught:
-        run(out)
-    assert finished.name in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert {file: file.read_bytes() for file in finished.rglob("*") if file.is_file()} == before
-
-
 def test_a_run_goes_on_from_the_policy_of_another(finished: Path, tmp_path: Path):
     config = config_of(tmp_path, f"algo.reference={finished}", "algo.refresh=0", "env_steps=1")
     started = first_policy(config, TaskSimulator(ALL_TASKS["reacher-v5"]()).spec, None)

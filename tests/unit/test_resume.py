@@ -1,0 +1,238 @@
+"""A run that was killed goes on to the numbers of one that was not, to the bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sailctl.collect import collect
+from sailctl.compose import compose_jobs
+from sailctl.config import Config
+from sailctl.learner import Learner
+from sailctl.results import load_run
+from sailctl.train import train
+from sailctl.types import UserError
+
+SMALL = (
+    "env=hopper-v5",
+    "rollout.prompts=8",
+    "rollout.segment=5",
+    "rollout.judged=5",
+    "env_steps=1000000",
+    "algo.iterations=7",
+    "algo.epochs=2",
+    "evaluation.every=150",
+    "evaluation.iterations=3",
+    "evaluation.episodes=2",
+    "policy.hidden=[8]",
+    "logger.wandb=disabled",
+    "logger.progress=false",
+    "checkpoint=0",
+)
+REWARD = ("reward.hidden=[8]", "reward.members=2")
+KINDS = {
+    "sail": ("algo=sail", "algo.refresh=3"),
+    "revkl": ("algo=sail_revkl", "algo.kl=kl_pi_ref", "algo.anneal=true"),
+    "sgd": ("algo=sail_robust", "algo.optimiser=sgd", "algo.target_kl=null", "algo.clip=0.1"),
+    "proximal": (
+        "algo=sail_robust",
+        "algo.optimiser=sgd",
+        "algo.step=proximal",
+        "policy=linear",
+        "policy.features=4",
+    ),
+    "linear": ("algo=dpo_online", "policy=linear", "policy.features=8"),
+    "teacher": (
+        "algo=sail",
+        "oracle=stochastic",
+        "oracle.normalise=true",
+        "oracle.skip=0.1",
+        "oracle.mistake=0.2",
+        "oracle.rho=0.1",
+        "oracle.budget=40",
+    ),
+    "ranked": ("algo=sail", "rollout=ranked", "rollout.prompts=8", "rollout.segment=5", "rollout.judged=5"),
+    "chosen": ("algo=sail", "algo.queries=3", "algo.selection=disagreement", *REWARD),
+    "starts": ("algo=sail", "rollout.start_fraction=0.5", "rollout.restart=0.3"),
+    "contacts": ("algo=sail", "env=ant-v5", "evaluation.every=100000", "evaluation.episodes=1"),
+    "memory": ("algo=sail", "env=reacher-v5"),
+    "dpr": ("algo=sail_dpr", *REWARD),
+    "dpp": ("algo=sail_dpp",),
+    "offline": ("algo=dpo_offline",),
+    "foresight": ("experiment=foresight", "algo=sail", "reward.start=60", "rollout.prompts=8", *REWARD),
+}
+
+
+def config_of(out: Path, *overrides: str) -> Config:
+    chosen = {word.split("=", 1)[0]: word for word in (*SMALL, *overrides)}
+    (job,) = compose_jobs([*chosen.values(), f"out={out}"]).jobs
+    return job.config
+
+
+class Killed(BaseException):
+    """The end of the process, as far as the run can tell."""
+
+
+def killed_in(update: int, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train, and stop in the midst of the so many-th update of this process, after it has changed things."""
+    done, true_update = 0, Learner.update
+
+    def fatal(self: Learner, *arguments: object) -> dict[str, float]:
+        nonlocal done
+        done += 1
+        metrics = true_update(self, *arguments)  # type: ignore[arg-type]
+        if done == update:
+            raise Killed
+        return metrics
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Learner, "update", fatal)
+        train(config, [])
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    first, second = load_run(one), load_run(two)
+    timeless = [name for name in first.metrics if not name.endswith("_s")]
+    pd.testing.assert_frame_equal(first.metrics[timeless], second.metrics[timeless], check_exact=True)
+    assert list(first.metrics) == list(second.metrics)
+    assert (one / "evaluations.csv").read_text() == (two / "evaluations.csv").read_text()
+    policies = [load_file(path / "policy" / "policy.safetensors") for path in (one, two)]
+    assert all(torch.equal(policies[0][name], policies[1][name]) for name in policies[0])
+    ends = [{k: v for k, v in run.status.items() if not k.endswith("_s")} for run in (first, second)]
+    assert ends[0] == ends[1]
+    assert ends[0]["state"] == "finished"
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set for those that need one."""
+    folder = tmp_path_factory.mktemp("answers")
+    file = folder / "answers.parquet"
+    collect(config_of(folder, "algo=sail"), 40, file, [])
+    return file
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_run_ends_as_one_that_was_not(
+    kind: str, answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    words = list(KINDS[kind])
+    if kind in ("dpr", "dpp", "offline"):
+        words.append(f"algo.data={answers}")
+    whole = train(config_of(tmp_path / "whole", *words), [])
+    config = config_of(tmp_path / "killed", *words)
+    killed_in(1, config, monkeypatch)  # before there was any checkpoint
+    killed_in(3, config, monkeypatch)
+    killed_in(2, config, monkeypatch)
+    assert_same_run(whole, train(config, []))
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path):
+    config = config_of(tmp_path, "algo.iterations=1")
+    path = train(config, [])
+    before = {file.name: file.stat().st_mtime_ns for file in path.rglob("*")}
+    assert train(config, []) == path
+    assert {file.name: file.stat().st_mtime_ns for file in path.rglob("*")} == before
+
+
+def test_how_often_checkpoints_are_kept_changes_nothing(tmp_path: Path):
+    often = train(config_of(tmp_path / "often"), [])
+    never = train(config_of(tmp_path / "never", "checkpoint=1000000"), [])
+    assert_same_run(often, never)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_iteration_and_keeps_it(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = config_of(tmp_path / "stopped", "checkpoint=1000000")
+    true_update = Learner.update
+
+    def signalled(self: Learner, *arguments: object) -> dict[str, float]:
+        if self.updates == 3:
+            os.kill(os.getpid(), number)
+        return true_update(self, *arguments)  # type: ignore[arg-type]
+
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name}"):
+        patch.setattr(Learner, "update", signalled)
+        train(config, [])
+    assert signal.getsignal(number) is handler
+    (path,) = (tmp_path / "stopped").glob("*/*/*")
+    record = load_run(path)
+    assert record.state == "interrupted"
+    assert record.metrics["iteration"].tolist() == [1, 2, 3, 4]
+    assert_same_run(train(config_of(tmp_path / "whole"), []), train(config, []))
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    config = config_of(tmp_path / "killed")
+    killed_in(5, config, monkeypatch)
+    (path,) = (tmp_path / "killed").glob("*/*/*")
+    old, new = sorted((path / "checkpoints").iterdir())
+    content = bytearray(new.read_bytes())
+    content[len(content) // 2] ^= 1
+    new.write_bytes(bytes(content))
+    assert_same_run(train(config_of(tmp_path / "whole"), []), train(config, []))
+    assert f"sailctl: warning: {new} cannot be used: its checksum is wrong" in capsys.readouterr().err
+    assert not old.exists()
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = config_of(tmp_path)
+    killed_in(5, config, monkeypatch)
+    (path,) = tmp_path.glob("*/*/*")
+    before = (path / "metrics.csv").read_bytes()
+    for file in (path / "checkpoints").iterdir():
+        os.truncate(file, 1000)
+    with pytest.raises(UserError, match="no checkpoint in .* can be used: remove that folder to begin"):
+        train(config, [])
+    assert (path / "metrics.csv").read_bytes() == before
+
+
+def test_runs_in_threads_can_be_trained(tmp_path: Path):
+    """Signals belong to the main thread; elsewhere training goes without them."""
+    found: list[Path] = []
+    config = config_of(tmp_path, "algo.iterations=1")
+    thread = threading.Thread(target=lambda: found.append(train(config, [])))
+    thread.start()
+    thread.join()
+    assert load_run(found[0]).state == "finished"
+
+
+def test_a_process_that_is_killed_again_and_again(tmp_path: Path):
+    """By SIGKILL, whenever it comes: the checkpoint, the tables and the claim are those of a real crash."""
+    words = [word for word in SMALL if not word.startswith("algo.iterations")]
+    words = [*words, "algo.iterations=60", "evaluation.episodes=1"]
+    command = [sys.executable, "-m", "sailctl", "train", *words]
+    subprocess.run([*command, f"out={tmp_path / 'whole'}"], check=True, capture_output=True)
+    rng, kills = random.Random(0), 0
+    while True:
+        with subprocess.Popen(
+            [*command, f"out={tmp_path / 'killed'}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                _, said = process.communicate(timeout=2.0 + 2.0 * rng.random() if kills < 3 else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+                continue
+        assert (process.returncode, said) == (0, b"")
+        break
+    assert kills
+    (whole,), (killed,) = ((tmp_path / name).glob("*/*/*") for name in ("whole", "killed"))
+    assert_same_run(whole, killed)
