@@ -21,7 +21,7 @@ import torch
 from sailctl.config import PolicyConfig
 from sailctl.files import POLICY, find_policy, write_atomically
 from sailctl.policy import GaussianPolicy
-from sailctl.state import State, from_bytes, to_bytes
+from sailctl.state import DamagedError, State, from_bytes, to_bytes
 from sailctl.types import EnvSpec, UserError
 
 FORMAT = 1
@@ -103,16 +103,16 @@ def load_checkpoint(run: Path) -> State | None:
         try:
             state = from_bytes(path.read_bytes())
             if state["format"] != FORMAT:
-                raise ValueError(f"it has format {state['format']}, and this version reads {FORMAT}")
-        except (OSError, ValueError, KeyError) as error:
+                raise DamagedError(f"it has format {state['format']}, and this version reads {FORMAT}")
+        except (OSError, DamagedError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             print(f"sailctl: warning: {path} cannot be used: {reason}", file=sys.stderr)
         else:
             return state
     if kept:
         raise UserError(
-            f"no checkpoint in {run / CHECKPOINTS} can be used: remove that folder to begin this run anew, or "
-            "leave it alone by --fresh"
+            f"no checkpoint in {run / CHECKPOINTS} can be used: remove that folder to begin this run anew, "
+            "or make another one by --fresh"
         )
     return None
 

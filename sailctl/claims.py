@@ -111,7 +111,7 @@ def _myself() -> dict[str, Any]:
 
 def _alive(about: dict[str, Any], claim: Path) -> bool:
     if about["place"] is not None and about["place"] == _place():
-        return _began(int(about["pid"])) == about["began"]
+        return bool(_began(int(about["pid"])) == about["began"])
     # The folder's own clock, whichever machine holds it: this machine's may be another one.
     probe = claim.with_name(f".{claim.name}.now.{os.getpid()}")
     probe.touch()

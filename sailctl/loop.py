@@ -1,4 +1,4 @@
-"""What every training loop shares: the clock of a run, when its policy is evaluated, and how it is stopped."""
+"""What every training loop shares: the clock of a run, when its policy is evaluated, how it is stopped."""
 
 from __future__ import annotations
 
