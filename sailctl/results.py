@@ -146,7 +146,7 @@ class Run:
         self.path = path
         """The run directory."""
         self.checkpoint = checkpoint
-        """What the run knew when it stopped, in the words of the caller of ``keep``; None at its beginning."""
+        """What the run knew when it stopped, in the words of ``keep``'s caller; None at its beginning."""
         self._claim = claim
         kept = NOTHING if checkpoint is None else checkpoint["tables"]
         self._began = time.monotonic() - kept["wall_s"]

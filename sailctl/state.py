@@ -15,6 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
+
+class DamagedError(Exception):
+    """These bytes are not those of a state, or not all of them are."""
+
+
 State = dict[str, Any]
 """Names and what is kept under them: arrays, tensors, numbers, texts, None, lists of those but arrays and
 tensors, and further such dictionaries. Read from bytes, tensors come back as arrays."""
@@ -36,7 +41,7 @@ def from_bytes(content: bytes) -> State:
     """The state that ``to_bytes`` made bytes of, arrays in place of tensors.
 
     Raises:
-        ValueError: when it did not, or when they have changed since.
+        DamagedError: when it did not, or when they have changed since.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -46,10 +51,10 @@ def from_bytes(content: bytes) -> State:
         about = json.loads(content[8:end])["__metadata__"]
         arrays = load(content)
         if about[CHECKSUM] != _checksum(about[PLAIN], arrays):
-            raise ValueError("its checksum is wrong")
+            raise DamagedError("its checksum is wrong")
         state: State = _with_arrays(json.loads(about[PLAIN]), arrays)
-    except (KeyError, TypeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise DamagedError(f"{type(error).__name__}: {error}") from error
     return state
 
 

@@ -42,10 +42,10 @@ def test_a_folder_has_one_owner(tmp_path: Path):
 
 def test_the_claim_of_a_killed_process_has_no_force(tmp_path: Path):
     code = (
-        "import sys, time; from sailctl.claims import Claim; Claim(__import__('pathlib').Path(sys.argv[1]))"
+        "import sys, time, pathlib; from sailctl.claims import Claim; Claim(pathlib.Path(sys.argv[1])); "
+        "print('claimed', flush=True); time.sleep(60)"
     )
-    wait = "; print('claimed', flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code + wait, tmp_path], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"claimed\n"
         assert owner(tmp_path) is not None

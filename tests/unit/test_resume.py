@@ -95,9 +95,10 @@ def killed_in(update: int, config: Config, monkeypatch: pytest.MonkeyPatch) -> N
             raise Killed
         return metrics
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Learner, "update", fatal)
-        train(config, [])
+        with pytest.raises(Killed):
+            train(config, [])
 
 
 def assert_same_run(one: Path, two: Path) -> None:
@@ -164,9 +165,10 @@ def test_a_signal_ends_the_iteration_and_keeps_it(
         return true_update(self, *arguments)  # type: ignore[arg-type]
 
     handler = signal.getsignal(number)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name}"):
+    with monkeypatch.context() as patch:
         patch.setattr(Learner, "update", signalled)
-        train(config, [])
+        with pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name}"):
+            train(config, [])
     assert signal.getsignal(number) is handler
     (path,) = (tmp_path / "stopped").glob("*/*/*")
     record = load_run(path)
@@ -199,7 +201,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_says_what_to_do(
     before = (path / "metrics.csv").read_bytes()
     for file in (path / "checkpoints").iterdir():
         os.truncate(file, 1000)
-    with pytest.raises(UserError, match="no checkpoint in .* can be used: remove that folder to begin"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be used: remove that folder to begin"):
         train(config, [])
     assert (path / "metrics.csv").read_bytes() == before
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sailctl.state import (
+    DamagedError,
     State,
     from_bytes,
     module_state,
@@ -52,13 +53,13 @@ def test_a_wrong_bit_shows(data: st.DataObject):
     content = bytearray(to_bytes(STATE))
     place = data.draw(st.integers(0, 8 * len(content) - 1))
     content[place // 8] ^= 1 << place % 8
-    with pytest.raises(ValueError):
+    with pytest.raises(DamagedError):
         from_bytes(bytes(content))
 
 
 @pytest.mark.parametrize("length", [0, 4, 8, 100, -1])
 def test_a_cut_file_shows(length: int):
-    with pytest.raises(ValueError):
+    with pytest.raises(DamagedError):
         from_bytes(to_bytes(STATE)[:length])
 
 
@@ -66,7 +67,7 @@ def test_a_cut_file_shows(length: int):
     "content", [b"no", b"\xff" * 64, struct.pack("<Q", 2) + b"{}", struct.pack("<Q", 2) + b"[]"]
 )
 def test_a_foreign_file_shows(content: bytes):
-    with pytest.raises(ValueError):
+    with pytest.raises(DamagedError):
         from_bytes(content)
 
 
