@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sailctl.types import RunError, UserError
+from sailctl.types import BusyError, RunError
 
 RENEWED_S = 60.0
 """Seconds between two signs of life."""
@@ -30,7 +30,7 @@ class Claim:
     """The right to write in ``folder``, until ``release``.
 
     Raises:
-        UserError: when a living process has it.
+        BusyError: when a living process has it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +76,7 @@ def _take(folder: Path) -> Path:
     while True:
         claims = _claims(folder)
         if (living := owner(folder)) is not None:
-            raise UserError(f"{folder} is being worked on by {living}")
+            raise BusyError(f"{folder} is being worked on by {living}")
         path = folder / f"{_NAME}{_number(claims[-1]) + 1 if claims else 1}"
         partial = folder / f".{path.name}.{secrets.token_hex(6)}"
         partial.write_text(json.dumps(_myself()) + "\n", encoding="utf-8")

@@ -12,20 +12,32 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sailctl import __version__
-from sailctl.usage import COLLECT_HELP, COMPARE, HELP, REFERENCE_HELP, REGRESS_HELP, TRAIN_HELP
+from sailctl.usage import (
+    COLLECT_HELP,
+    COMPARE,
+    HELP,
+    REFERENCE_HELP,
+    REGRESS_HELP,
+    STATUS_HELP,
+    TRAIN_HELP,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from sailctl.compare import Comparison
     from sailctl.compose import Job, Plan
+    from sailctl.config import RunConfig
+
+FAIL_FAST = "fail-fast"
+"""File in the folder of a launch whose jobs are not to begin once one has failed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,19 +94,24 @@ def train(arguments: Sequence[str]) -> int:
 
     parser = _Parser("train", _train_help())
     parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--fail-fast", action="store_true")
     parser.add_argument("--cfg", choices=["job"])
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args(arguments)
 
-    plan = compose_jobs(options.overrides, multirun=options.multirun, overlay=options.config_dir)
+    words = [*options.overrides, *(["fresh=true"] if options.fresh else [])]
+    plan = compose_jobs(words, multirun=options.multirun, overlay=options.config_dir)
+    if options.fail_fast and not plan.multirun:
+        raise UserError("--fail-fast is about the jobs of a sweep: add -m")
     if options.cfg:
         if plan.multirun:
             raise UserError("--cfg job shows one configuration; leave out -m")
         composed = plan.jobs[0].composed
         print(describe(composed, composed.hydra.runtime.choices, options.config_dir), end="")
         return 0
-    return _sweep(plan) if plan.multirun else _launch(plan.arguments)
+    return _sweep(plan, options.fail_fast) if plan.multirun else _launch(plan.arguments)
 
 
 def _train_help() -> str:
@@ -112,7 +129,8 @@ class Outcome:
     """How one job ended."""
 
     state: str
-    """``done``, ``refused`` (the user asked for something impossible) or ``failed``."""
+    """``done``, ``busy`` (another process works on it), ``refused`` (what the user asked for is impossible),
+    ``failed``, or ``skipped`` (``--fail-fast``)."""
     detail: str
     """Run directory, or the error in one line."""
 
@@ -146,23 +164,33 @@ def run_job(cfg: DictConfig) -> None:
     """One training, called by Hydra here or in a launcher's process.
 
     Never raises for a failure, so that the other jobs of a sweep go on. A job of a sweep leaves its outcome
-    in a file of the sweep folder, the one place that every launcher's processes share.
+    in a file of the launch's folder, the one place that every launcher's processes share.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from sailctl.files import write_atomically
+
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
-    sweep = hydra.mode == RunMode.MULTIRUN
-    with _interruptible():
-        outcome = _attempt(cfg, overrides, sweep)
-    if sweep:
-        file = Path(hydra.runtime.output_dir) / f"{hydra.job.num}.json"
-        file.write_text(json.dumps({"overrides": overrides, **asdict(outcome)}) + "\n", encoding="utf-8")
-    elif outcome.state == "done":
+    if hydra.mode != RunMode.MULTIRUN:
+        with _interruptible():
+            outcome = _attempt(cfg, overrides, sweep=False)
+        if outcome.state != "done":
+            raise _JobEnded(_exit_code([outcome]))
         print(outcome.detail)
+        return
+
+    launch = Path(hydra.runtime.output_dir)
+    if (launch / FAIL_FAST).exists() and any(
+        _read_outcome(file).state == "failed" for file in launch.glob("[0-9]*.json")
+    ):
+        outcome = Outcome("skipped", "another job had failed")
     else:
-        raise _JobEnded(_exit_code([outcome]))
+        with _interruptible():
+            outcome = _attempt(cfg, overrides, sweep=True)
+    record = json.dumps({"overrides": overrides, **asdict(outcome)})
+    write_atomically(launch / f"{hydra.job.num}.json", record + "\n")
 
 
 @contextmanager
@@ -182,7 +210,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:
-    from sailctl.types import RunError, UserError
+    from sailctl.types import BusyError, RunError, UserError
 
     prefix = f"{' '.join(overrides)}: " if sweep and overrides else ""
     try:
@@ -192,10 +220,14 @@ def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:
         config = to_config(cfg)
         if sweep:  # progress bars of jobs side by side would overwrite each other; a line says when one ends
             config = replace(config, logger=replace(config.logger, progress=False))
-        path = train_run(config, overrides)
+        with _tabled(config, sweep):
+            path = train_run(config, overrides)
         if sweep:
             print(f"{prefix}done", flush=True)
         return Outcome("done", str(path))
+    except BusyError as error:
+        print(f"sailctl: {prefix}{error}", file=sys.stderr)
+        return Outcome("busy" if sweep else "refused", str(error))
     except (UserError, RunError) as error:
         print(f"sailctl: {prefix}{error}", file=sys.stderr)
         return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
@@ -206,15 +238,35 @@ def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:
         return Outcome("failed", summary)
 
 
+@contextmanager
+def _tabled(config: RunConfig, sweep: bool) -> Iterator[None]:
+    """Bring the sweep's table up to date when a job has ended, however it did."""
+    try:
+        yield
+    finally:
+        if sweep:
+            from sailctl.sweeps import root_of, write_table
+            from sailctl.types import UserError
+
+            with suppress(OSError, UserError):  # the table can be made again, the job cannot
+                write_table(root_of(config))
+
+
 def _exit_code(outcomes: Sequence[Outcome]) -> int:
     states = {outcome.state for outcome in outcomes}
-    return 1 if "failed" in states else 2 if "refused" in states else 0
+    return 1 if states & {"failed", "skipped"} else 2 if "refused" in states else 0
 
 
-def _sweep(plan: Plan) -> int:
+def _sweep(plan: Plan, fail_fast: bool) -> int:
     from sailctl.compose import quoted
+    from sailctl.sweeps import LAUNCHES, record_launch, root_of, write_table
 
-    folder = _new_folder(Path(plan.jobs[0].composed.hydra.sweep.dir))
+    configs = [job.config for job in plan.jobs]
+    folder = _new_folder(root_of(configs[0]) / LAUNCHES)
+    record_launch(folder, configs, [job.overrides for job in plan.jobs])
+    write_table(root_of(configs[0]))
+    if fail_fast:
+        (folder / FAIL_FAST).touch()
     try:
         _launch(["--multirun", *plan.arguments, f"hydra.sweep.dir={quoted(folder)}"])
     except Exception as error:  # a launcher whose worker died, say: report it beside what did finish
@@ -256,6 +308,32 @@ def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path)
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for overrides, state, detail in rows:
         print(f"  {overrides:<{widths[0]}}  {state:<{widths[1]}}  {detail}")
+
+
+def status(arguments: Sequence[str]) -> int:
+    """``sailctl status``: where the jobs of a sweep stand."""
+    from sailctl.types import UserError
+
+    parser = _Parser("status", STATUS_HELP)
+    parser.add_argument("sweep", type=Path, nargs="?", default=Path("runs"))
+    parser.add_argument("--watch", type=float, metavar="SECONDS", nargs="?", const=5.0)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.watch is not None and not 0.1 <= options.watch <= 86_400:
+        raise UserError(f"--watch must be from 0.1 to 86400 seconds, got {options.watch:g}")
+    if options.watch is not None and options.json:
+        raise UserError("--watch is for people and --json for programs: choose one")
+
+    from sailctl import sweeps
+
+    if options.watch is not None:
+        sweeps.watch(options.sweep, options.watch)
+    jobs = sweeps.jobs_in(options.sweep)
+    if options.json:
+        print(sweeps.as_json(jobs))
+    elif options.watch is None:
+        print(f"{sweeps.summary(jobs)}\n{sweeps.table(jobs)}")
+    return 1 if any(job.state in ("failed", "lost") for job in jobs) else 0
 
 
 # Evaluating and plotting
@@ -602,6 +680,7 @@ def reference(arguments: Sequence[str]) -> int:
 
 VERBS = {
     "train": train,
+    "status": status,
     "eval": evaluate,
     "plot": plot,
     "compare": compare,

@@ -20,6 +20,7 @@ import math
 import os
 import platform
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -234,7 +235,8 @@ class Run:
 
     def _write_status(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
         wall = round(time.monotonic() - self._began, 3)
-        status = {"state": state, "error": error, **self._last, "wall_s": wall, **summary}
+        place = {**self._last, "wall_s": wall, "host": socket.gethostname()}
+        status = {"state": state, "error": error, **place, **summary}
         write_json(self.path / STATUS, status)
 
 
@@ -288,8 +290,8 @@ class RunRecord:
 
 
 def run_path(config: RunConfig) -> Path:
-    """``<out>/<task>/<algorithm>/<run_id>-s<seed>``."""
-    parent = Path(config.out) / plain_name(config.env.id) / config.algo.name
+    """``<out>/<sweep>/<task>/<algorithm>/<run_id>-s<seed>``; no folder for a sweep without a name."""
+    parent = Path(config.out) / (config.sweep or "") / plain_name(config.env.id) / config.algo.name
     return parent / f"{run_id(config)}-s{config.seed}"
 
 

@@ -32,6 +32,10 @@ class UserError(Exception):
     """Something the user asked for cannot be done; the message is one line that says what to do (exit 2)."""
 
 
+class BusyError(UserError):
+    """Another process is doing what was asked for."""
+
+
 class RunError(Exception):
     """A run that started correctly had to stop; the message is one line that says why (exit 1)."""
 

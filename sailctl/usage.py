@@ -9,6 +9,7 @@ Continuous control in MuJoCo, learned from preferences between trajectories.
 
 verbs:
   train    train a policy, or a sweep of policies
+  status   where the jobs of a sweep stand
   eval     measure the true return of a trained policy, and film it
   plot     draw the learning curves of runs
   compare  say which algorithm or setting did better, how surely, and how steadily
@@ -46,6 +47,8 @@ options:
   -m, --multirun       a run for every combination of comma-separated values, one per core;
                        hydra.launcher.n_jobs=4 changes how many at once,
                        hydra/launcher=basic runs them one after the other
+  --fail-fast          of a sweep: once a job has failed, begin no other
+  --fresh              a new run even where this one was trained before
   --cfg job            show the whole configuration, a comment on each value, and run nothing
   --config-dir FOLDER  also look for options in your own FOLDER/algo/*.yaml, FOLDER/env/*.yaml, ...
   -h, --help           this text
@@ -56,7 +59,31 @@ examples:
   sailctl train experiment=demo algo=sail
   sailctl train --cfg job rollout=episodes
 
-Exit code: 0 done, 1 a run failed, 2 something asked for is impossible, 130 interrupted.
+A run that was stopped goes on where it was, when it is asked for again; one that is finished is not
+trained twice. Ctrl-C and SIGTERM let the iteration end and keep it; a second one stops at once.
+
+Exit code: 0 done, 1 a run failed, 2 something asked for is impossible, 130 interrupted, 143 terminated.
+"""
+
+STATUS_HELP = """\
+usage: sailctl status [--watch [SECONDS] | --json] [FOLDER]
+
+Where the jobs of a sweep stand: those that were asked for, whether they have begun or not, and any other
+run in FOLDER (default: runs). The same table is in FOLDER/jobs.csv, as of the last job that ended.
+
+  finished     has its policy
+  running      a living process works on it
+  waiting      was asked for, and has not begun
+  interrupted  was told to stop, and goes on when it is asked for again
+  lost         its process is gone without a word; it goes on when it is asked for again
+  failed       had to stop, for the reason beside it
+
+options:
+  --watch [SECONDS]  print it again every so many seconds (default: 5), until nothing runs
+  --json             for programs
+  -h, --help         this text
+
+Exit code: 0, or 1 where a job failed or was lost, 2 where there is no run.
 """
 
 COLLECT_HELP = """\

@@ -171,6 +171,12 @@ def _validate_names(config: RunConfig) -> None:
         re.fullmatch(r"[A-Za-z0-9_-]+", config.algo.name) is not None, "algo.name", plain, config.algo.name
     )
     require(config.logger.project.strip() != "", "logger.project", "a name", config.logger.project)
+    require(
+        config.sweep is None or re.fullmatch(r"[A-Za-z0-9_-]+", config.sweep) is not None,
+        "sweep",
+        plain,
+        config.sweep,
+    )
     require(config.out.strip() != "", "out", "a folder", config.out)
     require(not Path(config.out).is_file(), "out", "a folder, and there is a file of this name", config.out)
 

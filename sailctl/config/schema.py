@@ -231,6 +231,7 @@ class RunConfig:
     env_steps: int
     threads: int
     out: str
+    sweep: str | None
     checkpoint: float
     fresh: bool
 
@@ -265,7 +266,7 @@ GROUPS = ("algo", "env", "oracle", "rollout", "policy", "reward", "evaluation", 
 LEVELS = ("weak", "medium", "expert")
 """Reference policies that ship with the suite."""
 
-NUMBERLESS = ("logger", "out", "threads", "checkpoint", "fresh", "seed")
+NUMBERLESS = ("logger", "out", "sweep", "threads", "checkpoint", "fresh", "seed")
 """Top-level keys left out of ``run_id``: they do not change the numbers, or (seed) are named beside it."""
 
 MODEL_RULES = ("disagreement", "entropy", "kcenter_disagreement", "kcenter_entropy")

@@ -61,6 +61,7 @@ TOP = {
     "collect": {"train"},
     "schooling": {"baselines", "evaluate", "loop"},
     "compose": set(),
+    "sweeps": set(),
     "summary": set(),
     "golden": {"compose", "train", "collect"},
     "regress": {"compose", "train", "golden"},
@@ -68,6 +69,7 @@ TOP = {
     "cli": {
         "usage",
         "compose",
+        "sweeps",
         "train",
         "evaluate",
         "video",

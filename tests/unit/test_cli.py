@@ -48,7 +48,7 @@ def sailctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["regress", "--new=x", "algo=sail"], "--new needs --update REASON"),
         (["regress", "--jobs=0"], "--jobs must be at least 1, got 0"),
         (["regress", "--update=why", "--new=x", "--alpha=2"], "--alpha must be between 0 and 1, got 2.0"),
-        (["trian"], "unknown verb 'trian'; the verbs are train, eval, plot"),
+        (["trian"], "unknown verb 'trian'; the verbs are train, status, eval, plot"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -128,7 +128,9 @@ from sailctl import cli
 real_run_job = cli.run_job
 
 def train(config, overrides):
-    from sailctl.types import RunError, UserError
+    from sailctl.types import BusyError, RunError, UserError
+    if config.seed == 8:
+        raise BusyError("process 1 on another machine works on it")
     if config.seed == 1:
         raise UserError("this run exists already")
     if config.seed == 2:
@@ -243,9 +245,40 @@ def test_a_sweep_goes_on_past_failures_and_lists_every_job(
         )
     ]
     (sweep,) = (work / "runs/.sweeps").iterdir()
-    assert files_in(sweep) == {"multirun.yaml", *(f"{number}.json" for number in range(8))}
+    outcomes = {f"{number}.json" for number in range(8)}
+    assert files_in(sweep) == {"multirun.yaml", "jobs.json", *outcomes}
     assert json.loads((sweep / "0.json").read_text())["overrides"] == ["algo=sail", "seed=0"]
     assert {path.name for path in work.iterdir()} == {"runs"}
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_fail_fast_begins_no_job_after_a_failure(launcher: str, child: list[str], tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    words = ["seed=1,2,0", f"hydra/launcher={launcher}"]
+    words += ["hydra.launcher.n_jobs=1"] if launcher == "joblib" else []
+    done = run(child, "train", "-m", "--fail-fast", *words, cwd=work)
+    assert done.returncode == 1, done.stderr
+    assert "3 jobs: 1 refused, 1 failed, 1 skipped (" in done.stdout
+    assert not (work / "runs/sail_revkl/s0").exists()
+    again = run(child, "train", "-m", *words, cwd=work)
+    assert "3 jobs: 1 refused, 1 failed, 1 done (" in again.stdout
+    assert (work / "runs/sail_revkl/s0").exists()
+
+
+def test_a_job_that_another_process_works_on_is_no_failure(child: list[str], tmp_path: Path) -> None:
+    done = run(child, "train", "-m", "seed=8,0", "hydra/launcher=basic", cwd=tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    assert "2 jobs: 1 busy, 1 done (" in done.stdout
+    alone = run(child, "train", "seed=8", cwd=tmp_path / "work")
+    assert (alone.returncode, alone.stderr) == (2, "sailctl: process 1 on another machine works on it\n")
+
+
+def test_fail_fast_is_about_sweeps(child: list[str], tmp_path: Path) -> None:
+    done = run(child, "train", "--fail-fast", cwd=tmp_path / "work")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "sailctl: --fail-fast is about the jobs of a sweep: add -m\n",
+    )
 
 
 def test_sweeps_keep_their_own_folders_and_only_refusals_exit_with_2(

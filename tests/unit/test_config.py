@@ -328,7 +328,7 @@ def test_run_id_follows_all_that_changes_the_numbers_and_nothing_else(key: str) 
     else:
         other = dataclasses.replace(config, **{name: changed(getattr(config, name))})
     assert other != config
-    same = group == "logger" or key in ("out", "threads", "checkpoint", "fresh", "seed")
+    same = group == "logger" or key in ("out", "sweep", "threads", "checkpoint", "fresh", "seed")
     assert (run_id(other) == run_id(config)) is same
 
 
