@@ -323,7 +323,10 @@ def status(arguments: Sequence[str]) -> int:
         raise UserError(f"--watch must be from 0.1 to 86400 seconds, got {options.watch:g}")
     if options.watch is not None and options.json:
         raise UserError("--watch is for people and --json for programs: choose one")
+    return _show_jobs(options)
 
+
+def _show_jobs(options: argparse.Namespace) -> int:
     from sailctl import sweeps
 
     if options.watch is not None:

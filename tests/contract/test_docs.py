@@ -221,7 +221,7 @@ def run_of(out: Path, *overrides: str) -> Path:
     return train(job.config, list(overrides))
 
 
-OF_RUNS = ("eval", "plot", "compare", "report")
+OF_RUNS = ("eval", "plot", "compare", "report", "status")
 """Verbs whose words are runs."""
 
 
@@ -238,12 +238,7 @@ def with_files(words: list[str], given: Given) -> list[str]:
             found[i] = f"seed={value.removeprefix('range(').split(',')[0]}"
         elif i and words[i - 1] == "--config-dir":
             found[i] = str(given.folder)
-        elif (
-            words[0] in ("eval", "plot", "compare", "report")
-            and i
-            and not word.startswith("-")
-            and words[i - 1][:2] != "--"
-        ):
+        elif words[0] in OF_RUNS and i and not word.startswith("-") and words[i - 1][:2] != "--":
             found[i] = str(given.run)
     return found
 
@@ -269,6 +264,7 @@ def test_command_lines_are_accepted(
 
     monkeypatch.setattr(cli, "_launch", work("train"))
     monkeypatch.setattr(cli, "_sweep", work("train"))
+    monkeypatch.setattr(cli, "_show_jobs", work("status"))
     monkeypatch.setattr(cli, "_print_comparison", work("compare"))
     monkeypatch.setattr(cli, "_write_page", work("report"))
     monkeypatch.setattr(cli, "_guard", work("regress"))
