@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import multiprocessing
 import os
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sailctl.compose import Job, Plan
     from sailctl.config import RunConfig
 
+OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""Why a file cannot be written, through no fault of this program."""
 FAIL_FAST = "fail-fast"
 """File in the folder of a launch whose jobs are not to begin once one has failed."""
 
@@ -231,8 +234,12 @@ def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:
     except (UserError, RunError) as error:
         print(f"sailctl: {prefix}{error}", file=sys.stderr)
         return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
-    except Exception as error:  # not foreseen: keep its traceback, and let the other jobs of a sweep go on
-        traceback.print_exc()
+    except Exception as error:  # let the other jobs of a sweep go on
+        if isinstance(error, OSError) and error.errno in OUT_OF_REACH:
+            reason = f"cannot write {error.filename or 'a file of the run'}: {error.strerror}"
+            print(f"sailctl: {prefix}{reason}", file=sys.stderr)
+            return Outcome("failed", reason)
+        traceback.print_exc()  # not foreseen
         summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(f"sailctl: {prefix}unexpected {summary} (traceback above)", file=sys.stderr)
         return Outcome("failed", summary)

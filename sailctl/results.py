@@ -13,7 +13,9 @@ A run directory holds
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.metadata
+import io
 import itertools
 import json
 import math
@@ -25,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -99,8 +102,8 @@ class CsvWriter:
             os.truncate(path, kept)
             with path.open(encoding="utf-8", newline="") as file:
                 self._columns = tuple(next(csv.reader(file)))
-        self._file = path.open("a" if kept else "x", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._file = path.open("ab" if kept else "xb", buffering=0)  # what is written is in the file at once
+        self._size = kept
         if columns is not None and not kept:
             self._write_header(columns)
 
@@ -109,29 +112,41 @@ class CsvWriter:
 
         Raises:
             ValueError: when its columns are not those of the header.
+            RunError: when it cannot be written (a full disk, say); no part of it is then left in the file.
         """
         columns = self._columns or self._write_header(tuple(row))
         if set(row) != set(columns):
             missing, unknown = sorted(set(columns) - set(row)), sorted(set(row) - set(columns))
             raise ValueError(f"{self._path.name}: row lacks {missing} and brings {unknown}")
-        self._writer.writerow([_cell(row[column]) for column in columns])
-        self._file.flush()
+        self._write([_cell(row[column]) for column in columns])
 
     def settle(self) -> int:
         """See to it that the rows so far outlast a crash of the machine; the bytes that they take."""
-        self._file.flush()
         os.fsync(self._file.fileno())
-        return self._path.stat().st_size
+        return self._size
 
     def close(self) -> None:
         """Close the file; nothing can be appended after that."""
-        self._file.close()
+        with suppress(OSError):  # whatever could not be written was told when it was to be
+            self._file.close()
 
     def _write_header(self, columns: Sequence[str]) -> tuple[str, ...]:
         self._columns = tuple(columns)
-        self._writer.writerow(self._columns)
-        self._file.flush()
+        self._write(self._columns)
         return self._columns
+
+    def _write(self, cells: Sequence[str]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(cells)
+        line = text.getvalue().encode()
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self._path, self._size)
+            raise RunError(f"cannot write {self._path}: {error.strerror}") from error
+        self._size += len(line)
 
 
 class Run:
@@ -230,7 +245,11 @@ class Run:
     def _end(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
         self._metrics.close()
         self._evaluations.close()
-        self._write_status(state, error, summary)
+        try:
+            self._write_status(state, error, summary)
+        except OSError as failure:
+            path = self.path / STATUS
+            print(f"sailctl: warning: cannot write {path}: {failure.strerror}", file=sys.stderr)
         self._claim.release()
 
     def _write_status(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
