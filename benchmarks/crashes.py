@@ -28,7 +28,9 @@ from benchmarks.record import RESULTS
 
 COMMON = (
     "env_steps=12000",
-    "rollout.prompts=16",
+    "rollout.prompts=8",
+    "rollout.segment=5",
+    "rollout.judged=5",
     "evaluation.every=4000",
     "evaluation.episodes=1",
     "checkpoint=0",

@@ -61,6 +61,9 @@ SUCCESS_COLUMNS = ("success_max", "success_final")  # beside those, for tasks th
 NOTHING: State = {"metrics": 0, "evaluations": 0, "wall_s": 0.0, "last": {"env_steps": 0, "labels": 0}}
 """What a checkpoint says of the tables, of a run that has none yet."""
 
+SHARE = 0.01
+"""Of a run's time that checkpoints may take."""
+
 _PACKAGES = (
     "torch",
     "mujoco",
@@ -166,17 +169,21 @@ class Run:
         self._claim = claim
         kept = NOTHING if checkpoint is None else checkpoint["tables"]
         self._began = time.monotonic() - kept["wall_s"]
-        self._kept_at = time.monotonic()
+        self._kept_at, self._cost = time.monotonic(), 0.0
         self._last: dict[str, object] = kept["last"]
         self._metrics = CsvWriter(path / METRICS, kept=kept["metrics"])
         self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, kept["evaluations"])
         self._evaluated = bool(kept["evaluations"])
         self._write_status("running", None, {})
 
-    @property
-    def since_kept(self) -> float:
-        """Seconds since the last checkpoint, or since this process began to work on the run."""
-        return time.monotonic() - self._kept_at
+    def checkpoint_due(self, every: float) -> bool:
+        """Whether the last checkpoint, or the start of this process, is so many seconds ago.
+
+        With a large memory of answers a checkpoint takes its time: the next one then waits until it costs no
+        more than ``SHARE`` of the run (where ``every`` is 0 it comes at once all the same).
+        """
+        wait = max(every, self._cost / SHARE) if every else 0.0
+        return time.monotonic() - self._kept_at >= wait
 
     def keep(self, state: State) -> None:
         """Keep a checkpoint from which ``open_run`` goes on; ``state`` names its ``iteration``.
@@ -185,6 +192,7 @@ class Run:
             RunError: when it cannot be written, or another process has taken the run over.
         """
         self._claim.check()
+        began = time.monotonic()
         try:
             tables = {
                 "metrics": self._metrics.settle(),
@@ -197,6 +205,7 @@ class Run:
         except OSError as error:
             raise RunError(f"cannot keep a checkpoint in {self.path}: {error.strerror}") from error
         self._kept_at = time.monotonic()
+        self._cost = self._kept_at - began
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append one row of metrics.

@@ -130,6 +130,19 @@ def test_a_run_goes_on_from_its_checkpoint(config: Config):
     assert not (run.path / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("every", "cost", "ago", "due"),
+    [(60, 0, 59, False), (60, 0, 61, True), (60, 1, 61, False), (60, 1, 101, True), (0, 1, 0, True)],
+)
+def test_checkpoints_that_take_long_come_less_often(
+    config: Config, every: float, cost: float, ago: float, due: bool
+):
+    run = open_run(config, [])
+    run._cost, run._kept_at = cost, run._kept_at - ago
+    assert run.checkpoint_due(every) == due
+    run.fail(KeyboardInterrupt())
+
+
 def test_a_checkpoint_of_another_run_is_refused(config: Config):
     run, other = open_run(config, []), open_run(replace(config, seed=4), [])
     for one in (run, other):
@@ -169,6 +182,7 @@ def test_finish_keeps_the_summary_and_the_last_place(config: Config):
     run.finish({"final_return": np.float32(0.5), "episodes": np.int64(2), "worst": math.nan})
     record = load_run(run.path)
     wall = record.status.pop("wall_s")
+    assert record.status.pop("host") == os.uname().nodename
     assert record.status == {
         "state": "finished",
         "error": None,
