@@ -42,7 +42,7 @@ from sailctl.claims import Claim
 from sailctl.config import RunConfig, plain_name, run_id, to_yaml
 from sailctl.files import write_atomically
 from sailctl.state import State
-from sailctl.types import RunError, UserError
+from sailctl.types import BusyError, RunError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -362,7 +362,7 @@ def finished_run(config: RunConfig) -> Path | None:
 
 def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
     if _state_of(path) == "finished":
-        raise UserError(f"{path} has been finished by another process in this moment")
+        raise BusyError(f"{path} has been finished by another process in this moment")
     checkpoint = load_checkpoint(path)
     try:
         if checkpoint is None:  # whatever rows there are will come again

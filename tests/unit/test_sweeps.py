@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from sailctl import sweeps
 from sailctl.cli import main
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.results import Run, open_run
+from sailctl.results import Run, load_run, open_run
 from sailctl.sweeps import Job, duration, jobs_in, record_launch, root_of, seconds_left, summary, write_table
 from sailctl.types import RunError, UserError
 
@@ -182,3 +184,29 @@ def test_watching_ends_with_the_last_run(folder: Path, capsys: pytest.CaptureFix
 def test_a_folder_that_is_none(tmp_path: Path):
     with pytest.raises(UserError, match="no such folder"):
         jobs_in(tmp_path / "none")
+
+
+def test_two_processes_share_a_sweep(tmp_path: Path):
+    """Neither trains what the other one trains, and both end well."""
+    words = ["env=invertedpendulum-v5", "rollout.prompts=8", "rollout.segment=5", "rollout.judged=5"]
+    words += ["algo.iterations=20", "evaluation.episodes=1", "policy.hidden=[8]", "logger.wandb=disabled"]
+    words += ["seed=0,1,2,3", "hydra/launcher=basic", "sweep=shared", f"out={tmp_path}"]
+    command = [sys.executable, "-m", "sailctl", "train", "-m", *words]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "12"
+    ]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    jobs = jobs_in(tmp_path / "shared")
+    assert [job.state for job in jobs] == ["finished"] * 4
+    for job in jobs:
+        path = tmp_path / "shared" / job.run
+        made = json.loads((path / "provenance.json").read_text())
+        assert "resumed" not in made
+        assert load_run(path).metrics["iteration"].tolist() == list(range(1, 21))
+        assert not list(path.glob("*.1"))
+        assert not list(path.glob("claim.*"))
+    with (tmp_path / "shared" / "jobs.csv").open() as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["finished"] * 4
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "4 jobs: 4 done (" in again.stdout
