@@ -37,15 +37,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sailctl import __version__
-from sailctl.checkpoint import load_checkpoint, remove_checkpoints, save_checkpoint
 from sailctl.claims import Claim
 from sailctl.config import RunConfig, plain_name, run_id, to_yaml
 from sailctl.files import write_atomically
-from sailctl.state import State
 from sailctl.types import BusyError, RunError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sailctl.state import State
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -191,6 +191,8 @@ class Run:
         Raises:
             RunError: when it cannot be written, or another process has taken the run over.
         """
+        from sailctl.checkpoint import save_checkpoint
+
         self._claim.check()
         began = time.monotonic()
         try:
@@ -239,6 +241,8 @@ class Run:
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """The run did all that it was asked to do; ``summary`` (JSON values) joins its status."""
+        from sailctl.checkpoint import remove_checkpoints
+
         self._end("finished", None, summary)
         remove_checkpoints(self.path)
 
@@ -361,6 +365,8 @@ def finished_run(config: RunConfig) -> Path | None:
 
 
 def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
+    from sailctl.checkpoint import load_checkpoint  # torch, which whoever reads runs has no need of
+
     if _state_of(path) == "finished":
         raise BusyError(f"{path} has been finished by another process in this moment")
     checkpoint = load_checkpoint(path)

@@ -71,12 +71,12 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
         with clock.measure("label_s"), dumped_when_not_finite(dump):
             labeller = Labeller(config, simulator.spec, generators, data)
         # Generators last: whatever was made above has drawn from them.
-        memories = (learner, collector, labeller, clock, generators)
+        stateful = (learner, collector, labeller, clock, generators)
         if run.checkpoint is None:
             score = evaluated({"iteration": 0, "env_steps": 0, "labels": labeller.labels})
         else:
-            for memory in memories:
-                memory.restore(run.checkpoint[type(memory).__name__])
+            for part in stateful:
+                part.restore(run.checkpoint[type(part).__name__])
             env_steps, iteration = run.checkpoint["env_steps"], run.checkpoint["iteration"]
             score = run.checkpoint["score"]
         while going:
@@ -98,7 +98,7 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
             reward = {"reward_per_step": reward_per_step(collected)}
             logger.log(place | metrics | labeller.metrics() | reward | clock.read())
             if going and (stop.signal is not None or run.checkpoint_due(config.checkpoint)):
-                known = {type(memory).__name__: memory.state() for memory in memories}
+                known = {type(part).__name__: part.state() for part in stateful}
                 run.keep({"iteration": iteration, "env_steps": env_steps, "score": score, **known})
                 if stop.signal is not None:
                     raise Interrupted(stop.signal)
