@@ -77,9 +77,10 @@ evidence: venv ## SAIL, SAIL-RevKL and online DPO on three tasks, eight seeds, a
 
 SEEDS ?= 10
 
-results: venv ## the protocols in results/protocols, beside what is there already (SEEDS=10: a night on two cores)
+results: venv ## the protocols in results/protocols, beside what is there already (SEEDS=10: a day and a night on two cores)
 	$(BIN)/python -m benchmarks.protocols scratch --env-steps 150000 --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.protocols alignment --algorithms sail sail_revkl --env-steps 400000 --seeds $(SEEDS)
+	$(BIN)/python -m benchmarks.protocols alignment_kept --algorithms sail sail_revkl --env-steps 400000 --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.protocols labels --tasks cheetah_run walker_walk --env-steps 150000 --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.protocols teachers_mistaken --tasks walker_stand --algorithms sail sail_robust \
 		--env-steps 200000 --seeds $(SEEDS)

@@ -29,8 +29,10 @@ PENALISED = ("algo.gamma=0.01", "algo.radius=60")
 """A gamma found in looks at Hopper and HalfCheetah, and a ball that holds every reference policy."""
 AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 """The results from scratch are older than these two settings: without them their command still makes them."""
-MISTAKEN = ("experiment=alignment", "algo.refresh=0", "oracle.mistake=0,0.1,0.2,0.3,0.4")
-"""From the one reference policy for good: those results are older than a reference that moves."""
+KEPT = "algo.refresh=0"
+"""The reference policy stays the one that training began with."""
+MISTAKEN = ("experiment=alignment", KEPT, "oracle.mistake=0,0.1,0.2,0.3,0.4")
+"""Those results are older than the reference of ``experiment=alignment`` that moves."""
 ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
 
@@ -48,9 +50,9 @@ class Protocol:
     """What is trained on where nothing else is asked for."""
 
 
-def from_reference(level: str) -> tuple[tuple[str, ...], ...]:
+def from_reference(level: str, *words: str) -> tuple[tuple[str, ...], ...]:
     """Sweeps of four algorithms from a reference policy, with labels that look ahead."""
-    common = ("experiment=alignment", f"algo.reference={level}")
+    common = ("experiment=alignment", f"algo.reference={level}", *words)
     return (
         ("algo=sail,sail_robust", C, *common),
         ("algo=sail_revkl", C, *PENALISED, *common),
@@ -78,6 +80,11 @@ PROTOCOLS = {
     "alignment": Protocol(
         "alignment from the medium reference policy: SAIL, SAIL-RevKL, online DPO and robust SAIL",
         from_reference("medium"),
+        ("--baseline", "sail"),
+    ),
+    "alignment_kept": Protocol(
+        "the same, with the one reference for good",
+        from_reference("medium", KEPT),
         ("--baseline", "sail"),
     ),
     "alignment_expert": Protocol(

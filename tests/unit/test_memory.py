@@ -32,9 +32,8 @@ def test_every_answer_keeps_its_segments(lengths: tuple[int, ...]):
         calls.append(answered(seed, 10 + 3 * seed, steps))
         memory.add(*calls[-1])
     assert len(memory) == sum(len(answers) for _, answers in calls)
-    assert memory.pairs.max() + 1 == sum(
-        len({*answers.pairs.first, *answers.pairs.second}) for _, answers in calls
-    )
+    named = [{*answers.pairs.first, *answers.pairs.second} for _, answers in calls]
+    assert memory.pairs.max() + 1 == sum(map(len, named))
     np.testing.assert_array_equal(memory.label, np.concatenate([answers.label for _, answers in calls]))
     row = 0
     for segments, answers in calls:
