@@ -33,7 +33,7 @@ COMMON = (
     "rollout.judged=5",
     "evaluation.every=4000",
     "evaluation.episodes=1",
-    "checkpoint=0",
+    "logger.checkpoint=0",
     "logger.wandb=disabled",
     "logger.progress=false",
 )

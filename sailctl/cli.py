@@ -104,7 +104,7 @@ def train(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args(arguments)
 
-    words = [*options.overrides, *(["fresh=true"] if options.fresh else [])]
+    words = [*options.overrides, *(["logger.fresh=true"] if options.fresh else [])]
     plan = compose_jobs(words, multirun=options.multirun, overlay=options.config_dir)
     if options.fail_fast and not plan.multirun:
         raise UserError("--fail-fast is about the jobs of a sweep: add -m")

@@ -323,14 +323,14 @@ class RunRecord:
 
 def run_path(config: RunConfig) -> Path:
     """``<out>/<sweep>/<task>/<algorithm>/<run_id>-s<seed>``; no folder for a sweep without a name."""
-    parent = Path(config.out) / (config.sweep or "") / plain_name(config.env.id) / config.algo.name
+    parent = Path(config.out) / (config.logger.sweep or "") / plain_name(config.env.id) / config.algo.name
     return parent / f"{run_id(config)}-s{config.seed}"
 
 
 def open_run(config: RunConfig, command: Sequence[str]) -> Run:
     """The run directory of ``config``, made now, or gone on with from its last checkpoint.
 
-    With ``config.fresh`` it is always made, and where there is one a number is put behind its name.
+    With ``logger.fresh`` it is always made, and where there is one a number is put behind its name.
 
     Args:
         config: the composed configuration.
@@ -343,7 +343,7 @@ def open_run(config: RunConfig, command: Sequence[str]) -> Run:
     path = run_path(config)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if config.fresh:
+        if config.logger.fresh:
             path = _unused(path)
         path.mkdir(exist_ok=True)
         claim = Claim(path)
@@ -361,7 +361,7 @@ def open_run(config: RunConfig, command: Sequence[str]) -> Run:
 def finished_run(config: RunConfig) -> Path | None:
     """The directory of this run where it has been finished before and no new one is asked for, else None."""
     path = run_path(config)
-    return path if not config.fresh and _state_of(path) == "finished" else None
+    return path if not config.logger.fresh and _state_of(path) == "finished" else None
 
 
 def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:

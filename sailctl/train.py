@@ -97,7 +97,7 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
                 score = evaluated(place)
             reward = {"reward_per_step": reward_per_step(collected)}
             logger.log(place | metrics | labeller.metrics() | reward | clock.read())
-            if going and (stop.signal is not None or run.checkpoint_due(config.checkpoint)):
+            if going and (stop.signal is not None or run.checkpoint_due(config.logger.checkpoint)):
                 known = {type(part).__name__: part.state() for part in stateful}
                 run.keep({"iteration": iteration, "env_steps": env_steps, "score": score, **known})
                 if stop.signal is not None:

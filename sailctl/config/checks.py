@@ -62,7 +62,7 @@ NOT_NEGATIVE = (
     "reward.start",
     "policy.features",
     "evaluation.seed",
-    "checkpoint",
+    "logger.checkpoint",
     "seed",
 )
 
@@ -172,10 +172,10 @@ def _validate_names(config: RunConfig) -> None:
     )
     require(config.logger.project.strip() != "", "logger.project", "a name", config.logger.project)
     require(
-        config.sweep is None or re.fullmatch(r"[A-Za-z0-9_-]+", config.sweep) is not None,
-        "sweep",
+        config.logger.sweep is None or re.fullmatch(r"[A-Za-z0-9_-]+", config.logger.sweep) is not None,
+        "logger.sweep",
         plain,
-        config.sweep,
+        config.logger.sweep,
     )
     require(config.out.strip() != "", "out", "a folder", config.out)
     require(not Path(config.out).is_file(), "out", "a folder, and there is a file of this name", config.out)

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
-from sailctl import __version__
 from sailctl.config.checks import validate
+from sailctl.config.code import code_version
 from sailctl.config.places import reference_place
 from sailctl.config.schema import GROUPS, NUMBERLESS, RUNS, Config, RunConfig, to_dict
 from sailctl.config.words import did_you_mean, first_line, refused
@@ -70,14 +70,17 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def run_id(config: RunConfig) -> str:
-    """Eight hexadecimal digits that stand for everything that changes the numbers of a run but its seed."""
+    """Eight hexadecimal digits that stand for everything that changes the numbers of a run but its seed.
+
+    That is its configuration, the policy and the data that it names, and the code that makes the numbers.
+    """
     numbers = {key: value for key, value in to_dict(config).items() if key not in NUMBERLESS}
     if (policy := reference_place(config)) is not None:
         # What is in the reference changes the numbers, not where it lies; its description holds a checksum.
         numbers["algo"]["reference"] = hashlib.sha256(policy.read_bytes()).hexdigest()
     if isinstance(config, Config) and config.algo.data is not None:
         numbers["algo"]["data"] = hashlib.sha256(Path(config.algo.data).read_bytes()).hexdigest()
-    canonical = json.dumps({"sailctl": __version__, **numbers}, sort_keys=True, allow_nan=False)
+    canonical = json.dumps({"code": code_version(), **numbers}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 

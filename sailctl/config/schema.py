@@ -207,12 +207,15 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class LoggerConfig:
-    """``conf/logger``: mirrors of the local files; nothing here changes the numbers of a run."""
+    """``conf/logger``: how a run is written and watched; nothing here changes its numbers."""
 
     wandb: str
     project: str
     tensorboard: bool
     progress: bool
+    sweep: str | None
+    checkpoint: float
+    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -231,9 +234,6 @@ class RunConfig:
     env_steps: int
     threads: int
     out: str
-    sweep: str | None
-    checkpoint: float
-    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ GROUPS = ("algo", "env", "oracle", "rollout", "policy", "reward", "evaluation", 
 LEVELS = ("weak", "medium", "expert")
 """Reference policies that ship with the suite."""
 
-NUMBERLESS = ("logger", "out", "sweep", "threads", "checkpoint", "fresh", "seed")
+NUMBERLESS = ("logger", "out", "threads", "seed")
 """Top-level keys left out of ``run_id``: they do not change the numbers, or (seed) are named beside it."""
 
 MODEL_RULES = ("disagreement", "entropy", "kcenter_disagreement", "kcenter_entropy")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from sailctl.config.code import ROOMS, code_of, code_version
 
 PACKAGE = Path(__file__).parents[2] / "sailctl"
 TASKS = Path(__file__).parents[2] / "envs" / "sailctl_envs"
@@ -84,6 +88,9 @@ TOP = {
     "__main__": {"cli"},
 }
 """What sits on the line: each may import the whole line, and of the top only what is named here."""
+
+LOOPS = ("loop", "train", "evaluate", "vecenv", "baselines")
+"""Rooms of the top that a number of a run passes through."""
 
 HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "pandas", "pyarrow", "stable_baselines3")
 
@@ -240,3 +247,45 @@ def test_light_modules_stay_light():
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.split() == []
+
+
+def test_the_name_of_a_run_follows_the_code_that_makes_its_numbers():
+    """All rooms up to the learner but those that only carry things, and whatever trains."""
+    assert set(ROOMS) == {*LINE[: LINE.index("checkpoint")], "seeding", *LOOPS}
+    used = {room for name in LOOPS for room in TOP[name]} - {"video"}
+    assert used <= set(ROOMS)
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ('"""Other words."""\nx = 1\n', True),
+        ("x = 1  # why\n", True),
+        ("x = (\n    1\n)\n", True),
+        ('x = 1\n"""What x is."""\n', True),
+        ("x = 2\n", False),
+        ("x = 1\ny = 1\n", False),
+        ("x = '1'\n", False),
+    ],
+)
+def test_what_counts_as_code(other: str, same: bool):
+    assert (code_of(other) == code_of('"""A module."""\nx = 1\n')) == same
+
+
+def test_a_run_of_changed_code_has_another_name(tmp_path: Path):
+    """In a copy of the package, in which one number of an objective is another."""
+    shutil.copytree(PACKAGE, tmp_path / "sailctl", ignore=shutil.ignore_patterns("__pycache__", "references"))
+    code = "from sailctl.config.code import code_version; print(code_version())"
+
+    def version() -> str:
+        command = [sys.executable, "-c", code]
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{TASKS.parent}"}
+        return subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip()
+
+    assert version() == code_version()
+    file = tmp_path / "sailctl" / "objectives" / "sail.py"
+    text = file.read_text()
+    file.write_text(f"{text}\n# nothing new\n")
+    assert version() == code_version()
+    file.write_text(f"{text}\nNEW = 1\n")
+    assert version() != code_version()

@@ -328,7 +328,7 @@ def test_run_id_follows_all_that_changes_the_numbers_and_nothing_else(key: str) 
     else:
         other = dataclasses.replace(config, **{name: changed(getattr(config, name))})
     assert other != config
-    same = group == "logger" or key in ("out", "sweep", "threads", "checkpoint", "fresh", "seed")
+    same = group == "logger" or key in ("out", "threads", "seed")
     assert (run_id(other) == run_id(config)) is same
 
 
@@ -340,13 +340,13 @@ def test_run_id_follows_what_is_in_the_data_and_not_where_it_lies(tmp_path: Path
     assert names["one"] == names["copy"] != names["other"]
 
 
-def test_run_id_is_eight_hexadecimal_digits_and_knows_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_id_is_eight_hexadecimal_digits_and_knows_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed("algo.beta=0.25")
     before = run_id(config)
     assert len(before) == 8
     int(before, 16)
     assert before == run_id(composed("algo.beta=25e-2"))  # another spelling
-    monkeypatch.setattr("sailctl.config.convert.__version__", "999")
+    monkeypatch.setattr("sailctl.config.convert.code_version", lambda: "other")
     assert run_id(config) != before
 
 

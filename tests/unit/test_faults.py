@@ -33,7 +33,7 @@ SMALL = (
     "policy.hidden=[8]",
     "logger.wandb=disabled",
     "logger.progress=false",
-    "checkpoint=0",
+    "logger.checkpoint=0",
 )
 
 

@@ -38,6 +38,10 @@ def config(shipped: Config, tmp_path: Path) -> Config:
     return replace(shipped, seed=3, out=str(tmp_path / "runs"))
 
 
+def fresh(config: Config) -> Config:
+    return replace(config, logger=replace(config.logger, fresh=True))
+
+
 def test_a_run_directory_has_its_place_and_its_files(config: Config):
     run = open_run(config, ["sailctl", "train", "seed=3"])
     assert run.path == Path(config.out) / "hopper-v5" / "sail" / f"{run_id(config)}-s3"
@@ -82,11 +86,11 @@ def test_a_finished_run_is_left_alone(config: Config):
 def test_a_fresh_run_is_a_new_one(config: Config):
     paths = []
     for _ in range(3):
-        run = open_run(replace(config, fresh=True), [])
+        run = open_run(fresh(config), [])
         run.finish({})
         paths.append(run.path)
     assert [path.name for path in paths] == [f"{run_id(config)}-s3{end}" for end in ("", ".2", ".3")]
-    assert results.finished_run(replace(config, fresh=True)) is None
+    assert results.finished_run(fresh(config)) is None
     assert results.finished_run(config) == paths[0]
 
 

@@ -37,7 +37,7 @@ SMALL = (
     "policy.hidden=[8]",
     "logger.wandb=disabled",
     "logger.progress=false",
-    "checkpoint=0",
+    "logger.checkpoint=0",
 )
 REWARD = ("reward.hidden=[8]", "reward.members=2")
 KINDS = {
@@ -148,7 +148,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path):
 
 def test_how_often_checkpoints_are_kept_changes_nothing(tmp_path: Path):
     often = train(config_of(tmp_path / "often"), [])
-    never = train(config_of(tmp_path / "never", "checkpoint=1000000"), [])
+    never = train(config_of(tmp_path / "never", "logger.checkpoint=1000000"), [])
     assert_same_run(often, never)
 
 
@@ -156,7 +156,7 @@ def test_how_often_checkpoints_are_kept_changes_nothing(tmp_path: Path):
 def test_a_signal_ends_the_iteration_and_keeps_it(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    config = config_of(tmp_path / "stopped", "checkpoint=1000000")
+    config = config_of(tmp_path / "stopped", "logger.checkpoint=1000000")
     true_update = Learner.update
 
     def signalled(self: Learner, *arguments: object) -> dict[str, float]:

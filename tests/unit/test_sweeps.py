@@ -20,7 +20,7 @@ from sailctl.results import Run, load_run, open_run
 from sailctl.sweeps import Job, duration, jobs_in, record_launch, root_of, seconds_left, summary, write_table
 from sailctl.types import RunError, UserError
 
-WORDS = ("algo=sail", "env=hopper-v5", "env_steps=1000", "sweep=lengths")
+WORDS = ("algo=sail", "env=hopper-v5", "env_steps=1000", "logger.sweep=lengths")
 
 
 def row(iteration: int, env_steps: int) -> dict[str, float]:
@@ -190,7 +190,7 @@ def test_two_processes_share_a_sweep(tmp_path: Path):
     """Neither trains what the other one trains, and both end well."""
     words = ["env=invertedpendulum-v5", "rollout.prompts=8", "rollout.segment=5", "rollout.judged=5"]
     words += ["algo.iterations=20", "evaluation.episodes=1", "policy.hidden=[8]", "logger.wandb=disabled"]
-    words += ["seed=0,1,2,3", "hydra/launcher=basic", "sweep=shared", f"out={tmp_path}"]
+    words += ["seed=0,1,2,3", "hydra/launcher=basic", "logger.sweep=shared", f"out={tmp_path}"]
     command = [sys.executable, "-m", "sailctl", "train", "-m", *words]
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "12"
