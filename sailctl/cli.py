@@ -62,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb, *rest = arguments
         if verb not in VERBS:
             raise UserError(f"unknown verb '{verb}'; the verbs are {', '.join(VERBS)} (see sailctl --help)")
-        return VERBS[verb](rest)
+        code = VERBS[verb](rest)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (UserError, RunError) as error:
         print(f"sailctl: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

@@ -39,7 +39,7 @@ class Job:
     run: str
     """Its directory, below the sweep's folder."""
     differs: str
-    """The words of the command line that made it; empty where only its directory is known."""
+    """The words by which it differs from the others that were launched with it; empty where nobody knows."""
     state: str
     """One of ``STATES``."""
     host: str
@@ -60,9 +60,13 @@ def root_of(config: RunConfig) -> Path:
 
 
 def record_launch(folder: Path, configs: Sequence[RunConfig], words: Sequence[Sequence[str]]) -> None:
-    """Leave in ``folder`` (of a launch) which runs it asks for, and by which words."""
+    """Leave in ``folder`` (of a launch) which runs it asks for, and by which words they differ."""
+    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
     jobs = [
-        {"run": os.path.relpath(run_path(config), root_of(config)), "words": list(own)}
+        {
+            "run": os.path.relpath(run_path(config), root_of(config)),
+            "words": [word for word in own if word not in common],
+        }
         for config, own in zip(configs, words, strict=True)
     ]
     write_atomically(folder / JOBS, json.dumps(jobs, indent=1) + "\n")

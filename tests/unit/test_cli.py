@@ -391,3 +391,15 @@ def test_report_writes_the_page_and_its_tables(saved: Path, tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
     assert {"p.html", "p.md", "p.tex"} <= {file.name for file in (tmp_path / "new").iterdir()}
     assert "sail_revkl is better than sail on hopper-v5" in (tmp_path / "new/p.html").read_text()
+
+
+def test_an_output_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m sailctl tasks"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (141, "")

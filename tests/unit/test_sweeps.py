@@ -45,7 +45,7 @@ def folder(configs: list[Config]) -> Path:
     root = root_of(configs[0])
     launch = root / ".sweeps" / "20260101-000000"
     launch.mkdir(parents=True)
-    record_launch(launch, configs, [[f"seed={config.seed}"] for config in configs])
+    record_launch(launch, configs, [[*WORDS, f"seed={config.seed}"] for config in configs])
     runs: list[Run] = []
     for config in configs[:5]:
         run = open_run(config, [])
