@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.fuzz import MAKERS, Case, cases, complaint
 
-CASES = list(cases(6 * len(MAKERS), seed=2026))
+CASES = list(cases(3 * len(MAKERS), seed=2026))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.kind}-{n}" for n, case in enumerate(CASES)])

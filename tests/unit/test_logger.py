@@ -23,7 +23,15 @@ from sailctl.results import Run, load_run, open_run
 from sailctl.types import RunError, UserError
 
 ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.5}
-QUIET = LoggerConfig(wandb="disabled", project="p", tensorboard=False, progress=False)
+QUIET = LoggerConfig(
+    wandb="disabled",
+    project="p",
+    tensorboard=False,
+    progress=False,
+    sweep=None,
+    checkpoint=60.0,
+    fresh=False,
+)
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,9 @@ KINDS = {
     "foresight": ("experiment=foresight", "algo=sail", "reward.start=60", "rollout.prompts=8", *REWARD),
 }
 
+QUICK = ("revkl", "teacher", "ranked", "chosen", "dpr", "foresight")
+"""Those that `make test` looks at; together they touch everything that is kept."""
+
 
 def config_of(out: Path, *overrides: str) -> Config:
     chosen = {word.split("=", 1)[0]: word for word in (*SMALL, *overrides)}
@@ -123,7 +126,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_a_killed_run_ends_as_one_that_was_not(
     kind: str, answers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -216,6 +221,7 @@ def test_runs_in_threads_can_be_trained(tmp_path: Path):
     assert load_run(found[0]).state == "finished"
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_again_and_again(tmp_path: Path):
     """By SIGKILL, whenever it comes: the checkpoint, the tables and the claim are those of a real crash."""
     words = [word for word in SMALL if not word.startswith("algo.iterations")]
