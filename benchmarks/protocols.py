@@ -26,7 +26,7 @@ from sailctl.types import DoubleArray
 C = "algo.c=0.003"
 """T1's weight goes with beta and T2's does not: a c that does keeps the default's balance of the two."""
 PENALISED = ("algo.gamma=0.01", "algo.radius=60")
-"""A gamma found in looks at Hopper and HalfCheetah, and a ball that holds every reference policy."""
+"""A gamma found in looks (docs/protocols.md), and a ball that holds every reference policy."""
 AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 """The results from scratch are older than these two settings: without them their command still makes them."""
 KEPT = "algo.refresh=0"

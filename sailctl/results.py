@@ -371,10 +371,10 @@ def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str])
         raise BusyError(f"{path} has been finished by another process in this moment")
     checkpoint = load_checkpoint(path)
     try:
-        if checkpoint is None:  # whatever rows there are will come again
+        if checkpoint is None:
+            _set_aside(path)
             write_atomically(path / CONFIG, to_yaml(config))
             write_json(path / PROVENANCE, provenance(command))
-            _set_aside(path)
             return Run(path, claim)
         if checkpoint["run"] != path.name.partition(".")[0]:
             raise UserError(f"the checkpoint in {path} is of another run, {checkpoint['run']}: remove it")
@@ -387,12 +387,12 @@ def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str])
 
 
 def _set_aside(path: Path) -> None:
-    """Rename the tables of a run that begins anew: its rows come again, unless the code has changed since."""
-    taken = itertools.count(1)
-    number = next(n for n in taken if not any((path / f"{t}.{n}").exists() for t in (METRICS, EVALUATIONS)))
-    for table in (METRICS, EVALUATIONS):
-        if (path / table).is_file():
-            (path / table).rename(path / f"{table}.{number}")
+    """Rename the tables of a run that begins anew, and how they came about: nothing of it is lost."""
+    names = (METRICS, EVALUATIONS, PROVENANCE)
+    number = next(n for n in itertools.count(1) if not any((path / f"{name}.{n}").exists() for name in names))
+    for name in names:
+        if (path / name).is_file():
+            (path / name).rename(path / f"{name}.{number}")
 
 
 def _unused(path: Path) -> Path:

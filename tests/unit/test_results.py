@@ -104,6 +104,8 @@ def test_without_a_checkpoint_a_run_begins_anew_and_loses_nothing(config: Config
         0,
         1,
     ]
+    made = [json.loads((run.path / f"provenance.json.{number}").read_text()) for number in (1, 2)]
+    assert [about["command"] for about in made] == [["turn 0"], ["turn 1"]]
     record = load_run(run.path)
     assert record.metrics["loss"].tolist() == [2]
     assert record.provenance["command"] == ["turn 2"]
