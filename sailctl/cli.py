@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import json
-import multiprocessing
 import os
 import shlex
 import signal
 import sys
-import traceback
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -31,16 +23,7 @@ from sailctl.usage import (
 )
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from sailctl.compare import Comparison
-    from sailctl.compose import Job, Plan
-    from sailctl.config import RunConfig
-
-OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""Why a file cannot be written, through no fault of this program."""
-FAIL_FAST = "fail-fast"
-"""File in the folder of a launch whose jobs are not to begin once one has failed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +102,10 @@ def train(arguments: Sequence[str]) -> int:
         composed = plan.jobs[0].composed
         print(describe(composed, composed.hydra.runtime.choices, options.config_dir), end="")
         return 0
-    return _sweep(plan, options.fail_fast) if plan.multirun else _launch(plan.arguments)
+
+    from sailctl.launch import launch, launch_sweep
+
+    return launch_sweep(plan, options.fail_fast) if plan.multirun else launch(plan.arguments)
 
 
 def _train_help() -> str:
@@ -130,196 +116,6 @@ def _train_help() -> str:
         options = sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
         lines.append(f"    {group:<12} {', '.join(options)}")
     return TRAIN_HELP.format(groups="\n".join(lines))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one job ended."""
-
-    state: str
-    """``done``, ``busy`` (another process works on it), ``refused`` (what the user asked for is impossible),
-    ``failed``, or ``skipped`` (``--fail-fast``)."""
-    detail: str
-    """Run directory, or the error in one line."""
-
-
-def _launch(hydra_arguments: Sequence[str]) -> int:
-    """Hand over to Hydra; return the exit code of a single job, 0 for a sweep."""
-    import hydra
-
-    from sailctl.config import conf_dir
-
-    # Hydra reads the command line itself, and without this setting prints errors and exits in our place.
-    command, sys.argv = sys.argv, [sys.argv[0], *hydra_arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        hydra.main(str(conf_dir()), "config", version_base="1.3")(run_job)()
-    except _JobEnded as ended:
-        return ended.code
-    finally:
-        sys.argv = command
-    return 0
-
-
-class _JobEnded(BaseException):
-    """Carries the exit code of a single job out through Hydra, which keeps what a job returns to itself."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-
-def run_job(cfg: DictConfig) -> None:
-    """One training, called by Hydra here or in a launcher's process.
-
-    Never raises for a failure, so that the other jobs of a sweep go on. A job of a sweep leaves its outcome
-    in a file of the launch's folder, the one place that every launcher's processes share.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from sailctl.files import write_atomically
-
-    hydra = HydraConfig.get()
-    overrides = list(hydra.overrides.task)
-    if hydra.mode != RunMode.MULTIRUN:
-        with _interruptible():
-            outcome = _attempt(cfg, overrides, sweep=False)
-        if outcome.state != "done":
-            raise _JobEnded(_exit_code([outcome]))
-        print(outcome.detail)
-        return
-
-    launch = Path(hydra.runtime.output_dir)
-    if (launch / FAIL_FAST).exists() and any(
-        _read_outcome(file).state == "failed" for file in launch.glob("[0-9]*.json")
-    ):
-        outcome = Outcome("skipped", "another job had failed")
-    else:
-        with _interruptible():
-            outcome = _attempt(cfg, overrides, sweep=True)
-    record = json.dumps({"overrides": overrides, **asdict(outcome)})
-    write_atomically(launch / f"{hydra.job.num}.json", record + "\n")
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """In a worker process of a launcher, let Ctrl-C end the job inside the block, and nothing outside it.
-
-    Between jobs an interrupt is the launcher's to handle; the worker would answer it with a traceback.
-    """
-    if multiprocessing.current_process().name == "MainProcess":
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:
-    from sailctl.types import BusyError, RunError, UserError
-
-    prefix = f"{' '.join(overrides)}: " if sweep and overrides else ""
-    try:
-        from sailctl.config import to_config
-        from sailctl.train import train as train_run
-
-        config = to_config(cfg)
-        if sweep:  # progress bars of jobs side by side would overwrite each other; a line says when one ends
-            config = replace(config, logger=replace(config.logger, progress=False))
-        with _tabled(config, sweep):
-            path = train_run(config, overrides)
-        if sweep:
-            print(f"{prefix}done", flush=True)
-        return Outcome("done", str(path))
-    except BusyError as error:
-        print(f"sailctl: {prefix}{error}", file=sys.stderr)
-        return Outcome("busy" if sweep else "refused", str(error))
-    except (UserError, RunError) as error:
-        print(f"sailctl: {prefix}{error}", file=sys.stderr)
-        return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
-    except Exception as error:  # let the other jobs of a sweep go on
-        if isinstance(error, OSError) and error.errno in OUT_OF_REACH:
-            reason = f"cannot write {error.filename or 'a file of the run'}: {error.strerror}"
-            print(f"sailctl: {prefix}{reason}", file=sys.stderr)
-            return Outcome("failed", reason)
-        traceback.print_exc()  # not foreseen
-        summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"sailctl: {prefix}unexpected {summary} (traceback above)", file=sys.stderr)
-        return Outcome("failed", summary)
-
-
-@contextmanager
-def _tabled(config: RunConfig, sweep: bool) -> Iterator[None]:
-    """Bring the sweep's table up to date when a job has ended, however it did."""
-    try:
-        yield
-    finally:
-        if sweep:
-            from sailctl.sweeps import root_of, write_table
-            from sailctl.types import UserError
-
-            with suppress(OSError, UserError):  # the table can be made again, the job cannot
-                write_table(root_of(config))
-
-
-def _exit_code(outcomes: Sequence[Outcome]) -> int:
-    states = {outcome.state for outcome in outcomes}
-    return 1 if states & {"failed", "skipped"} else 2 if "refused" in states else 0
-
-
-def _sweep(plan: Plan, fail_fast: bool) -> int:
-    from sailctl.compose import quoted
-    from sailctl.sweeps import LAUNCHES, record_launch, root_of, write_table
-
-    configs = [job.config for job in plan.jobs]
-    folder = _new_folder(root_of(configs[0]) / LAUNCHES)
-    record_launch(folder, configs, [job.overrides for job in plan.jobs])
-    write_table(root_of(configs[0]))
-    if fail_fast:
-        (folder / FAIL_FAST).touch()
-    try:
-        _launch(["--multirun", *plan.arguments, f"hydra.sweep.dir={quoted(folder)}"])
-    except Exception as error:  # a launcher whose worker died, say: report it beside what did finish
-        summary = " ".join(str(error).split())
-        print(f"sailctl: the launcher stopped: {type(error).__name__}: {summary}", file=sys.stderr)
-    outcomes = [_read_outcome(folder / f"{number}.json") for number in range(len(plan.jobs))]
-    _print_table(plan.jobs, outcomes, folder)
-    return _exit_code(outcomes)
-
-
-def _new_folder(parent: Path) -> Path:
-    """A fresh folder of this launch, so that sweeps never overwrite each other's bookkeeping."""
-    from sailctl.types import UserError
-
-    folder = parent / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
-    return folder
-
-
-def _read_outcome(file: Path) -> Outcome:
-    if not file.is_file():
-        return Outcome("failed", "it did not finish")
-    record = json.loads(file.read_text(encoding="utf-8"))
-    return Outcome(record["state"], record["detail"])
-
-
-def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path) -> None:
-    counts = Counter(outcome.state for outcome in outcomes)
-    summary = ", ".join(f"{number} {state}" for state, number in counts.items())
-    print(f"\n{len(jobs)} jobs: {summary} ({folder})")
-    rows = [("overrides", "state", "run directory or error")]
-    rows += [
-        (" ".join(job.overrides) or "(none)", outcome.state, outcome.detail)
-        for job, outcome in zip(jobs, outcomes, strict=True)
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for overrides, state, detail in rows:
-        print(f"  {overrides:<{widths[0]}}  {state:<{widths[1]}}  {detail}")
 
 
 def status(arguments: Sequence[str]) -> int:

@@ -123,9 +123,9 @@ import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 
-from sailctl import cli
+from sailctl import cli, launch
 
-real_run_job = cli.run_job
+real_run_job = launch.run_job
 
 def train(config, overrides):
     from sailctl.types import BusyError, RunError, UserError
@@ -152,7 +152,7 @@ def run_job(cfg):
     sys.modules["sailctl.train"] = SimpleNamespace(train=train)
     real_run_job(cfg)
 
-cli.run_job = run_job
+launch.run_job = run_job
 if __name__ == "__main__":
     sys.exit(cli.main())
 """
