@@ -24,7 +24,7 @@ from unittest import mock
 
 from benchmarks import record
 from benchmarks.record import RESULTS
-from sailctl import cli
+from sailctl import cli, launch
 from sailctl.config import CHOICES, GROUPS, Config, conf_dir, leaf_types
 from sailctl.config.checks import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARES
 
@@ -212,8 +212,8 @@ def complaint(case: Case) -> str | None:
         before = sorted(here.rglob("*"))
         said, errors = io.StringIO(), io.StringIO()
         with (
-            mock.patch.object(cli, "_launch", return_value=99),
-            mock.patch.object(cli, "_sweep", return_value=99),
+            mock.patch.object(launch, "launch", return_value=99),
+            mock.patch.object(launch, "launch_sweep", return_value=99),
             contextlib.redirect_stdout(said),
             contextlib.redirect_stderr(errors),
         ):

@@ -87,6 +87,7 @@ AT_LEAST_ONE = (
     "evaluation.episodes",
     "env_steps",
     "threads",
+    "pack",
 )
 
 SHARES = (

@@ -23,6 +23,7 @@ ROOMS = (
     "foresight",
     "queries",
     "labelling",
+    "gradient",
     "learner",
     "evaluate",
     "vecenv",

@@ -233,6 +233,7 @@ class RunConfig:
     seed: int
     env_steps: int
     threads: int
+    pack: int
     out: str
 
 
@@ -266,7 +267,7 @@ GROUPS = ("algo", "env", "oracle", "rollout", "policy", "reward", "evaluation", 
 LEVELS = ("weak", "medium", "expert")
 """Reference policies that ship with the suite."""
 
-NUMBERLESS = ("logger", "out", "threads", "seed")
+NUMBERLESS = ("logger", "out", "threads", "pack", "seed")
 """Top-level keys left out of ``run_id``: they do not change the numbers, or (seed) are named beside it."""
 
 MODEL_RULES = ("disagreement", "entropy", "kcenter_disagreement", "kcenter_entropy")

@@ -21,6 +21,7 @@ SHARED = {
     "seeding": set(),
     "files": set(),
     "state": set(),
+    "together": set(),
     "tasks": {"types", "sailctl_envs"},
     "config": {"types", "files", "tasks"},
 }
@@ -38,6 +39,7 @@ LINE = (
     "foresight",
     "queries",
     "labelling",
+    "gradient",
     "learner",
     "checkpoint",
     "claims",

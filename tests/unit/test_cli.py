@@ -246,7 +246,8 @@ def test_a_sweep_goes_on_past_failures_and_lists_every_job(
     ]
     (sweep,) = (work / "runs/.sweeps").iterdir()
     outcomes = {f"{number}.json" for number in range(8)}
-    assert files_in(sweep) == {"multirun.yaml", "jobs.json", *outcomes}
+    packs = {f"packs/{name}" for name in outcomes}
+    assert files_in(sweep) == {"multirun.yaml", "jobs.json", *outcomes, *packs}
     assert json.loads((sweep / "0.json").read_text())["overrides"] == ["algo=sail", "seed=0"]
     assert {path.name for path in work.iterdir()} == {"runs"}
 

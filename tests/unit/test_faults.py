@@ -18,6 +18,7 @@ from sailctl.learner import Learner
 from sailctl.policy import GaussianPolicy
 from sailctl.results import METRICS, load_run
 from sailctl.simulator import Step, TaskSimulator
+from sailctl.together import Work
 from sailctl.train import train
 
 SMALL = (
@@ -152,17 +153,17 @@ def test_numbers_that_are_none(
     wrong: object, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     words = [*SMALL, f"out={tmp_path}"]
-    true_update, updates = Learner.update, []
+    true_update, updates = Learner.updating, []
 
     with pytest.MonkeyPatch.context() as patch:
 
-        def update(self: Learner, *arguments: object) -> dict[str, float]:
+        def updating(self: Learner, *arguments: object) -> Work[dict[str, float]]:
             updates.append(1)
             if len(updates) == 10:
                 wrong(patch)  # type: ignore[operator]
-            return true_update(self, *arguments)  # type: ignore[arg-type]
+            return (yield from true_update(self, *arguments))  # type: ignore[arg-type]
 
-        patch.setattr(Learner, "update", update)
+        patch.setattr(Learner, "updating", updating)
         assert main(["train", *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "not finite" in line

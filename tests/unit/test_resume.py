@@ -20,6 +20,7 @@ from sailctl.compose import compose_jobs
 from sailctl.config import Config
 from sailctl.learner import Learner
 from sailctl.results import load_run
+from sailctl.together import Work
 from sailctl.train import train
 from sailctl.types import UserError
 
@@ -88,18 +89,18 @@ class Killed(BaseException):
 
 def killed_in(update: int, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Train, and stop in the midst of the so many-th update of this process, after it has changed things."""
-    done, true_update = 0, Learner.update
+    done, true_update = 0, Learner.updating
 
-    def fatal(self: Learner, *arguments: object) -> dict[str, float]:
+    def fatal(self: Learner, *arguments: object) -> Work[dict[str, float]]:
         nonlocal done
         done += 1
-        metrics = true_update(self, *arguments)  # type: ignore[arg-type]
+        metrics = yield from true_update(self, *arguments)  # type: ignore[arg-type]
         if done == update:
             raise Killed
         return metrics
 
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "update", fatal)
+        patch.setattr(Learner, "updating", fatal)
         with pytest.raises(Killed):
             train(config, [])
 
@@ -162,16 +163,16 @@ def test_a_signal_ends_the_iteration_and_keeps_it(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = config_of(tmp_path / "stopped", "logger.checkpoint=1000000")
-    true_update = Learner.update
+    true_update = Learner.updating
 
-    def signalled(self: Learner, *arguments: object) -> dict[str, float]:
+    def signalled(self: Learner, *arguments: object) -> Work[dict[str, float]]:
         if self.updates == 3:
             os.kill(os.getpid(), number)
-        return true_update(self, *arguments)  # type: ignore[arg-type]
+        return (yield from true_update(self, *arguments))  # type: ignore[arg-type]
 
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "update", signalled)
+        patch.setattr(Learner, "updating", signalled)
         with pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name}"):
             train(config, [])
     assert signal.getsignal(number) is handler
