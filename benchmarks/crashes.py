@@ -57,6 +57,15 @@ KINDS = {
         "env=swimmer-v5",
         "reward.start=2000",
     ),
+    "pebble": (
+        "algo=pebble",
+        "env=reacher-v5",
+        "algo.pretrain=2000",
+        "algo.every=2000",
+        "algo.interval=200",
+        "algo.hidden=[32,32]",
+        "algo.batch=32",
+    ),
 }
 KILLS_OF_A_RUN = 4
 
