@@ -57,6 +57,17 @@ KINDS = {
         "env=swimmer-v5",
         "reward.start=2000",
     ),
+    "pebble": (
+        "algo=pebble",
+        "env=reacher-v5",
+        "env_steps=3000",
+        "algo.start=400",
+        "algo.pretrain=600",
+        "algo.every=500",
+        "algo.interval=100",
+        "algo.hidden=[32,32]",
+        "algo.batch=32",
+    ),
 }
 KILLS_OF_A_RUN = 4
 

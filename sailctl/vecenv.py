@@ -16,7 +16,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sailctl.seeding import generator
-from sailctl.simulator import Simulator
+from sailctl.simulator import Simulator, States
+from sailctl.state import State
 from sailctl.types import FloatArray
 
 
@@ -72,6 +73,20 @@ class SimulatorVecEnv(VecEnv):
                 infos[row]["TimeLimit.truncated"] = bool(step.truncated[row])
             self.states = self.states.put(ended, self.simulator.reset(len(ended), self._rng))
         return self._observations(), step.reward.astype(np.float32), step.done, infos
+
+    def state(self) -> State:
+        """Where the environments stand, and where their next episodes are drawn from."""
+        return {
+            "states": self.states.save(),
+            "rng": self._rng.bit_generator.state,
+            "seeds": list(self._seeds),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out; there is no need to reset after it."""
+        self.states = States.restore(state["states"])
+        self._rng.bit_generator.state = state["rng"]
+        self._seeds = list(state["seeds"])
 
     def close(self) -> None:
         """End the simulator's threads."""

@@ -13,11 +13,13 @@ from sailctl.loop import Keep
 def train_baseline(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> Path:
     """Train the baseline that ``algo.learner`` names and return its run directory.
 
-    ``keep`` is given the policy of each evaluation.
+    A run that was stopped goes on from its last checkpoint, bit for bit. ``keep`` is given the policy of each
+    evaluation in this process.
 
     Raises:
         UserError: when another process works on the run, or the reference policy does not fit the task.
         RunError: when the run had to stop; its directory keeps all that came before.
+        Interrupted: when it was told to stop, by SIGINT or SIGTERM; its checkpoint is of that iteration.
         TypeError: when ``config`` is of no baseline.
     """
     if isinstance(config, PPORun):

@@ -9,9 +9,11 @@ True rewards enter the memory for the teacher alone; what leaves it for a learne
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sailctl.config import PPORun, SACRun, segment_lengths
@@ -19,6 +21,7 @@ from sailctl.oracle import Teacher
 from sailctl.queries import choose
 from sailctl.reward import RewardEnsemble
 from sailctl.seeding import named_generators
+from sailctl.state import State
 from sailctl.types import (
     BoolArray,
     DoubleArray,
@@ -29,6 +32,7 @@ from sailctl.types import (
     Pairs,
     SegmentBatch,
 )
+from sailctl.vecenv import SimulatorVecEnv
 
 CANDIDATES = 10
 """Pairs that are drawn for each one that is asked about, where a rule chooses (B-Pref: ``large_batch``)."""
@@ -47,11 +51,11 @@ class Asker:
     def __init__(self, config: PPORun | SACRun, spec: EnvSpec, first_at: int) -> None:
         self._algo = config.algo
         self._window = segment_lengths(config)[1]
-        generators = named_generators(config.seed)
-        self._rng = generators.queries
-        self._teacher = Teacher(config.oracle, generators.oracle, spec.horizon)
+        self._generators = named_generators(config.seed)
+        self._rng = self._generators.queries
+        self._teacher = Teacher(config.oracle, self._generators.oracle, spec.horizon)
         self._ensemble = RewardEnsemble(
-            config.reward, spec.obs_dim, spec.act_dim, generators.ensemble, bounded=True
+            config.reward, spec.obs_dim, spec.act_dim, self._generators.ensemble, bounded=True
         )
         rows = max(self._window, EPISODES * spec.horizon // config.algo.envs)
         self._memory = Memory(rows, config.algo.envs, spec)
@@ -137,6 +141,26 @@ class Asker:
         share = self._teacher.skipped / asked if asked else 0.0
         return {"skip_share": share} | self._ensemble.metrics()
 
+    def state(self) -> State:
+        """Teacher, reward, what is remembered, when the next session is, and where all draws come from."""
+        return {
+            "generators": self._generators.state(),
+            "teacher": self._teacher.state(),
+            "ensemble": self._ensemble.state(),
+            "memory": self._memory.state(),
+            "returns": self._returns,
+            "next": self._next,
+            "learned": self.learned,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._generators.restore(state["generators"])
+        self._teacher.restore(state["teacher"])
+        self._ensemble.restore(state["ensemble"])
+        self._memory.restore(state["memory"])
+        self._returns, self._next, self.learned = state["returns"], state["next"], state["learned"]
+
     def _score(self, segments: SegmentBatch, pairs: Pairs) -> FloatArray:
         """(B,) what an adversary works against: the difference of learned returns, the learner's own view."""
         returns = self._ensemble.judge(segments).returns
@@ -196,6 +220,26 @@ class Memory:
         obs, actions = self._obs[at] * mask[..., None], self._actions[at] * mask[..., None]
         return SegmentBatch(obs, actions, mask, forks=1), JudgedRewards(self._rewards[at] * mask, mask)
 
+    def state(self) -> State:
+        """The rows that hold a step, and how many there have been."""
+        filled = slice(min(self._count, len(self._obs)))
+        return {"count": self._count, **{name: rows[filled] for name, rows in self._rows().items()}}
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._count = state["count"]
+        for name, rows in self._rows().items():
+            rows[: len(state[name])] = state[name]
+
+    def _rows(self) -> dict[str, NDArray[Any]]:
+        return {
+            "obs": self._obs,
+            "actions": self._actions,
+            "rewards": self._rewards,
+            "terminated": self._terminated,
+            "ended": self._ended,
+        }
+
     def _timeline(self) -> tuple[IntArray, IntArray]:
         """(T,) places of the rows, the oldest first; (T, N) the row in which the episode of each step ends.
 
@@ -210,9 +254,9 @@ class Memory:
 class LearnedReward(VecEnvWrapper):
     """Hands out the learned reward in place of the true one, which goes to the teacher's memory alone."""
 
-    def __init__(self, venv: VecEnv, asker: Asker) -> None:
+    def __init__(self, venv: SimulatorVecEnv, asker: Asker) -> None:
         super().__init__(venv)
-        self._asker = asker
+        self._simulated, self._asker = venv, asker
         self._obs = np.zeros((venv.num_envs, *(venv.observation_space.shape or ())), np.float32)
         self._actions: FloatArray = np.zeros((venv.num_envs, *(venv.action_space.shape or ())), np.float32)
 
@@ -236,3 +280,13 @@ class LearnedReward(VecEnvWrapper):
         learned = self._asker.rewards(self._obs, self._actions)
         self._obs = np.array(obs)
         return obs, learned, ended, infos
+
+    def state(self) -> State:
+        """The environments, the latest observations, and what the asker knows."""
+        return {"simulated": self._simulated.state(), "obs": self._obs, "asker": self._asker.state()}
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._simulated.restore(state["simulated"])
+        self._obs = state["obs"]
+        self._asker.restore(state["asker"])

@@ -22,19 +22,25 @@ from sailctl.baselines.asking import Asker, LearnedReward
 from sailctl.baselines.sb3 import (
     NEVER,
     copy_layers,
+    keep_if_due,
     keep_numbers,
+    learner_state,
     linear_layers,
+    moments_state,
     recorded,
     refuse_non_finite,
+    restore_learner,
+    restore_moments,
 )
 from sailctl.checkpoint import load_policy, save_policy
 from sailctl.config import PolicyConfig, PPORun, reference_place
 from sailctl.evaluate import evaluate
 from sailctl.logger import Logger
-from sailctl.loop import Clock, Keep, evaluation_due
+from sailctl.loop import Clock, Keep, evaluation_due, stoppable
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
 from sailctl.results import open_run
 from sailctl.simulator import open_simulator
+from sailctl.state import State
 from sailctl.types import EnvSpec, UserError
 from sailctl.vecenv import SimulatorVecEnv
 
@@ -53,19 +59,21 @@ METRICS = {
 def train_ppo(config: PPORun, overrides: list[str], keep: Keep | None = None) -> Path:
     """Train with PPO and return the run directory.
 
-    ``keep`` is given the policy of each evaluation.
+    ``keep`` is given the policy of each evaluation in this process.
 
     Raises:
         UserError: when another process works on the run, or the reference policy does not fit the task.
         RunError: when the run had to stop; its directory keeps all that came before.
+        Interrupted: when it was told to stop, by SIGINT or SIGTERM; its checkpoint is of that iteration.
     """
     algo, share = config.algo, Share()
     simulator = open_simulator(config.env.id, config.threads)
     spec = simulator.spec
     asker = Asker(config, spec, algo.start) if algo.reward == "model" else None
     plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
+    rewarded = plain if asker is None else LearnedReward(plain, asker)
     env = VecNormalize(
-        plain if asker is None else LearnedReward(plain, asker),
+        rewarded,
         norm_obs=config.policy.normalise,
         norm_reward=algo.normalise_reward,
         clip_obs=OBS_CLIP,
@@ -77,7 +85,7 @@ def train_ppo(config: PPORun, overrides: list[str], keep: Keep | None = None) ->
         start_from(load_policy(reference.parent), spec, model, env)
 
     run = open_run(config, ["sailctl", "train", *overrides])
-    with Logger(run, config) as logger:
+    with Logger(run, config) as logger, stoppable() as stop:
         clock, env_steps, iteration = Clock(), 0, 0
 
         def evaluated(place: dict[str, int]) -> float:
@@ -89,10 +97,28 @@ def train_ppo(config: PPORun, overrides: list[str], keep: Keep | None = None) ->
                 keep(place["env_steps"], result.mean, policy)
             return result.mean
 
-        score = evaluated({"iteration": 0, "env_steps": 0, "labels": 0})
-        if asker is not None:
-            with clock.measure("collect_s"):
-                env_steps = model.num_timesteps = act_only(model, env, asker)
+        def known() -> State:
+            return {
+                "iteration": iteration,
+                "score": score,
+                "clock": clock.state(),
+                "env": rewarded.state(),
+                "normalisation": normalisation_state(env),
+                "learner": learner_state(model, [model.policy.optimizer]),
+            }
+
+        if run.checkpoint is not None:
+            iteration, score = run.checkpoint["iteration"], run.checkpoint["score"]
+            clock.restore(run.checkpoint["clock"])
+            rewarded.restore(run.checkpoint["env"])
+            restore_normalisation(env, run.checkpoint["normalisation"])
+            restore_learner(model, [model.policy.optimizer], run.checkpoint["learner"])
+            env_steps = model.num_timesteps
+        else:
+            score = evaluated({"iteration": 0, "env_steps": 0, "labels": 0})
+            if asker is not None:
+                with clock.measure("collect_s"):
+                    env_steps = model.num_timesteps = act_only(model, env, asker)
         while env_steps < config.env_steps:
             if asker is not None and asker.due(env_steps):
                 with clock.measure("label_s"):
@@ -113,6 +139,8 @@ def train_ppo(config: PPORun, overrides: list[str], keep: Keep | None = None) ->
                 score = evaluated(place)
             asked = {} if asker is None else asker.metrics()
             logger.log(place | metrics | asked | clock.read())
+            if env_steps < config.env_steps:
+                keep_if_due(run, stop, config.logger.checkpoint, known)
         save_policy(to_policy(model, env, config.policy, spec), run.path / "policy")
         logger.finish({**place, **clock.read(), "last_return": score})
     env.close()
@@ -207,6 +235,20 @@ def statistics(env: VecNormalize) -> RunningMeanStd:
     """The running statistics of the observations."""
     assert isinstance(env.obs_rms, RunningMeanStd)  # a dictionary where observations are one
     return env.obs_rms
+
+
+def normalisation_state(env: VecNormalize) -> State:
+    """The running statistics, and the discounted returns that those of the rewards are taken of."""
+    obs = moments_state(statistics(env)) if env.norm_obs else None
+    return {"obs": obs, "rewards": moments_state(env.ret_rms), "returns": env.returns}
+
+
+def restore_normalisation(env: VecNormalize, state: State) -> None:
+    """Take back what ``normalisation_state`` handed out."""
+    if env.norm_obs:
+        restore_moments(statistics(env), state["obs"])
+    restore_moments(env.ret_rms, state["rewards"])
+    env.returns = state["returns"]
 
 
 def actor_layers(model: PPO) -> list[nn.Linear]:

@@ -22,25 +22,32 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sailctl.baselines.asking import Asker, LearnedReward
 from sailctl.baselines.sb3 import (
     NEVER,
     copy_layers,
+    keep_if_due,
     keep_numbers,
+    learner_state,
     linear_layers,
+    moments_state,
     recorded,
     refuse_non_finite,
+    restore_learner,
+    restore_moments,
 )
 from sailctl.checkpoint import save_policy
 from sailctl.config import PolicyConfig, SACRun
 from sailctl.evaluate import evaluate
 from sailctl.logger import Logger
-from sailctl.loop import Clock, Keep, evaluation_due
+from sailctl.loop import Clock, Keep, evaluation_due, stoppable
 from sailctl.objectives import kl_penalty
 from sailctl.policy import GaussianPolicy
 from sailctl.results import open_run
 from sailctl.simulator import open_simulator
+from sailctl.state import State, module_state, restore_module
 from sailctl.types import EnvSpec
 from sailctl.vecenv import SimulatorVecEnv
 
@@ -58,6 +65,8 @@ FRESH_UPDATES = 100
 """Gradient steps at once, after the critics have started afresh (B-Pref: ``reset_update``)."""
 REMEMBERED = 1_000_000
 """Env steps in the replay buffer at most."""
+REMEMBERS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+"""What Stable-Baselines3 calls the arrays of the replay buffer."""
 RELABELLED = 32_768
 """Rewards that are computed at once, which bounds the memory that it takes."""
 LEAST_STD = 1e-3
@@ -67,25 +76,26 @@ LEAST_STD = 1e-3
 def train_sac(config: SACRun, overrides: list[str], keep: Keep | None = None) -> Path:
     """Train with SAC and return the run directory.
 
-    ``keep`` is given the policy of each evaluation.
+    ``keep`` is given the policy of each evaluation in this process.
 
     Raises:
         UserError: when another process works on the run.
         RunError: when the run had to stop; its directory keeps all that came before.
+        Interrupted: when it was told to stop, by SIGINT or SIGTERM; its checkpoint is of that iteration.
     """
     algo = config.algo
     simulator = open_simulator(config.env.id, config.threads)
     spec = simulator.spec
     asker = Asker(config, spec, algo.start + algo.pretrain) if algo.reward == "model" else None
     plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
-    env: VecEnv = plain if asker is None else LearnedReward(plain, asker)
+    env = plain if asker is None else LearnedReward(plain, asker)
     model = make_model(config, env)
     replay = replay_of(model)
     replay.seeks_novelty = algo.pretrain > 0
     penalty = KLPenalty(model, algo.gamma) if algo.gamma > 0 else None
 
     run = open_run(config, ["sailctl", "train", *overrides])
-    with Logger(run, config) as logger:
+    with Logger(run, config) as logger, stoppable() as stop:
         clock, env_steps, iteration = Clock(), 0, 0
 
         def evaluated(place: dict[str, int]) -> float:
@@ -97,7 +107,26 @@ def train_sac(config: SACRun, overrides: list[str], keep: Keep | None = None) ->
                 keep(place["env_steps"], result.mean, policy)
             return result.mean
 
-        score = evaluated({"iteration": 0, "env_steps": 0, "labels": 0})
+        def known() -> State:
+            return {
+                "iteration": iteration,
+                "score": score,
+                "clock": clock.state(),
+                "env": env.state(),
+                "penalty": None if penalty is None else penalty.state(),
+                **state_of(model),
+            }
+
+        if run.checkpoint is not None:
+            iteration, score = run.checkpoint["iteration"], run.checkpoint["score"]
+            clock.restore(run.checkpoint["clock"])
+            env.restore(run.checkpoint["env"])
+            if penalty is not None:
+                penalty.restore(run.checkpoint["penalty"])
+            restore(model, run.checkpoint)
+            env_steps = model.num_timesteps
+        else:
+            score = evaluated({"iteration": 0, "env_steps": 0, "labels": 0})
         while env_steps < config.env_steps:
             steps = min(algo.interval, config.env_steps - env_steps)
             with clock.measure("update_s"):  # collecting is not told apart: one call does both
@@ -123,6 +152,8 @@ def train_sac(config: SACRun, overrides: list[str], keep: Keep | None = None) ->
             if env_steps >= config.env_steps or evaluation_due(config, before, env_steps, iteration):
                 score = evaluated(place)
             logger.log(place | metrics | asked | clock.read())
+            if env_steps < config.env_steps:
+                keep_if_due(run, stop, config.logger.checkpoint, known)
         save_policy(to_policy(model, config.policy.initial_std, spec), run.path / "policy")
         logger.finish({**place, **clock.read(), "last_return": score})
     env.close()
@@ -182,6 +213,24 @@ class Replay(ReplayBuffer):
         last: NDArray[np.float32] = self.observations[(self.pos - 1 - np.arange(rows)) % self.buffer_size]
         return last.reshape(-1, last.shape[-1]) if rows else np.zeros((1, last.shape[-1]), np.float32)
 
+    def state(self) -> State:
+        """All that is remembered, without the room that is still empty, and the scale of novelty."""
+        filled = {name: getattr(self, name)[: self.size()] for name in REMEMBERS}
+        return {
+            "pos": self.pos,
+            "full": self.full,
+            "seeks_novelty": self.seeks_novelty,
+            "scale": moments_state(self._scale),
+            **filled,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self.pos, self.full, self.seeks_novelty = state["pos"], state["full"], state["seeks_novelty"]
+        restore_moments(self._scale, state["scale"])
+        for name in REMEMBERS:
+            getattr(self, name)[: self.size()] = state[name]
+
     def _get_samples(self, batch_inds: NDArray[Any], env: VecNormalize | None = None) -> ReplayBufferSamples:
         samples = super()._get_samples(batch_inds, env)
         self.sampled = samples.observations
@@ -197,6 +246,34 @@ def replay_of(model: SAC) -> Replay:
     """The replay buffer of ``model``."""
     assert isinstance(model.replay_buffer, Replay)
     return model.replay_buffer
+
+
+def optimisers(model: SAC) -> list[Optimizer]:
+    """Those of actor, critics and temperature."""
+    assert model.ent_coef_optimizer is not None  # the temperature is learned
+    return [model.actor.optimizer, model.critic.optimizer, model.ent_coef_optimizer]
+
+
+def log_temperature(model: SAC) -> Tensor:
+    """(1,) the logarithm of the weight of the entropy, which is no part of the networks."""
+    assert model.log_ent_coef is not None
+    return model.log_ent_coef
+
+
+def state_of(model: SAC) -> State:
+    """What the learner knows between two iterations, its replay buffer included."""
+    return {
+        "learner": learner_state(model, optimisers(model)),
+        "log_temperature": log_temperature(model).detach(),
+        "replay": replay_of(model).state(),
+    }
+
+
+def restore(model: SAC, state: State) -> None:
+    """Take back what ``state_of`` handed out."""
+    restore_learner(model, optimisers(model), state["learner"])
+    log_temperature(model).data.copy_(torch.as_tensor(state["log_temperature"]))
+    replay_of(model).restore(state["replay"])
 
 
 def novelty(obs: Tensor, known: Tensor, neighbours: int) -> Tensor:
@@ -248,6 +325,15 @@ class KLPenalty:
     def refresh(self) -> None:
         """Make the actor as it is now the reference."""
         self._reference.load_state_dict(self._model.actor.state_dict())
+
+    def state(self) -> State:
+        """The reference, and the latest KL."""
+        return {"reference": module_state(self._reference), "last": self.last}
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        restore_module(self._reference, state["reference"])
+        self.last = state["last"]
 
     def _add_gradient(self) -> None:
         obs = replay_of(self._model).sampled

@@ -1,20 +1,42 @@
-"""What the baselines need of Stable-Baselines3, whichever algorithm it is: numbers, a check, weights."""
+"""What the baselines need of Stable-Baselines3, whichever algorithm it is: numbers, a check, weights, states.
+
+A run calls ``learn`` once in each iteration. Between two calls a learner is at rest: a rollout is over, its
+updates are done, and ``learn`` takes up where the last one ended. That is where checkpoints are kept.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.random.mtrand import get_bit_generator
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import nn
+from torch.optim import Optimizer
 
+from sailctl.loop import Interrupted, Stop
+from sailctl.results import Run
+from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import NonFiniteError
 
 NEVER = 2**31
 """``log_interval`` of ``learn``: the numbers are read after it, not during it."""
+
+KNOWN = (
+    "num_timesteps",
+    "_n_updates",
+    "_episode_num",
+    "_current_progress_remaining",
+    "_last_obs",
+    "_last_original_obs",
+    "_last_episode_starts",
+)
+"""What a learner of Stable-Baselines3 remembers of one call of ``learn`` in the next one."""
 
 
 class Numbers(KVWriter):
@@ -70,3 +92,55 @@ def copy_layers(sources: list[nn.Linear], targets: list[nn.Linear]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.weight.copy_(source.weight)
         target.bias.copy_(source.bias)
+
+
+def keep_if_due(run: Run, stop: Stop, every: float, state: Callable[[], State]) -> None:
+    """Keep a checkpoint where one is due, as it is after ``every`` seconds and when the run is to stop.
+
+    Raises:
+        Interrupted: when it is to stop.
+        RunError: when the checkpoint cannot be written, or another process has taken the run over.
+    """
+    if stop.signal is None and not run.checkpoint_due(every):
+        return
+    run.keep(state())
+    if stop.signal is not None:
+        raise Interrupted(stop.signal)
+
+
+def learner_state(model: BaseAlgorithm, optimisers: Sequence[Optimizer]) -> State:
+    """Networks, optimisers, counters, and where the generators stand that Stable-Baselines3 draws from.
+
+    These are PyTorch's and NumPy's global ones, and that of the action space. Left out are statistics of
+    episodes, which it collects and nobody reads.
+    """
+    return {
+        "policy": module_state(model.policy),
+        "optimisers": {str(number): optimiser_state(one) for number, one in enumerate(optimisers)},
+        "known": {name: getattr(model, name) for name in KNOWN},
+        "torch": torch.get_rng_state(),
+        "numpy": get_bit_generator().state,
+        "action_space": model.action_space.np_random.bit_generator.state,
+    }
+
+
+def restore_learner(model: BaseAlgorithm, optimisers: Sequence[Optimizer], state: State) -> None:
+    """Take back what ``learner_state`` handed out."""
+    restore_module(model.policy, state["policy"])
+    for number, one in enumerate(optimisers):
+        restore_optimiser(one, state["optimisers"][str(number)])
+    for name in KNOWN:
+        setattr(model, name, state["known"][name])
+    torch.set_rng_state(torch.as_tensor(state["torch"]))
+    get_bit_generator().state = state["numpy"]
+    model.action_space.np_random.bit_generator.state = state["action_space"]
+
+
+def moments_state(seen: RunningMeanStd) -> State:
+    """Running mean, variance and count."""
+    return {"mean": np.asarray(seen.mean), "var": np.asarray(seen.var), "count": seen.count}
+
+
+def restore_moments(seen: RunningMeanStd, state: State) -> None:
+    """Take back what ``moments_state`` handed out."""
+    seen.mean, seen.var, seen.count = state["mean"], state["var"], state["count"]

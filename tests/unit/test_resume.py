@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from stable_baselines3 import PPO, SAC
 
 from sailctl.collect import collect
 from sailctl.compose import compose_jobs
-from sailctl.config import Config
+from sailctl.config import RunConfig
 from sailctl.learner import Learner
 from sailctl.results import load_run
 from sailctl.together import Work
@@ -76,31 +78,78 @@ KINDS = {
 QUICK = ("revkl", "teacher", "ranked", "chosen", "dpr", "foresight")
 """Those that `make test` looks at; together they touch everything that is kept."""
 
+TINY = (
+    "env=reacher-v5",
+    "rollout.segment=4",
+    "rollout.judged=4",
+    "env_steps=320",
+    "evaluation.every=100",
+    "evaluation.episodes=1",
+    "logger.wandb=disabled",
+    "logger.progress=false",
+    "logger.checkpoint=0",
+)
+TINY_PPO = ("policy.hidden=[8]", "algo.envs=4", "algo.steps=10", "algo.batch=20", "algo.epochs=2")
+TINY_SAC = (
+    "algo.hidden=[8]",
+    "algo.start=60",
+    "algo.interval=40",
+    "algo.batch=8",
+    "algo.updates=0.25",
+    "algo.target_every=1",
+)
+TINY_MODEL = ("algo.first=6", "algo.queries=4", "algo.every=80", "reward.hidden=[8]", "reward.epochs=2")
+TINY_TEACHER = ("oracle=stochastic", "oracle.normalise=true", "oracle.skip=40", "oracle.mistake=0.2")
+TINY_PEBBLE = (*TINY_SAC, *TINY_MODEL, "algo.pretrain=80")
+BASELINES = {
+    "ppo": TINY_PPO,
+    "sac": (*TINY_SAC, "env=hopper-v5"),
+    "rlhf_ppo": (*TINY_PPO, *TINY_MODEL, *TINY_TEACHER, "algo.start=20", "env=hopper-v5"),
+    "pebble": (*TINY_PEBBLE, "oracle.budget=14"),
+    "sail_mujoco_parity": (*TINY_PEBBLE, "algo.gamma=0.001", "algo.refresh=120"),
+}
+ITERATIONS = 8
 
-def config_of(out: Path, *overrides: str) -> Config:
-    chosen = {word.split("=", 1)[0]: word for word in (*SMALL, *overrides)}
+
+def composed(out: Path, *words: str) -> RunConfig:
+    """A later value of a key is the one that counts."""
+    chosen = {word.split("=", 1)[0]: word for word in words}
     (job,) = compose_jobs([*chosen.values(), f"out={out}"]).jobs
     return job.config
+
+
+def config_of(out: Path, *overrides: str) -> RunConfig:
+    return composed(out, *SMALL, *overrides)
+
+
+def baseline_of(out: Path, kind: str, *overrides: str) -> RunConfig:
+    return composed(out, f"algo={kind}", *TINY, *BASELINES[kind], *overrides)
 
 
 class Killed(BaseException):
     """The end of the process, as far as the run can tell."""
 
 
-def killed_in(update: int, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def killed_in(
+    update: int,
+    config: RunConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    learner: type = Learner,
+    method: str = "_means",
+) -> None:
     """Train, and stop in the midst of the so many-th update of this process, after it has changed things."""
-    done, true_update = 0, Learner.updating
+    done, true_update = 0, getattr(learner, method)
 
-    def fatal(self: Learner, *arguments: object) -> Work[dict[str, float]]:
+    def fatal(*arguments: object, **named: object) -> object:
         nonlocal done
         done += 1
-        metrics = yield from true_update(self, *arguments)  # type: ignore[arg-type]
+        result = true_update(*arguments, **named)
         if done == update:
             raise Killed
-        return metrics
+        return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "updating", fatal)
+        patch.setattr(learner, method, fatal)
         with pytest.raises(Killed):
             train(config, [])
 
@@ -142,6 +191,56 @@ def test_a_killed_run_ends_as_one_that_was_not(
     killed_in(3, config, monkeypatch)
     killed_in(2, config, monkeypatch)
     assert_same_run(whole, train(config, []))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("rlhf_ppo", "sail_mujoco_parity") else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in BASELINES
+    ],
+)
+def test_a_baseline_that_is_killed_in_every_iteration_ends_as_one_that_was_not(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Both memories are too small for the run: they forget the oldest, and begin again in front."""
+    monkeypatch.setattr("sailctl.baselines.sac.REMEMBERED", 120)
+    monkeypatch.setattr("sailctl.baselines.asking.EPISODES", 2)
+    monkeypatch.setattr("sailctl.baselines.sac.FRESH_UPDATES", 10)
+    whole = train(baseline_of(tmp_path / "whole", kind), [])
+    record = load_run(whole)
+    assert len(record.metrics) == ITERATIONS
+    assert (record.metrics["labels"].nunique() > 2) == ("algo.first=6" in BASELINES[kind])
+    config = baseline_of(tmp_path / "killed", kind)
+    killed = partial(killed_in, learner=PPO if "ppo" in kind else SAC, method="learn")
+    killed(1, config, monkeypatch)  # before there was any checkpoint
+    for _ in range(ITERATIONS - 1):
+        killed(2, config, monkeypatch)
+    assert_same_run(whole, train(config, []))
+
+
+@pytest.mark.parametrize(
+    ("kind", "learner"), [("ppo", PPO), pytest.param("pebble", SAC, marks=pytest.mark.slow)]
+)
+def test_a_signal_ends_the_iteration_of_a_baseline_and_keeps_it(
+    kind: str, learner: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = baseline_of(tmp_path / "stopped", kind, "logger.checkpoint=1000000")
+    true_learn = learner.learn
+
+    def signalled(self: PPO | SAC, *arguments: object, **named: object) -> object:
+        if self.num_timesteps >= 120:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return true_learn(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "learn", signalled)
+        with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
+            train(config, [])
+    (path,) = (tmp_path / "stopped").glob("*/*/*")
+    assert load_run(path).state == "interrupted"
+    assert load_run(path).metrics["iteration"].tolist() == [1, 2, 3, 4]
+    assert_same_run(train(baseline_of(tmp_path / "whole", kind), []), train(config, []))
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path):
