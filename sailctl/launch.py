@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import os
 import signal
@@ -12,14 +11,15 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sailctl.cluster import check_launcher, register, requeueing
 from sailctl.compose import Job, Plan, quoted
 from sailctl.config import RunConfig, conf_dir, to_config
-from sailctl.files import write_atomically
+from sailctl.outcomes import Outcome, any_failed, read_outcome, tell, write_outcome
 from sailctl.sweeps import LAUNCHES, record_launch, root_of, write_table
 from sailctl.types import BusyError, RunError, UserError
 
@@ -32,17 +32,6 @@ FAIL_FAST = "fail-fast"
 """File in the folder of a launch whose jobs are not to begin once one has failed."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one job ended."""
-
-    state: str
-    """``done``, ``busy`` (another process works on it), ``refused`` (what the user asked for is impossible),
-    ``failed``, or ``skipped`` (``--fail-fast``)."""
-    detail: str
-    """Run directory, or the error in one line."""
-
-
 def launch(hydra_arguments: Sequence[str]) -> int:
     """Hand over to Hydra; return the exit code of a single job, 0 for a sweep."""
     import hydra
@@ -50,6 +39,7 @@ def launch(hydra_arguments: Sequence[str]) -> int:
     # Hydra reads the command line itself, and without this setting prints errors and exits in our place.
     command, sys.argv = sys.argv, [sys.argv[0], *hydra_arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
     try:
         hydra.main(str(conf_dir()), "config", version_base="1.3")(run_job)()
     except _JobEnded as ended:
@@ -86,15 +76,16 @@ def run_job(cfg: DictConfig) -> None:
         return
 
     folder = Path(hydra.runtime.output_dir)
-    if (folder / FAIL_FAST).exists() and any(
-        _read_outcome(file).state == "failed" for file in folder.glob("[0-9]*.json")
-    ):
+    if (folder / FAIL_FAST).exists() and any_failed(folder):
         outcome = Outcome("skipped", "another job had failed")
     else:
-        with _interruptible():
-            outcome = _attempt(cfg, overrides, sweep=True)
-    record = json.dumps({"overrides": overrides, **asdict(outcome)})
-    write_atomically(folder / f"{hydra.job.num}.json", record + "\n")
+        try:
+            with _interruptible(), requeueing(int(hydra.launcher.get("max_num_timeout", 0))):
+                outcome = _attempt(cfg, overrides, sweep=True)
+        except RunError as error:  # it was told to stop, and is not queued again
+            outcome = Outcome("failed", str(error))
+            tell(overrides, outcome)
+    write_outcome(folder, hydra.job.num, overrides, outcome)
 
 
 @contextmanager
@@ -163,7 +154,11 @@ def launch_sweep(plan: Plan, fail_fast: bool) -> int:
     """Run the jobs of a sweep, print how each one ended, and return the exit code of all.
 
     With ``fail_fast`` none begins once one has failed.
+
+    Raises:
+        UserError: when the launcher that was chosen cannot work here.
     """
+    check_launcher(plan.jobs[0].composed.hydra.launcher)
     configs = [job.config for job in plan.jobs]
     folder = _new_folder(root_of(configs[0]) / LAUNCHES)
     record_launch(folder, configs, [job.overrides for job in plan.jobs])
@@ -175,7 +170,8 @@ def launch_sweep(plan: Plan, fail_fast: bool) -> int:
     except Exception as error:  # a launcher whose worker died, say: report it beside what did finish
         summary = " ".join(str(error).split())
         print(f"sailctl: the launcher stopped: {type(error).__name__}: {summary}", file=sys.stderr)
-    outcomes = [_read_outcome(folder / f"{number}.json") for number in range(len(plan.jobs))]
+    unknown = Outcome("failed", "it did not finish")
+    outcomes = [read_outcome(folder, number) or unknown for number in range(len(plan.jobs))]
     _print_table(plan.jobs, outcomes, folder)
     return _exit_code(outcomes)
 
@@ -188,13 +184,6 @@ def _new_folder(parent: Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
     return folder
-
-
-def _read_outcome(file: Path) -> Outcome:
-    if not file.is_file():
-        return Outcome("failed", "it did not finish")
-    record = json.loads(file.read_text(encoding="utf-8"))
-    return Outcome(record["state"], record["detail"])
 
 
 def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path) -> None:

@@ -25,6 +25,7 @@ import sailctl.collect
 import sailctl.doctor
 import sailctl.evaluate
 import sailctl.figures
+import sailctl.launch
 import sailctl.listing
 import sailctl.references
 import sailctl.schooling
@@ -262,8 +263,8 @@ def test_command_lines_are_accepted(
 
         return note
 
-    monkeypatch.setattr(cli, "_launch", work("train"))
-    monkeypatch.setattr(cli, "_sweep", work("train"))
+    monkeypatch.setattr(sailctl.launch, "launch", work("train"))
+    monkeypatch.setattr(sailctl.launch, "launch_sweep", work("train"))
     monkeypatch.setattr(cli, "_show_jobs", work("status"))
     monkeypatch.setattr(cli, "_print_comparison", work("compare"))
     monkeypatch.setattr(cli, "_write_page", work("report"))
