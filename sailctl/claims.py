@@ -9,6 +9,7 @@ A job of a cluster that was started again knows that its former process is gone,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -114,12 +115,14 @@ def _myself() -> dict[str, Any]:
 def queued_job() -> str | None:
     """The job of a queue that this process is, the same each time that it is started; None outside of one.
 
-    It is named with the folder of its launch: queues use their numbers again.
+    Its number, and a hash of the folder of its launch: queues use their numbers again.
     """
     folder = os.environ.get("SUBMITIT_FOLDER")
     slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
     number = os.environ.get("SLURM_JOB_ID" if slurm else "SUBMITIT_LOCAL_JOB_ID")
-    return f"{folder} {number}" if folder and number else None
+    if folder is None or number is None:
+        return None
+    return f"{number} {hashlib.sha256(folder.encode()).hexdigest()[:8]}"
 
 
 def _start() -> int:
@@ -128,10 +131,10 @@ def _start() -> int:
 
 
 def _alive(about: dict[str, Any], claim: Path) -> bool:
-    if about.get("job") is not None and about["job"] == queued_job() and about["start"] != _start():
-        return False
     if about["place"] is not None and about["place"] == _place():
         return bool(_began(int(about["pid"])) == about["began"])
+    if about.get("job") is not None and about["job"] == queued_job() and about["start"] != _start():
+        return False
     # The folder's own clock, whichever machine holds it: this machine's may be another one.
     probe = claim.with_name(f".{claim.name}.now.{os.getpid()}")
     probe.touch()

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from submitit.core.job_environment import SignalHandler
 
 PLUGIN = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+EXTRAS = {"submitit": "slurm", "ray": "ray"}
+"""Packages of launchers, by the word in their plugin's name, and the extra that brings each."""
 IN_QUEUE = (
     "PENDING",
     "CONFIGURING",
@@ -61,10 +63,10 @@ def check_launcher(launcher: DictConfig) -> None:
         UserError: when it cannot, with what to install.
     """
     target = str(launcher.get("_target_"))
-    if not target.startswith(f"{PLUGIN}."):
-        return
-    if find_spec("submitit") is None or find_spec("hydra_plugins.hydra_submitit_launcher") is None:
-        raise UserError("this launcher needs submitit: pip install 'sailctl[slurm]'")
+    for package, extra in EXTRAS.items():
+        plugin = f"hydra_plugins.hydra_{package}_launcher"
+        if target.startswith(f"{plugin}.") and not (find_spec(package) and find_spec(plugin)):
+            raise UserError(f"this launcher needs {package}: pip install 'sailctl[{extra}]'")
     if target.endswith(".SlurmLauncher"):
         from shutil import which
 

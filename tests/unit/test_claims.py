@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sailctl import claims
-from sailctl.claims import Claim, owner
+from sailctl.claims import Claim, owner, queued_job
 from sailctl.types import RunError, UserError
 
 
@@ -134,11 +134,12 @@ def test_a_job_that_was_started_again_takes_what_it_had(tmp_path: Path, monkeypa
         monkeypatch.setenv(f"SUBMITIT_{name}", value)
     monkeypatch.setenv("SLURM_JOB_ID", "13")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    claim_of(tmp_path, 1, job="runs/.sweeps/1/.submitit/12_0 13", start=2)
+    claim_of(tmp_path, 1, job=queued_job(), start=2)
     with pytest.raises(UserError, match="being worked on by process 1 on elsewhere"):
         Claim(tmp_path)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     Claim(tmp_path).release()
-    claim_of(tmp_path, 1, job="runs/.sweeps/2/.submitit/12_0 13", start=2)
+    claim_of(tmp_path, 1, job=queued_job(), start=2)
+    monkeypatch.setenv("SUBMITIT_FOLDER", "runs/.sweeps/2/.submitit/12_0")
     with pytest.raises(UserError, match="being worked on by process 1 on elsewhere"):
         Claim(tmp_path)

@@ -80,6 +80,7 @@ def test_a_user_can_build_on_it(tmp_path: Path) -> None:
     [
         (["hydra/launcher=submitit_slurm"], "this launcher needs submitit: pip install 'sailctl[slurm]'"),
         (["hydra/launcher=submitit_local"], "this launcher needs submitit: pip install 'sailctl[slurm]'"),
+        (["hydra/launcher=ray"], "this launcher needs ray: pip install 'sailctl[ray]'"),
     ],
 )
 def test_a_launcher_that_is_not_installed(
