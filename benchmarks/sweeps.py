@@ -66,7 +66,9 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     sweep = [f"algo={','.join(ALGORITHMS)}", f"env={','.join(TASKS)}", f"seed=range(0,{SEEDS})"]
     sweep += [f"env_steps={asked.env_steps}", *asked.more]
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:  # a folder that every node of a cluster sees
+    place = Path("runs/benchmarks")  # which every machine of a cluster sees, unlike a temporary directory
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as name:
         folder = Path(name)
         rows, met = swept("joblib", sweep, folder / "joblib")
         if asked.slurm:

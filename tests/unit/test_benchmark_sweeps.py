@@ -57,7 +57,7 @@ def test_the_whole_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert [row["what"] for row in rows if row["where"] == "joblib"][1] == "own time of its 4 runs"
     about = json.loads((tmp_path / "results" / "sweeps.json").read_text())
     assert about["seeds"] == [0]
-    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    assert list((tmp_path / "runs" / "benchmarks").iterdir()) == []
 
 
 def test_runs_that_differ_are_told(tmp_path: Path):
