@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test mutation learning regress evidence results bench references baselines peers theory check format constraints clean
+.PHONY: help venv demo test mutation learning slurm regress evidence results bench references baselines peers theory check format constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,12 @@ mutation: venv ## break the objectives and the teacher one piece at a time: a te
 
 learning: venv ## the tests that `make test` leaves out: training until a return is reached (minutes each)
 	$(BIN)/python -m pytest -m 'slow or learning'
+
+slurm: venv ## sweeps on a real SLURM: starts one on this machine (root, Debian), tests, and stops it (minutes)
+	tests/slurm/local-slurm start
+	@trap 'tests/slurm/local-slurm stop' EXIT; \
+	eval "$$(tests/slurm/local-slurm env)"; \
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 regress: venv ## the gate: is learning worse than the baselines in results/baselines? (minutes)
 	$(BIN)/sailctl regress

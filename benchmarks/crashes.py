@@ -160,11 +160,15 @@ class Outcome:
     """How often it went on from a checkpoint."""
 
 
-def outcome(out: Path) -> Outcome:
-    """Of the one run in ``out``."""
-    (path,) = out.glob("*/*/*")
+def table(path: Path) -> list[list[str]]:
+    """The metrics of a run as they were written, header first."""
     with (path / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file))
+        return list(csv.reader(file))
+
+
+def checksums(path: Path) -> tuple[str, str, str]:
+    """Of a run's policy, its metrics but the columns of seconds, and its evaluations."""
+    header, *rows = table(path)
     timeless = [place for place, name in enumerate(header) if not name.endswith("_s")]
     cells = [[row[place] for place in timeless] for row in (header, *rows)]
     parts = (
@@ -173,9 +177,16 @@ def outcome(out: Path) -> Outcome:
         (path / "evaluations.csv").read_bytes(),
     )
     policy, metrics, evaluations = (hashlib.sha256(part).hexdigest() for part in parts)
+    return policy, metrics, evaluations
+
+
+def outcome(out: Path) -> Outcome:
+    """Of the one run in ``out``."""
+    (path,) = out.glob("*/*/*")
+    header, *rows = table(path)
     made = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
     return Outcome(
-        checksums=(policy, metrics, evaluations),
+        checksums=checksums(path),
         rows=len(rows),
         labels=int(rows[-1][header.index("labels")]),
         resumed=len(made.get("resumed", [])),

@@ -4,10 +4,12 @@ A claim is a file, ``claim.1``, ``claim.2``, ..., made only where there is none 
 number is the owner's. Nobody renames a claim, so that of two that want the same one gets it. A claim whose
 process is gone has no force: on this machine the process table tells, elsewhere the age of the file, which
 its owner renews. Whoever takes over takes the next number; an owner that had only been asleep sees it.
+A job of a cluster that was started again knows that its former process is gone, wherever that was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -106,12 +108,33 @@ def _number(claim: Path) -> int:
 
 def _myself() -> dict[str, Any]:
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "began": _began(pid), "place": _place()}
+    place = {"host": socket.gethostname(), "pid": pid, "began": _began(pid), "place": _place()}
+    return {**place, "job": queued_job(), "start": _start()}
+
+
+def queued_job() -> str | None:
+    """The job of a queue that this process is, the same each time that it is started; None outside of one.
+
+    Its number, and a hash of the folder of its launch: queues use their numbers again.
+    """
+    folder = os.environ.get("SUBMITIT_FOLDER")
+    slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+    number = os.environ.get("SLURM_JOB_ID" if slurm else "SUBMITIT_LOCAL_JOB_ID")
+    if folder is None or number is None:
+        return None
+    return f"{number} {hashlib.sha256(folder.encode()).hexdigest()[:8]}"
+
+
+def _start() -> int:
+    """How often the job of this process was started before."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _alive(about: dict[str, Any], claim: Path) -> bool:
     if about["place"] is not None and about["place"] == _place():
         return bool(_began(int(about["pid"])) == about["began"])
+    if about.get("job") is not None and about["job"] == queued_job() and about["start"] != _start():
+        return False
     # The folder's own clock, whichever machine holds it: this machine's may be another one.
     probe = claim.with_name(f".{claim.name}.now.{os.getpid()}")
     probe.touch()

@@ -70,6 +70,7 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
 
     search_path = [] if overlay is None else [_search_path(overlay)]
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
+        _without_twins()
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         parsed = [_parse(parser, text) for text in overrides]
         own = [str(item.input_line) for item in parsed if item.is_hydra_override()] + search_path
@@ -96,6 +97,18 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
             _refuse_sweeps(wanted)
             jobs = [Job(fixed, base, to_config(base))]
     return Plan(jobs, multirun, own + fixed)
+
+
+def _without_twins() -> None:
+    """Forget the plugin's settings of the launchers that have a file in ``conf``.
+
+    The file wins in any case, but Hydra would check it against them, and warn of doing so on every line.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
+        launchers.pop(file.name, None)
 
 
 def _rides(item: Override, wanted: Sequence[Override]) -> bool:

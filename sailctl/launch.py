@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import os
 import signal
@@ -12,14 +11,15 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sailctl.cluster import check_launcher, register, requeueing
 from sailctl.compose import Job, Plan, quoted
 from sailctl.config import Config, RunConfig, conf_dir, to_config, to_dict
-from sailctl.files import write_atomically
+from sailctl.outcomes import Outcome, any_failed, read_outcome, read_pack, tell, write_outcome, write_packs
 from sailctl.sweeps import LAUNCHES, record_launch, root_of, write_table
 from sailctl.tasks import METAWORLD
 from sailctl.types import BusyError, RunError, UserError
@@ -29,21 +29,8 @@ if TYPE_CHECKING:
 
 OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Why a file cannot be written, through no fault of this program."""
-PACKS = "packs"
-"""Folder in that of a launch: a file for each job of the launcher, with the runs that it is to train."""
 FAIL_FAST = "fail-fast"
 """File in the folder of a launch whose jobs are not to begin once one has failed."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one job ended."""
-
-    state: str
-    """``done``, ``busy`` (another process works on it), ``refused`` (what the user asked for is impossible),
-    ``failed``, or ``skipped`` (``--fail-fast``)."""
-    detail: str
-    """Run directory, or the error in one line."""
 
 
 def launch(hydra_arguments: Sequence[str]) -> int:
@@ -53,6 +40,7 @@ def launch(hydra_arguments: Sequence[str]) -> int:
     # Hydra reads the command line itself, and without this setting prints errors and exits in our place.
     command, sys.argv = sys.argv, [sys.argv[0], *hydra_arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
     try:
         hydra.main(str(conf_dir()), "config", version_base="1.3")(run_job)()
     except _JobEnded as ended:
@@ -87,22 +75,25 @@ def run_job(cfg: DictConfig) -> None:
         return
 
     folder = Path(hydra.runtime.output_dir)
-    pack = json.loads((folder / PACKS / f"{hydra.job.num}.json").read_text(encoding="utf-8"))
+    pack = read_pack(folder, hydra.job.num)
     words = [job["words"] for job in pack]
 
     def note(number: int, outcome: Outcome) -> None:
-        record = json.dumps({"overrides": words[number], **asdict(outcome)})
-        write_atomically(folder / f"{pack[number]['number']}.json", record + "\n")
+        write_outcome(folder, pack[number]["number"], words[number], outcome)
 
-    if (folder / FAIL_FAST).exists() and any(
-        _read_outcome(file).state == "failed" for file in folder.glob("[0-9]*.json")
-    ):
+    if (folder / FAIL_FAST).exists() and any_failed(folder):
         for number in range(len(pack)):
             note(number, Outcome("skipped", "another job had failed"))
         return
     configs = [_from_record(job["config"]) for job in pack]
-    with _interruptible():
-        _attempt(configs, words, note)
+    try:
+        with _interruptible(), requeueing(int(hydra.launcher.get("max_num_timeout", 0))):
+            _attempt(configs, words, note)
+    except RunError as error:  # it was told to stop, and is not queued again
+        for number, job in enumerate(pack):
+            if read_outcome(folder, job["number"]) is None:
+                note(number, Outcome("failed", str(error)))
+                tell(words[number], Outcome("failed", str(error)))
 
 
 @contextmanager
@@ -192,17 +183,21 @@ def launch_sweep(plan: Plan, fail_fast: bool) -> int:
     """Run the jobs of a sweep, print how each one ended, and return the exit code of all.
 
     With ``fail_fast`` none begins once one has failed.
+
+    Raises:
+        UserError: when the launcher that was chosen cannot work here.
     """
+    check_launcher(plan.jobs[0].composed.hydra.launcher)
     configs = [job.config for job in plan.jobs]
     folder = _new_folder(root_of(configs[0]) / LAUNCHES)
     packs = packs_of(configs)
-    (folder / PACKS).mkdir()
-    for number, pack in enumerate(packs):
-        jobs = [
-            {"number": job, "words": plan.jobs[job].overrides, "config": to_dict(configs[job])}
-            for job in pack
-        ]
-        write_atomically(folder / PACKS / f"{number}.json", json.dumps(jobs, indent=1) + "\n")
+    write_packs(
+        folder,
+        [
+            [{"number": n, "words": plan.jobs[n].overrides, "config": to_dict(configs[n])} for n in pack]
+            for pack in packs
+        ],
+    )
     record_launch(folder, configs, [job.overrides for job in plan.jobs])
     write_table(root_of(configs[0]))
     if fail_fast:
@@ -215,7 +210,8 @@ def launch_sweep(plan: Plan, fail_fast: bool) -> int:
     except Exception as error:  # a launcher whose worker died, say: report it beside what did finish
         summary = " ".join(str(error).split())
         print(f"sailctl: the launcher stopped: {type(error).__name__}: {summary}", file=sys.stderr)
-    outcomes = [_read_outcome(folder / f"{number}.json") for number in range(len(plan.jobs))]
+    unknown = Outcome("failed", "it did not finish")
+    outcomes = [read_outcome(folder, number) or unknown for number in range(len(plan.jobs))]
     _print_table(plan.jobs, outcomes, folder)
     return _exit_code(outcomes)
 
@@ -258,13 +254,6 @@ def _new_folder(parent: Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
     return folder
-
-
-def _read_outcome(file: Path) -> Outcome:
-    if not file.is_file():
-        return Outcome("failed", "it did not finish")
-    record = json.loads(file.read_text(encoding="utf-8"))
-    return Outcome(record["state"], record["detail"])
 
 
 def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path) -> None:

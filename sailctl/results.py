@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sailctl import __version__
-from sailctl.claims import Claim
+from sailctl.claims import Claim, queued_job
 from sailctl.config import RunConfig, plain_name, run_id, to_yaml
 from sailctl.files import write_atomically
 from sailctl.types import BusyError, RunError, UserError
@@ -396,10 +396,19 @@ def _set_aside(path: Path) -> None:
 
 
 def _unused(path: Path) -> Path:
-    """``path``, or the first of ``path.2``, ``path.3``, ... that does not exist."""
-    if not path.exists():
-        return path
-    return next(new for number in itertools.count(2) if not (new := Path(f"{path}.{number}")).exists())
+    """``path``, or the first of ``path.2``, ``path.3``, ... that does not exist.
+
+    A job of a queue that was started again gets the one that it had made.
+    """
+    named = itertools.chain([path], (Path(f"{path}.{number}") for number in itertools.count(2)))
+    return next(new for new in named if not new.exists() or _made_by_this_job(new))
+
+
+def _made_by_this_job(path: Path) -> bool:
+    try:
+        return queued_job() is not None and _read_json(path / PROVENANCE).get("job") == queued_job()
+    except (UserError, OSError):
+        return False
 
 
 def is_run(path: Path) -> bool:
@@ -461,6 +470,7 @@ def provenance(command: Sequence[str]) -> dict[str, object]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "command": list(command),
+        "job": queued_job(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -15,7 +15,7 @@ os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 settings.register_profile("sailctl", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("sailctl")
 
-MARKERS = ("slow", "learning")
+MARKERS = ("slow", "learning", "slurm")
 left_out: Counter[str] = Counter()
 
 

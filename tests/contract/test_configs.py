@@ -47,7 +47,7 @@ def name_of(file: Path) -> str:
 
 def test_every_task_has_its_file_and_every_folder_is_a_group() -> None:
     assert {file.stem for file in (CONF / "env").glob("*.yaml")} == {*known_tasks(), "gymnasium"}
-    assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "experiment"}
+    assert {folder.name for folder in CONF.iterdir() if folder.is_dir()} == {*GROUPS, "experiment", "hydra"}
 
 
 def needs_data(option: str) -> bool:

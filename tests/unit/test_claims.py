@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sailctl import claims
-from sailctl.claims import Claim, owner
+from sailctl.claims import Claim, owner, queued_job
 from sailctl.types import RunError, UserError
 
 
@@ -126,3 +126,20 @@ def test_of_many_that_want_a_folder_one_gets_it(tmp_path: Path):
         assert len(found) == 1
         found[0].check()
         found[0].release()
+
+
+def test_a_job_that_was_started_again_takes_what_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On whichever machine: SLURM starts a job again when its former process is gone."""
+    for name, value in {"EXECUTOR": "slurm", "FOLDER": "runs/.sweeps/1/.submitit/12_0"}.items():
+        monkeypatch.setenv(f"SUBMITIT_{name}", value)
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    claim_of(tmp_path, 1, job=queued_job(), start=2)
+    with pytest.raises(UserError, match="being worked on by process 1 on elsewhere"):
+        Claim(tmp_path)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
+    Claim(tmp_path).release()
+    claim_of(tmp_path, 1, job=queued_job(), start=2)
+    monkeypatch.setenv("SUBMITIT_FOLDER", "runs/.sweeps/2/.submitit/12_0")
+    with pytest.raises(UserError, match="being worked on by process 1 on elsewhere"):
+        Claim(tmp_path)

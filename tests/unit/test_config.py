@@ -49,7 +49,10 @@ BAD = [
     ),
     ("env=hoper-v5", "did you mean 'hopper-v5'?"),
     ("experiment=dmeo", "unknown experiment 'dmeo'; did you mean 'demo'?"),
-    ("hydra/launcher=zz", "unknown hydra/launcher 'zz' (known: basic, joblib)"),
+    (
+        "hydra/launcher=zz",
+        "unknown hydra/launcher 'zz' (known: basic, joblib, ray, submitit_local, submitit_slurm)",
+    ),
     ("algo=null", "algo takes the name of a file in conf/algo, got null"),
     ("algo=[sail]", "algo takes the name of a file"),
     ("algo={beta: 3}", "algo takes the name of a file"),

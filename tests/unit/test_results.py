@@ -94,6 +94,22 @@ def test_a_fresh_run_is_a_new_one(config: Config):
     assert results.finished_run(config) == paths[0]
 
 
+def test_a_fresh_run_of_a_job_that_is_started_again_is_the_one_it_made(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    open_run(config, []).finish({})
+    monkeypatch.setenv("SUBMITIT_FOLDER", "runs/.sweeps/1/.submitit/12_0")
+    monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", "12")
+    first = open_run(fresh(config), [])
+    first.fail(KeyboardInterrupt())
+    assert first.path.name.endswith("-s3.2")
+    again = open_run(fresh(config), [])
+    again.fail(KeyboardInterrupt())
+    assert again.path == first.path
+    monkeypatch.setenv("SUBMITIT_LOCAL_JOB_ID", "13")
+    assert open_run(fresh(config), []).path.name.endswith("-s3.3")
+
+
 def test_without_a_checkpoint_a_run_begins_anew_and_loses_nothing(config: Config):
     for turn in range(3):
         run = open_run(config, [f"turn {turn}"])

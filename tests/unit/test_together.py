@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from sailctl.cli import main
 from sailctl.compose import compose_jobs
 from sailctl.config import PolicyConfig
 from sailctl.gradient import Gradient, means_together
@@ -24,9 +26,9 @@ from sailctl.simulator import ControlStep, open_simulator
 from sailctl.together import Meeting, Work, alone, together
 from sailctl.train import train, train_pack
 from sailctl.types import BusyError, NonFiniteError, SegmentBatch
-from tests.unit.test_resume import KINDS, assert_same_run, config_of
+from tests.unit.test_resume import KINDS, SMALL, assert_same_run, config_of
 
-QUICK = ("revkl", "teacher", "ranked", "foresight")
+QUICK = ("revkl", "foresight")
 """Kinds of run that `make test` looks at."""
 
 
@@ -198,10 +200,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
 def test_runs_side_by_side_end_as_each_of_them_alone(kind: str, answers: Path, tmp_path: Path):
-    words = list(KINDS[kind])
+    words = [*KINDS[kind], "algo.iterations=4", "evaluation.every=400"]
     if kind in ("dpr", "dpp", "offline"):
         words.append(f"algo.data={answers}")
-    own = [("seed=0",), ("seed=1",), ("seed=2",)]
+    own = [("seed=0",), ("seed=1",)]
     if kind == "revkl":
         own.append(("seed=0", "algo.gamma=0.1"))
     packed = train_pack(
@@ -281,3 +283,26 @@ def test_a_pack_holds_what_differs_in_seed_and_gamma_alone():
     assert packed("env=ant-v5,hopper-v5") == [[0], [1]]
     assert packed("algo=ppo,sac,pebble", "seed=0,1") == [[n] for n in range(6)], "baselines by themselves"
     assert packed("seed=0,1", pack=1) == [[0], [1]]
+
+
+def test_a_sweep_in_packs_tells_how_each_of_its_runs_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    words = {word.split("=", 1)[0]: word for word in (*SMALL, "algo=sail", "algo.iterations=2")}
+    sweep = ["-m", *words.values(), "pack=3", "seed=0,1,2,3", "hydra/launcher=basic", f"out={tmp_path / 'a'}"]
+    assert main(["train", *sweep]) == 0
+    said = capsys.readouterr().out
+    assert "4 jobs: 4 done" in said
+    assert [said.count(f" seed={seed}") for seed in range(4)] == [2, 2, 2, 2], (
+        "when it ended, and in the table"
+    )
+    (launch,) = (tmp_path / "a/.sweeps").iterdir()
+    packs = [json.loads(file.read_text()) for file in sorted((launch / "packs").iterdir())]
+    assert [[run["number"] for run in pack] for pack in packs] == [[0, 1, 2], [3]]
+    runs = sorted((tmp_path / "a").glob("hopper-v5/*/*"))
+    assert [load_run(run).seed for run in runs] == [0, 1, 2, 3]
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "updating", None)  # nothing is trained again
+        assert main(["train", *sweep]) == 0
+    one = config_of(tmp_path / "alone", "algo=sail", "algo.iterations=2", "seed=1")
+    assert_same_run(runs[1], train(one, []))
