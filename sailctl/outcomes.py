@@ -31,7 +31,7 @@ class Outcome:
 
 
 def write_packs(folder: Path, packs: Sequence[Sequence[Mapping[str, Any]]]) -> None:
-    """Leave in the folder of a launch, for each job, ``number``, ``words`` and ``config`` of the runs it trains."""
+    """Leave in a launch's folder, for each job, the ``number``, ``words`` and ``config`` of its runs."""
     (folder / PACKS).mkdir()
     for job, runs in enumerate(packs):
         write_atomically(folder / PACKS / f"{job}.json", json.dumps(runs, indent=1) + "\n")
