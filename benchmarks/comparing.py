@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.record import arguments, write
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.results import CONFIG, METRICS, PROVENANCE, STATUS, open_run
+from sailctl.recorder import open_run
+from sailctl.results import CONFIG, METRICS, PROVENANCE, STATUS
 
 TASKS = ("halfcheetah-v5", "hopper-v5", "walker2d-v5", "swimmer-v5", "reacher-v5")
 GAMMAS = np.linspace(0.0, 0.9, 10).round(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from sailctl.files import write_atomically
-from sailctl.results import provenance
+from sailctl.provenance import provenance
 
 STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 RESULTS = Path(__file__).resolve().parent.parent / "results"

@@ -28,7 +28,8 @@ from benchmarks.crashes import checksums
 from benchmarks.record import arguments, write
 from sailctl.compose import compose_jobs
 from sailctl.loop import Interrupted
-from sailctl.results import Run, load_run
+from sailctl.recorder import Run
+from sailctl.results import load_run
 from sailctl.state import State
 from sailctl.train import train
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from sailctl.config import Config, RunConfig, segment_lengths, to_dict
 from sailctl.data import check_new, from_arrays, save_preferences
 from sailctl.oracle import Teacher
-from sailctl.results import provenance
+from sailctl.provenance import provenance
 from sailctl.rollout import Collected, Collector
 from sailctl.seeding import named_generators
 from sailctl.simulator import open_simulator

@@ -25,7 +25,8 @@ from sailctl.collect import collect
 from sailctl.compose import compose_jobs
 from sailctl.config import conf_dir
 from sailctl.evidence import read_columns, write_table
-from sailctl.results import METRICS, provenance
+from sailctl.provenance import provenance
+from sailctl.results import METRICS
 from sailctl.train import train
 from sailctl.types import DoubleArray, UserError
 

@@ -40,11 +40,15 @@ _NOT_A_METRIC = ("iteration", "env_steps")  # columns that place a row, not draw
 
 
 class RunFiles(Protocol):
-    """The run's own files, as the logger needs them (``results.Run``)."""
+    """The run's own files, as the logger needs them (``recorder.Run``)."""
 
     @property
     def path(self) -> Path:
         """The run directory."""
+
+    @property
+    def gone_on_from(self) -> Mapping[str, int | None]:
+        """``iteration`` and ``env_steps`` that the run goes on from; None where it begins."""
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append one row of metrics."""
@@ -98,7 +102,9 @@ class Logger:
                 self._wandb = _wandb_mirror(run.path, config, along)
                 self._mirrors.append(self._wandb)
             if config.logger.tensorboard:
-                self._mirrors.append(TensorBoardMirror(run.path / "tensorboard", along))
+                self._mirrors.append(
+                    TensorBoardMirror(run.path / "tensorboard", along, run.gone_on_from[along])
+                )
             if config.logger.progress and sys.stderr.isatty():
                 self._mirrors.append(ProgressBar(total, run.path, along))
         except BaseException as error:
@@ -215,11 +221,13 @@ def check_mirrors(config: LoggerConfig) -> None:
 class TensorBoardMirror:
     """Scalars along env steps (or iterations), as TensorBoard event files in ``folder``."""
 
-    def __init__(self, folder: Path, along: str) -> None:
+    def __init__(self, folder: Path, along: str, gone_on_from: int | None) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._along = along
-        self._writer = SummaryWriter(str(folder))
+        # What was shown of the iterations that are done again is hidden.
+        purge = None if gone_on_from is None else gone_on_from + 1
+        self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def log(self, row: Mapping[str, float]) -> None:
         for name, value in row.items():

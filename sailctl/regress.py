@@ -33,7 +33,7 @@ from sailctl import golden
 from sailctl.compose import compose_jobs
 from sailctl.config import RunConfig, show, to_dict
 from sailctl.evidence import Trial, flat_settings, load_trials, read_about, save_trials, shared_settings
-from sailctl.results import provenance
+from sailctl.provenance import provenance
 from sailctl.statistics import Estimate, difference, proportion
 from sailctl.train import train
 from sailctl.types import DoubleArray, RunError, UserError

@@ -17,8 +17,9 @@ from sailctl.config import LEVELS, RunConfig, to_dict
 from sailctl.evaluate import evaluate, play
 from sailctl.files import write_atomically
 from sailctl.policy import GaussianPolicy
+from sailctl.provenance import provenance
 from sailctl.references import ABOUT, folder_of
-from sailctl.results import load_run, provenance
+from sailctl.results import load_run
 from sailctl.seeding import generator
 from sailctl.simulator import Simulator, open_simulator
 from sailctl.types import DoubleArray, UserError

@@ -21,7 +21,8 @@ from typing import Any
 from sailctl.claims import owner
 from sailctl.config import RunConfig
 from sailctl.files import write_atomically
-from sailctl.results import CONFIG, EVALUATIONS, METRICS, STATUS, run_path
+from sailctl.recorder import run_path
+from sailctl.results import CONFIG, EVALUATIONS, METRICS, STATUS
 from sailctl.types import UserError
 
 TABLE = "jobs.csv"

@@ -21,7 +21,7 @@ from sailctl.learner import Learner
 from sailctl.logger import Logger, check_mirrors
 from sailctl.loop import Clock, Interrupted, Stop, evaluation_due, stoppable
 from sailctl.policy import GaussianPolicy
-from sailctl.results import finished_run, open_run
+from sailctl.recorder import finished_run, open_run
 from sailctl.rollout import Collected, Collector
 from sailctl.seeding import Generators, named_generators
 from sailctl.simulator import Simulator, open_simulator

@@ -38,7 +38,7 @@ from sailctl.evaluate import evaluate
 from sailctl.logger import Logger
 from sailctl.loop import Clock, Keep, evaluation_due, stoppable
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
-from sailctl.results import open_run
+from sailctl.recorder import open_run
 from sailctl.simulator import open_simulator
 from sailctl.state import State
 from sailctl.types import EnvSpec, UserError

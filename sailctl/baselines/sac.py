@@ -45,7 +45,7 @@ from sailctl.logger import Logger
 from sailctl.loop import Clock, Keep, evaluation_due, stoppable
 from sailctl.objectives import kl_penalty
 from sailctl.policy import GaussianPolicy
-from sailctl.results import open_run
+from sailctl.recorder import open_run
 from sailctl.simulator import open_simulator
 from sailctl.state import State, module_state, restore_module
 from sailctl.types import EnvSpec

@@ -20,7 +20,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sailctl.loop import Interrupted, Stop
-from sailctl.results import Run
+from sailctl.recorder import Run
 from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import NonFiniteError
 

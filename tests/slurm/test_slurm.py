@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from sailctl.compose import compose_jobs
-from sailctl.results import load_run, run_path
+from sailctl.recorder import run_path
+from sailctl.results import load_run
 
 pytestmark = pytest.mark.slurm
 

@@ -16,7 +16,8 @@ from sailctl.compose import compose_jobs
 from sailctl.evaluate import evaluate, evaluate_run
 from sailctl.logger import Logger
 from sailctl.policy import GaussianPolicy
-from sailctl.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run, open_run
+from sailctl.recorder import open_run
+from sailctl.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run
 from sailctl.rollout import Collector
 from sailctl.seeding import named_generators
 from sailctl.simulator import States, Step, TaskSimulator, open_simulator

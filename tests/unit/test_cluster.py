@@ -22,7 +22,8 @@ from sailctl.cluster import requeueing, states_of
 from sailctl.compose import compose_jobs
 from sailctl.loop import Interrupted, stoppable
 from sailctl.outcomes import Outcome, any_failed, read_outcome, write_outcome
-from sailctl.results import load_run, run_path
+from sailctl.recorder import run_path
+from sailctl.results import load_run
 from sailctl.types import RunError
 
 TINY = (

@@ -12,7 +12,7 @@ import pytest
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
 from sailctl.evidence import Trial, gather, load_trials, save_trials
-from sailctl.results import open_run
+from sailctl.recorder import open_run
 from sailctl.types import RunError, UserError
 from tests.trials import make_trial
 

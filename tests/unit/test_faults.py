@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from sailctl.cli import main
 from sailctl.compose import compose_jobs
 from sailctl.learner import Learner
 from sailctl.policy import GaussianPolicy
+from sailctl.recorder import open_run, run_path
 from sailctl.results import METRICS, load_run
 from sailctl.simulator import Step, TaskSimulator
 from sailctl.together import Work
 from sailctl.train import train
+from sailctl.types import UserError
 
 SMALL = (
     "env=invertedpendulum-v5",
@@ -146,6 +149,22 @@ def nan_observations(monkeypatch: pytest.MonkeyPatch) -> None:
         return true(self, obs, noise)
 
     monkeypatch.setattr(GaussianPolicy, "act", act)
+
+
+def test_a_folder_of_somebody_else(tmp_path: Path):
+    config = compose_jobs([*SMALL, f"out={tmp_path}"]).jobs[0].config
+    run_path(config)  # reads its code, which not every user may
+    tmp_path.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may write anywhere, nobody may not
+    try:
+        with pytest.raises(UserError, match=f"cannot make {tmp_path}/.*: Permission denied"):
+            open_run(config, [])
+    finally:
+        os.seteuid(user)
+        tmp_path.chmod(0o755)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("wrong", [nan_gradients, nan_rewards, nan_observations])

@@ -32,7 +32,8 @@ from sailctl.figures import (
     plot_runs,
     swept,
 )
-from sailctl.results import RunRecord, load_run, open_run
+from sailctl.recorder import open_run
+from sailctl.results import RunRecord, load_run
 from sailctl.types import RunError, UserError
 
 SETTINGS: dict[str, object] = {

@@ -19,7 +19,8 @@ from sailctl import logger
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, LoggerConfig, to_dict
 from sailctl.logger import Logger, ProgressBar, WandbMirror, check_mirrors
-from sailctl.results import Run, load_run, open_run
+from sailctl.recorder import Run, open_run
+from sailctl.results import load_run
 from sailctl.types import RunError, UserError
 
 ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.5}
@@ -122,7 +123,7 @@ def test_leaving_without_finish_finishes(config: Config):
 
 
 def test_a_mirror_that_cannot_start_fails_the_run(config: Config, monkeypatch: pytest.MonkeyPatch):
-    def broken(folder: Path, along: str) -> None:
+    def broken(folder: Path, along: str, gone_on_from: int | None) -> None:
         raise OSError(f"cannot write {folder.name} along {along}")
 
     monkeypatch.setattr(logger, "TensorBoardMirror", broken)
@@ -134,6 +135,36 @@ def test_a_mirror_that_cannot_start_fails_the_run(config: Config, monkeypatch: p
 
 
 # TensorBoard and the progress bar
+
+
+def stopped_after(rows: int, config: Config) -> None:
+    """A run that keeps a checkpoint after its first row, goes on for some more, and is killed."""
+    run = open_run(config, ["sailctl", "train"])
+    log = Logger(run, config)
+    for i in range(1, rows + 1):
+        log.log({"iteration": i, "env_steps": 6400 * i, "labels": 64 * i, "loss": 10.0})
+        if i == 1:
+            run.keep({"iteration": 1})
+    log.fail(KeyboardInterrupt())
+
+
+def going_on(config: Config) -> Run:
+    run = open_run(config, ["sailctl", "train"])
+    with Logger(run, config) as log:
+        for i in (2, 3):
+            log.log({"iteration": i, "env_steps": 6400 * i, "labels": 64 * i, "loss": 0.5})
+    return run
+
+
+def test_tensorboard_shows_iterations_that_are_done_again_once(config: Config):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = replace(config, logger=replace(QUIET, tensorboard=True))
+    stopped_after(2, config)
+    events = EventAccumulator(str(going_on(config).path / "tensorboard"))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert found == [(6400, 10.0), (12800, 0.5), (19200, 0.5)]
 
 
 def test_a_missing_tensorboard_is_refused_in_time(monkeypatch: pytest.MonkeyPatch):
@@ -405,6 +436,20 @@ def test_a_wandb_that_dies_is_named(
     check_unhurt(run)
 
 
+def test_a_wandb_that_is_killed_leaves_a_run_that_goes_on_unhurt(
+    config: Config, fake_wandb: Callable[..., None], capfd: pytest.CaptureFixture[str]
+):
+    fake_wandb(log="import os; os.kill(os.getpid(), 9)")
+    stopped_after(2, with_wandb(config))
+    run = going_on(with_wandb(config))
+    first, second = warnings_of(capfd.readouterr().err)
+    assert "exit code -9" in first
+    assert "exit code -9" in second
+    record = load_run(run.path)
+    assert record.state == "finished"
+    assert record.metrics["loss"].tolist() == [10.0, 0.5, 0.5]
+
+
 def test_a_wandb_that_prints_stays_silent(
     config: Config, fake_wandb: Callable[..., None], capfd: pytest.CaptureFixture[str]
 ):
@@ -480,7 +525,7 @@ def test_a_hung_wandb_does_not_hold_the_interpreter(
 
 def test_the_training_process_never_imports_wandb(config: Config):
     code = (
-        "import sys; from sailctl.logger import Logger; from sailctl.results import open_run\n"
+        "import sys; from sailctl.logger import Logger; from sailctl.recorder import open_run\n"
         "from sailctl.compose import compose_jobs\n"
         f"config = compose_jobs(['out={config.out}', 'env=hopper-v5']).jobs[0].config\n"
         "with Logger(open_run(config, []), config) as log:\n"

@@ -17,11 +17,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailctl import __version__, results
+from sailctl import __version__, provenance, recorder, results
 from sailctl.claims import owner
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, run_id, to_dict
-from sailctl.results import CsvWriter, Run, find_runs, load_run, open_run
+from sailctl.recorder import CsvWriter, Run, open_run
+from sailctl.results import find_runs, load_run
 from sailctl.types import RunError, UserError
 
 ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.1, "eval_return": math.nan}
@@ -74,9 +75,9 @@ def test_a_run_that_is_being_worked_on_is_left_alone(config: Config):
 def test_a_finished_run_is_left_alone(config: Config):
     run = open_run(config, [])
     run.log(ROW)
-    assert results.finished_run(config) is None
+    assert recorder.finished_run(config) is None
     run.finish({})
-    assert results.finished_run(config) == run.path
+    assert recorder.finished_run(config) == run.path
     before = {file.name: file.read_bytes() for file in run.path.iterdir()}
     with pytest.raises(UserError, match="has been finished by another process"):
         open_run(config, [])
@@ -90,8 +91,8 @@ def test_a_fresh_run_is_a_new_one(config: Config):
         run.finish({})
         paths.append(run.path)
     assert [path.name for path in paths] == [f"{run_id(config)}-s3{end}" for end in ("", ".2", ".3")]
-    assert results.finished_run(fresh(config)) is None
-    assert results.finished_run(config) == paths[0]
+    assert recorder.finished_run(fresh(config)) is None
+    assert recorder.finished_run(config) == paths[0]
 
 
 def test_a_fresh_run_of_a_job_that_is_started_again_is_the_one_it_made(
@@ -368,14 +369,14 @@ def test_runs_are_found_below_a_folder(config: Config, tmp_path: Path):
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / "status.json"
-    results.write_json(file, {"state": "running"})
+    recorder.write_json(file, {"state": "running"})
 
     def disk_full(descriptor: int) -> None:
         raise OSError(28, f"No space left on device ({descriptor})")
 
     monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(OSError, match="No space left"):
-        results.write_json(file, {"state": "finished"})
+        recorder.write_json(file, {"state": "finished"})
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
     assert json.loads(file.read_text()) == {"state": "running"}
 
@@ -386,12 +387,12 @@ def test_the_commit_of_a_checkout_is_recorded(tmp_path: Path):
         command = ["git", "-C", str(tmp_path), *identity, *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    assert results._git_state(tmp_path) is None
+    assert provenance._git_state(tmp_path) is None
     git("init")
-    assert results._git_state(tmp_path) is None  # no commit yet
+    assert provenance._git_state(tmp_path) is None  # no commit yet
     (tmp_path / "file").write_text("1")
     git("add", "file")
     git("commit", "-m", "one")
-    assert results._git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    assert provenance._git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (tmp_path / "file").write_text("2")
-    assert results._git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+    assert provenance._git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": True}

@@ -16,7 +16,8 @@ from sailctl import sweeps
 from sailctl.cli import main
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.results import Run, load_run, open_run
+from sailctl.recorder import Run, open_run
+from sailctl.results import load_run
 from sailctl.sweeps import Job, duration, jobs_in, record_launch, root_of, seconds_left, summary, write_table
 from sailctl.types import RunError, UserError
 

@@ -259,7 +259,7 @@ def test_runs_that_are_stopped_side_by_side_go_on_alone(tmp_path: Path, monkeypa
 
 
 def test_what_another_process_works_on_is_left_to_it(tmp_path: Path):
-    from sailctl.results import open_run
+    from sailctl.recorder import open_run
 
     configs = [config_of(tmp_path, "algo=sail", f"seed={seed}") for seed in (0, 1)]
     run = open_run(configs[0], [])
