@@ -124,14 +124,14 @@ def test_leaving_without_finish_finishes(config: Config):
 
 def test_a_mirror_that_cannot_start_fails_the_run(config: Config, monkeypatch: pytest.MonkeyPatch):
     def broken(folder: Path, along: str, gone_on_from: int | None) -> None:
-        raise OSError(f"cannot write {folder.name} along {along}")
+        raise OSError(f"cannot write {folder.name} along {along} from {gone_on_from}")
 
     monkeypatch.setattr(logger, "TensorBoardMirror", broken)
     config = replace(config, logger=replace(QUIET, tensorboard=True))
     run = open_run(config, [])
     with pytest.raises(OSError, match="cannot write tensorboard"):
         Logger(run, config)
-    assert load_run(run.path).status["error"] == "OSError: cannot write tensorboard along env_steps"
+    assert load_run(run.path).status["error"] == "OSError: cannot write tensorboard along env_steps from None"
 
 
 # TensorBoard and the progress bar
