@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
+_SCHEMAS: dict[str, DictConfig] = {}
+"""What the plugins of launchers understand, by the launcher's class."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One run of a command line, composed and checked."""
@@ -70,7 +74,7 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
 
     search_path = [] if overlay is None else [_search_path(overlay)]
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
-        _without_twins()
+        _take_schemas()
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         parsed = [_parse(parser, text) for text in overrides]
         own = [str(item.input_line) for item in parsed if item.is_hydra_override()] + search_path
@@ -80,6 +84,7 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
         base = _compose(own + fixed)
         multirun = multirun or base.hydra.mode == RunMode.MULTIRUN
         if multirun:
+            _check_launcher(base.hydra.launcher)
             if not str(base.hydra.sweeper._target_).endswith(".BasicSweeper"):
                 raise UserError("hydra/sweeper must be basic: a training returns no value to optimise")
             params = [
@@ -99,8 +104,8 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
     return Plan(jobs, multirun, own + fixed)
 
 
-def _without_twins() -> None:
-    """Forget the plugin's settings of the launchers that have a file in ``conf``.
+def _take_schemas() -> None:
+    """Take the plugins' own settings of the launchers that have a file in ``conf`` out of Hydra's hands.
 
     The file wins in any case, but Hydra would check it against them, and warn of doing so on every line.
     """
@@ -108,7 +113,23 @@ def _without_twins() -> None:
 
     launchers = ConfigStore.instance().repo["hydra"]["launcher"]
     for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
-        launchers.pop(file.name, None)
+        if (own := launchers.pop(file.name, None)) is not None:
+            _SCHEMAS[str(own.node._target_)] = own.node
+
+
+def _check_launcher(launcher: DictConfig) -> None:
+    """Refuse settings that the launcher's plugin would not understand."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    schema = _SCHEMAS.get(str(launcher.get("_target_")))
+    try:
+        if schema is not None:
+            OmegaConf.merge(
+                schema, OmegaConf.masked_copy(launcher, [key for key in schema if key in launcher])
+            )
+    except OmegaConfBaseException as error:
+        raise UserError(f"hydra.launcher.{error.full_key}: {first_line(error)}") from error
 
 
 def _rides(item: Override, wanted: Sequence[Override]) -> bool:

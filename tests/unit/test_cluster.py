@@ -24,7 +24,7 @@ from sailctl.loop import Interrupted, stoppable
 from sailctl.outcomes import Outcome, any_failed, read_outcome, write_outcome
 from sailctl.recorder import run_path
 from sailctl.results import load_run
-from sailctl.types import RunError
+from sailctl.types import RunError, UserError
 
 TINY = (
     "env=invertedpendulum-v5",
@@ -74,6 +74,16 @@ def test_a_user_can_build_on_it(tmp_path: Path) -> None:
     (job,) = compose_jobs(["hydra/launcher=ours", "hydra.launcher.qos=low"], overlay=tmp_path).jobs
     launcher = job.composed.hydra.launcher
     assert (launcher.partition, launcher.qos, launcher.mem_gb) == ("short", "low", 2)
+
+
+@pytest.mark.parametrize("words", [("joblib", "n_jobs=many"), ("submitit_slurm", "timeout_min=soon")])
+def test_a_setting_of_the_wrong_type_is_refused_at_once(words: tuple[str, str]) -> None:
+    launcher, setting = words
+    key, _, value = setting.partition("=")
+    with pytest.raises(
+        UserError, match=rf"^hydra.launcher.{key}: Value '{value}' of type 'str' could not be"
+    ):
+        compose_jobs([f"hydra/launcher={launcher}", f"hydra.launcher.{setting}"], multirun=True)
 
 
 @pytest.mark.parametrize(
