@@ -11,69 +11,17 @@ import threading
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import torch
-from safetensors.torch import load_file
 from stable_baselines3 import PPO, SAC
 
 from sailctl.collect import collect
-from sailctl.compose import compose_jobs
 from sailctl.config import RunConfig
 from sailctl.learner import Learner
 from sailctl.results import load_run
 from sailctl.together import Work
 from sailctl.train import train
 from sailctl.types import UserError
-
-SMALL = (
-    "env=hopper-v5",
-    "rollout.prompts=8",
-    "rollout.segment=5",
-    "rollout.judged=5",
-    "env_steps=1000000",
-    "algo.iterations=7",
-    "algo.epochs=2",
-    "evaluation.every=150",
-    "evaluation.iterations=3",
-    "evaluation.episodes=2",
-    "policy.hidden=[8]",
-    "logger.wandb=disabled",
-    "logger.progress=false",
-    "logger.checkpoint=0",
-)
-REWARD = ("reward.hidden=[8]", "reward.members=2")
-KINDS = {
-    "sail": ("algo=sail", "algo.refresh=3"),
-    "revkl": ("algo=sail_revkl", "algo.kl=kl_pi_ref", "algo.anneal=true"),
-    "sgd": ("algo=sail_robust", "algo.optimiser=sgd", "algo.target_kl=null", "algo.clip=0.1"),
-    "proximal": (
-        "algo=sail_robust",
-        "algo.optimiser=sgd",
-        "algo.step=proximal",
-        "policy=linear",
-        "policy.features=4",
-    ),
-    "linear": ("algo=dpo_online", "policy=linear", "policy.features=8"),
-    "teacher": (
-        "algo=sail",
-        "oracle=stochastic",
-        "oracle.normalise=true",
-        "oracle.skip=0.1",
-        "oracle.mistake=0.2",
-        "oracle.rho=0.1",
-        "oracle.budget=40",
-    ),
-    "ranked": ("algo=sail", "rollout=ranked", "rollout.prompts=8", "rollout.segment=5", "rollout.judged=5"),
-    "chosen": ("algo=sail", "algo.queries=3", "algo.selection=disagreement", *REWARD),
-    "starts": ("algo=sail", "rollout.start_fraction=0.5", "rollout.restart=0.3"),
-    "contacts": ("algo=sail", "env=ant-v5", "evaluation.every=100000", "evaluation.episodes=1"),
-    "memory": ("algo=sail", "env=reacher-v5"),
-    "dpr": ("algo=sail_dpr", *REWARD),
-    "dpp": ("algo=sail_dpp",),
-    "offline": ("algo=dpo_offline",),
-    "foresight": ("experiment=foresight", "algo=sail", "reward.start=60", "rollout.prompts=8", *REWARD),
-}
+from tests.kinds import KINDS, SMALL, assert_same_run, composed, config_of
 
 QUICK = ("revkl", "teacher", "ranked", "chosen", "dpr", "foresight")
 """Those that `make test` looks at; together they touch everything that is kept."""
@@ -111,17 +59,6 @@ BASELINES = {
 ITERATIONS = 8
 
 
-def composed(out: Path, *words: str) -> RunConfig:
-    """A later value of a key is the one that counts."""
-    chosen = {word.split("=", 1)[0]: word for word in words}
-    (job,) = compose_jobs([*chosen.values(), f"out={out}"]).jobs
-    return job.config
-
-
-def config_of(out: Path, *overrides: str) -> RunConfig:
-    return composed(out, *SMALL, *overrides)
-
-
 def baseline_of(out: Path, kind: str, *overrides: str) -> RunConfig:
     return composed(out, f"algo={kind}", *TINY, *BASELINES[kind], *overrides)
 
@@ -152,19 +89,6 @@ def killed_in(
         patch.setattr(learner, method, fatal)
         with pytest.raises(Killed):
             train(config, [])
-
-
-def assert_same_run(one: Path, two: Path) -> None:
-    first, second = load_run(one), load_run(two)
-    timeless = [name for name in first.metrics if not name.endswith("_s")]
-    pd.testing.assert_frame_equal(first.metrics[timeless], second.metrics[timeless], check_exact=True)
-    assert list(first.metrics) == list(second.metrics)
-    assert (one / "evaluations.csv").read_text() == (two / "evaluations.csv").read_text()
-    policies = [load_file(path / "policy" / "policy.safetensors") for path in (one, two)]
-    assert all(torch.equal(policies[0][name], policies[1][name]) for name in policies[0])
-    ends = [{k: v for k, v in run.status.items() if not k.endswith("_s")} for run in (first, second)]
-    assert ends[0] == ends[1]
-    assert ends[0]["state"] == "finished"
 
 
 @pytest.fixture(scope="module")

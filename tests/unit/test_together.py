@@ -26,7 +26,7 @@ from sailctl.simulator import ControlStep, open_simulator
 from sailctl.together import Meeting, Work, alone, together
 from sailctl.train import train, train_pack
 from sailctl.types import BusyError, NonFiniteError, SegmentBatch
-from tests.unit.test_resume import KINDS, SMALL, assert_same_run, config_of
+from tests.kinds import KINDS, SMALL, assert_same_run, config_of
 
 QUICK = ("revkl", "foresight")
 """Kinds of run that `make test` looks at."""
@@ -200,7 +200,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
 def test_runs_side_by_side_end_as_each_of_them_alone(kind: str, answers: Path, tmp_path: Path):
-    words = [*KINDS[kind], "algo.iterations=4", "evaluation.every=400"]
+    words = [*KINDS[kind], "algo.iterations=4"]
     if kind in ("dpr", "dpp", "offline"):
         words.append(f"algo.data={answers}")
     own = [("seed=0",), ("seed=1",)]
