@@ -32,6 +32,8 @@ def sailctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["train", "rollout.segment=5000"], "rollout.segment must be from 1 to 1000"),
         (["train", "--seed=3"], "unrecognized arguments: --seed=3 (see sailctl train --help)"),
         (["train", "--cfg", "job", "-m", "seed=0,1"], "--cfg job shows one configuration; leave out -m"),
+        (["train", "pack=2"], "pack is about the jobs of a sweep: add -m"),
+        (["train", "-m", "pack=0", "seed=0,1"], "pack must be at least 1, got 0"),
         (["eval", "nowhere"], "'nowhere' is not a run directory"),
         (["plot", "nowhere"], "no such folder: nowhere"),
         (["compare", "nowhere"], "no such folder: nowhere"),
