@@ -126,7 +126,7 @@ def _check_launcher(launcher: DictConfig) -> None:
     try:
         if schema is not None:
             OmegaConf.merge(
-                schema, OmegaConf.masked_copy(launcher, [key for key in schema if key in launcher])
+                schema, OmegaConf.masked_copy(launcher, [str(k) for k in schema if k in launcher])
             )
     except OmegaConfBaseException as error:
         raise UserError(f"hydra.launcher.{error.full_key}: {first_line(error)}") from error
