@@ -76,14 +76,13 @@ def test_a_user_can_build_on_it(tmp_path: Path) -> None:
     assert (launcher.partition, launcher.qos, launcher.mem_gb) == ("short", "low", 2)
 
 
-@pytest.mark.parametrize("words", [("joblib", "n_jobs=many"), ("submitit_slurm", "timeout_min=soon")])
-def test_a_setting_of_the_wrong_type_is_refused_at_once(words: tuple[str, str]) -> None:
-    launcher, setting = words
-    key, _, value = setting.partition("=")
+def test_a_setting_of_the_wrong_type_is_refused_at_once() -> None:
     with pytest.raises(
-        UserError, match=rf"^hydra.launcher.{key}: Value '{value}' of type 'str' could not be"
+        UserError, match=r"hydra\.launcher\.timeout_min: Value 'soon' of type 'str' could not be"
     ):
-        compose_jobs([f"hydra/launcher={launcher}", f"hydra.launcher.{setting}"], multirun=True)
+        compose_jobs(["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=soon"], multirun=True)
+    with pytest.raises(UserError, match=r"Value 'many' of type 'str' could not be"):
+        compose_jobs(["hydra.launcher.n_jobs=many"], multirun=True)
 
 
 @pytest.mark.parametrize(
