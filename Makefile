@@ -91,7 +91,7 @@ results: venv ## the protocols in results/protocols, beside what is there alread
 	$(BIN)/python -m benchmarks.protocols teachers_mistaken --tasks walker_stand --algorithms sail sail_robust \
 		--env-steps 200000 --seeds $(SEEDS)
 
-bench: venv theory ## measure speed, memory and learning (two hours; writes into results/)
+bench: venv theory ## measure speed, memory, learning, sweeps and crashes (four hours; writes into results/)
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.tasks
 	$(BIN)/python -m benchmarks.footprint
@@ -101,6 +101,10 @@ bench: venv theory ## measure speed, memory and learning (two hours; writes into
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.comparing
 	$(BIN)/python -m benchmarks.gate
+	$(BIN)/python -m benchmarks.sweeps
+	$(BIN)/python -m benchmarks.packing
+	$(BIN)/python -m benchmarks.crashes
+	$(BIN)/python -m benchmarks.fuzz
 
 references: venv ## train the reference policies of the core tasks (hours; what is there is left alone)
 	$(BIN)/python -m benchmarks.references
