@@ -52,7 +52,7 @@ def means_together(policies: Sequence[GaussianPolicy], features: Sequence[Tensor
     """(..., A) mean actions of each policy for its features (..., F): ``policy.mean``, for all at once.
 
     Those of one shape go through one network. Its products are those of the policies' own to the rounding of
-    the linear algebra library, and with PyTorch's own on x86 bit for bit (``tests/unit/test_together.py``).
+    the linear algebra library, for most shapes bit for bit (``tests/unit/test_together.py``).
     """
     alike: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     for place, own in enumerate(features):
