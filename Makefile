@@ -102,7 +102,6 @@ bench: venv theory ## measure speed, memory, learning, sweeps and crashes (four 
 	$(BIN)/python -m benchmarks.comparing
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.sweeps
-	$(BIN)/python -m benchmarks.packing
 	$(BIN)/python -m benchmarks.crashes
 	$(BIN)/python -m benchmarks.fuzz
 

@@ -96,8 +96,6 @@ def train(arguments: Sequence[str]) -> int:
     plan = compose_jobs(words, multirun=options.multirun, overlay=options.config_dir)
     if options.fail_fast and not plan.multirun:
         raise UserError("--fail-fast is about the jobs of a sweep: add -m")
-    if plan.jobs[0].config.pack > 1 and not plan.multirun:
-        raise UserError("pack is about the jobs of a sweep: add -m")
     if options.cfg:
         if plan.multirun:
             raise UserError("--cfg job shows one configuration; leave out -m")

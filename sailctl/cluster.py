@@ -24,7 +24,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from sailctl.outcomes import Outcome, read_outcome, read_pack, tell, write_outcome
+from sailctl.outcomes import Outcome, read_outcome, tell, write_outcome
 from sailctl.types import RunError, UserError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class QueueLauncher(Launcher):
         folder = Path(str(self._config.hydra.sweep.dir))
         jobs = self._submit(job_overrides, initial_job_idx)
         try:
-            self._wait(jobs, initial_job_idx, folder)
+            self._wait(jobs, job_overrides, initial_job_idx, folder)
         except KeyboardInterrupt:
             self._left(jobs)
             raise
@@ -147,19 +147,17 @@ class QueueLauncher(Launcher):
             [state] * len(numbers),
         )
 
-    def _wait(self, jobs: Sequence[Job[Any]], first: int, folder: Path) -> None:
+    def _wait(
+        self, jobs: Sequence[Job[Any]], job_overrides: Sequence[Sequence[str]], first: int, folder: Path
+    ) -> None:
         left = {first + place: job for place, job in enumerate(jobs)}
-        runs = {number: read_pack(folder, number) for number in left}
         gone: dict[int, float] = {}
         asked = time.monotonic()
         while left:
             time.sleep(0.5)
             for number in list(left):
-                for run in list(runs[number]):
-                    if (outcome := read_outcome(folder, run["number"])) is not None:
-                        tell(run["words"], outcome)
-                        runs[number].remove(run)
-                if not runs[number]:
+                if (outcome := read_outcome(folder, number)) is not None:
+                    tell([*job_overrides[number - first]], outcome)
                     del left[number]
             if time.monotonic() - asked < ASKED_EVERY_S:
                 continue
@@ -170,8 +168,7 @@ class QueueLauncher(Launcher):
                 elif asked - gone.setdefault(number, asked) >= self.grace_s:
                     job = left[number]
                     detail = f"job {job.job_id} ended ({ended}) before the run did: see {job.paths.stderr}"
-                    for run in runs[number]:
-                        write_outcome(folder, run["number"], run["words"], Outcome("failed", detail))
+                    write_outcome(folder, number, job_overrides[number - first], Outcome("failed", detail))
 
     def _ended(self, jobs: dict[int, Job[Any]]) -> dict[int, str | None]:
         """How each job ended as far as the queue knows; None where it is there or may come back."""
@@ -183,7 +180,7 @@ class QueueLauncher(Launcher):
 
 
 class SlurmLauncher(QueueLauncher):
-    """One job of SLURM for each run (or pack of runs), all in one array."""
+    """One job of SLURM for each run, all in one array."""
 
     cluster = "slurm"
 
@@ -200,7 +197,7 @@ class SlurmLauncher(QueueLauncher):
 
 
 class LocalLauncher(QueueLauncher):
-    """One process of this machine for each run (or pack of runs), all at once."""
+    """One process of this machine for each run, all at once."""
 
     cluster = "local"
     grace_s = 0.0

@@ -54,7 +54,7 @@ class Plan:
     multirun: bool
     """Whether Hydra runs it as a sweep (``-m``, or ``hydra.mode`` in a configuration)."""
     arguments: list[str]
-    """Words of Hydra's own, and those that all jobs have in common: what Hydra is to be given."""
+    """Overrides to hand to Hydra, the extra config folder included."""
 
 
 def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: Path | None = None) -> Plan:
@@ -101,7 +101,9 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
         else:
             _refuse_sweeps(wanted)
             jobs = [Job(fixed, base, to_config(base))]
-    return Plan(jobs, multirun, own + fixed)
+    # As a choice of one, Hydra leaves a rider out of what it composes before it knows the option.
+    alone = {str(item.input_line): f"{item.key_or_group}=choice({_text(item)})" for item in riders}
+    return Plan(jobs, multirun, [*(alone.get(word, word) for word in overrides), *search_path])
 
 
 def _take_schemas() -> None:
@@ -136,6 +138,10 @@ def _rides(item: Override, wanted: Sequence[Override]) -> bool:
     """Whether ``item`` is one value of a group that is swept: other options may have no such key."""
     swept = {other.key_or_group for other in wanted if other.is_sweep_override()}
     return not item.is_sweep_override() and item.key_or_group.partition(".")[0] in swept
+
+
+def _text(item: Override) -> str:
+    return str(item.input_line).partition("=")[2]
 
 
 def _job(words: list[str], own: list[str]) -> Job:

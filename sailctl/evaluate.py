@@ -11,8 +11,7 @@ import numpy as np
 from sailctl.checkpoint import load_policy
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import generator
-from sailctl.simulator import ControlStep, Simulator, open_simulator
-from sailctl.together import Work, alone
+from sailctl.simulator import Simulator, open_simulator
 from sailctl.types import BoolArray, DoubleArray, IntArray, UserError
 from sailctl.video import render_video
 
@@ -44,36 +43,22 @@ def evaluate(
     policy: GaussianPolicy, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False
 ) -> Evaluation:
     """Run ``episodes`` episodes with the mean action from initial states that ``seed`` alone decides."""
-    return alone(evaluating(policy, simulator, episodes, seed, keep_path))
-
-
-def evaluating(
-    policy: GaussianPolicy, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False
-) -> Work[Evaluation]:
-    """The same, asking for each control step."""
 
     def mean_action(obs: DoubleArray) -> DoubleArray:
         return policy.to_controls(policy.act(obs, None))
 
-    return playing(mean_action, simulator, episodes, seed, keep_path)
+    return play(mean_action, simulator, episodes, seed, keep_path)
 
 
 def play(act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False) -> Evaluation:
     """Run ``episodes`` whole episodes from initial states that ``seed`` alone decides."""
-    return alone(playing(act, simulator, episodes, seed, keep_path))
-
-
-def playing(
-    act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False
-) -> Work[Evaluation]:
-    """The same, asking for each control step."""
     states = simulator.reset(episodes, generator(seed, "eval"))
     rows = np.arange(episodes)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
     success, defined = np.zeros((episodes, 2), dtype=bool), False
     path = [states.physics[0].copy()]
     while len(rows):
-        step = yield ControlStep(simulator, states, act(states.obs))
+        step = simulator.step(states, act(states.obs))
         returns[rows] += step.reward
         lengths[rows] += 1
         if step.success is not None:

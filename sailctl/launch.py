@@ -9,19 +9,18 @@ import signal
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sailctl.cluster import check_launcher, register, requeueing
 from sailctl.compose import Job, Plan, quoted
-from sailctl.config import Config, RunConfig, conf_dir, to_config, to_dict
-from sailctl.outcomes import Outcome, any_failed, read_outcome, read_pack, tell, write_outcome, write_packs
+from sailctl.config import RunConfig, conf_dir, to_config
+from sailctl.outcomes import Outcome, any_failed, read_outcome, tell, write_outcome
 from sailctl.sweeps import LAUNCHES, record_launch, root_of, write_table
-from sailctl.tasks import METAWORLD
 from sailctl.types import BusyError, RunError, UserError
 
 if TYPE_CHECKING:
@@ -58,42 +57,35 @@ class _JobEnded(BaseException):
 
 
 def run_job(cfg: DictConfig) -> None:
-    """One training, or those of one pack, called by Hydra here or in a launcher's process.
+    """One training, called by Hydra here or in a launcher's process.
 
-    Never raises for a failure, so that the other jobs of a sweep go on. Jobs of a sweep are read from the
-    launch's folder and leave their outcomes there: it is the one place that every launcher's processes share.
+    Never raises for a failure, so that the other jobs of a sweep go on. A job of a sweep leaves its outcome
+    in a file of the launch's folder, the one place that every launcher's processes share.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
+    overrides = list(hydra.overrides.task)
     if hydra.mode != RunMode.MULTIRUN:
-        (outcome,) = _attempt([to_config(cfg)], [list(hydra.overrides.task)])
+        with _interruptible():
+            outcome = _attempt(cfg, overrides, sweep=False)
         if outcome.state != "done":
             raise _JobEnded(_exit_code([outcome]))
         print(outcome.detail)
         return
 
     folder = Path(hydra.runtime.output_dir)
-    pack = read_pack(folder, hydra.job.num)
-    words = [job["words"] for job in pack]
-
-    def note(number: int, outcome: Outcome) -> None:
-        write_outcome(folder, pack[number]["number"], words[number], outcome)
-
     if (folder / FAIL_FAST).exists() and any_failed(folder):
-        for number in range(len(pack)):
-            note(number, Outcome("skipped", "another job had failed"))
-        return
-    configs = [_from_record(job["config"]) for job in pack]
-    try:
-        with _interruptible(), requeueing(int(hydra.launcher.get("max_num_timeout", 0))):
-            _attempt(configs, words, note)
-    except RunError as error:  # it was told to stop, and is not queued again
-        for number, job in enumerate(pack):
-            if read_outcome(folder, job["number"]) is None:
-                note(number, Outcome("failed", str(error)))
-                tell(words[number], Outcome("failed", str(error)))
+        outcome = Outcome("skipped", "another job had failed")
+    else:
+        try:
+            with _interruptible(), requeueing(int(hydra.launcher.get("max_num_timeout", 0))):
+                outcome = _attempt(cfg, overrides, sweep=True)
+        except RunError as error:  # it was told to stop, and is not queued again
+            outcome = Outcome("failed", str(error))
+            tell(overrides, outcome)
+    write_outcome(folder, hydra.job.num, overrides, outcome)
 
 
 @contextmanager
@@ -112,66 +104,45 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _attempt(
-    configs: Sequence[RunConfig],
-    words: Sequence[list[str]],
-    note: Callable[[int, Outcome], None] | None = None,
-) -> list[Outcome]:
-    """Train these runs side by side; say how each one ended, and ``note`` it, as soon as it has."""
-    outcomes: dict[int, Outcome] = {}
-
-    def report(number: int, ended: Path | BaseException) -> None:
-        if isinstance(ended, Path | Exception):  # what was interrupted has no outcome: it can go on
-            prefix = f"{' '.join(words[number])}: " if note is not None and words[number] else ""
-            outcomes[number] = _outcome(ended, prefix, sweep=note is not None)
-            if note is not None:
-                note(number, outcomes[number])
-        if note is not None:
-            with suppress(OSError, UserError):  # the table can be made again, the job cannot
-                write_table(root_of(configs[number]))
-
-    interrupted: KeyboardInterrupt | None = None
+def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:
+    prefix = f"{' '.join(overrides)}: " if sweep and overrides else ""
     try:
-        if len(configs) > 1:
-            from sailctl.train import train_pack
+        from sailctl.train import train as train_run
 
-            runs = [config for config in configs if isinstance(config, Config)]
-            ended = train_pack(runs, words, report)
-            interrupted = next((one for one in ended if isinstance(one, KeyboardInterrupt)), None)
-        else:
-            from sailctl.train import train
-
-            report(0, train(configs[0], words[0]))
-    except Exception as error:  # let the other jobs of a sweep go on
-        for number in set(range(len(configs))) - set(outcomes):
-            report(number, error)
-    except KeyboardInterrupt as error:
-        interrupted = error
-        report(0, error)
-    if interrupted is not None:
-        raise interrupted
-    return [outcomes[number] for number in range(len(configs))]
-
-
-def _outcome(ended: Path | Exception, prefix: str, sweep: bool) -> Outcome:
-    """How a run ended, after it has been said in a line."""
-    if isinstance(ended, Path):
+        config = to_config(cfg)
+        if sweep:  # progress bars of jobs side by side would overwrite each other; a line says when one ends
+            config = replace(config, logger=replace(config.logger, progress=False))
+        with _tabled(config, sweep):
+            path = train_run(config, overrides)
         if sweep:
             print(f"{prefix}done", flush=True)
-        return Outcome("done", str(ended))
-    if isinstance(ended, UserError | RunError):
-        print(f"sailctl: {prefix}{ended}", file=sys.stderr)
-        failed = not isinstance(ended, UserError)
-        busy = sweep and isinstance(ended, BusyError)
-        return Outcome("failed" if failed else "busy" if busy else "refused", str(ended))
-    if isinstance(ended, OSError) and ended.errno in OUT_OF_REACH:
-        reason = f"cannot write {ended.filename or 'a file of the run'}: {ended.strerror}"
-        print(f"sailctl: {prefix}{reason}", file=sys.stderr)
-        return Outcome("failed", reason)
-    traceback.print_exception(ended)  # not foreseen
-    summary = f"{type(ended).__name__}: {' '.join(str(ended).split())}"
-    print(f"sailctl: {prefix}unexpected {summary} (traceback above)", file=sys.stderr)
-    return Outcome("failed", summary)
+        return Outcome("done", str(path))
+    except BusyError as error:
+        print(f"sailctl: {prefix}{error}", file=sys.stderr)
+        return Outcome("busy" if sweep else "refused", str(error))
+    except (UserError, RunError) as error:
+        print(f"sailctl: {prefix}{error}", file=sys.stderr)
+        return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
+    except Exception as error:  # let the other jobs of a sweep go on
+        if isinstance(error, OSError) and error.errno in OUT_OF_REACH:
+            reason = f"cannot write {error.filename or 'a file of the run'}: {error.strerror}"
+            print(f"sailctl: {prefix}{reason}", file=sys.stderr)
+            return Outcome("failed", reason)
+        traceback.print_exc()  # not foreseen
+        summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"sailctl: {prefix}unexpected {summary} (traceback above)", file=sys.stderr)
+        return Outcome("failed", summary)
+
+
+@contextmanager
+def _tabled(config: RunConfig, sweep: bool) -> Iterator[None]:
+    """Bring the sweep's table up to date when a job has ended, however it did."""
+    try:
+        yield
+    finally:
+        if sweep:
+            with suppress(OSError, UserError):  # the table can be made again, the job cannot
+                write_table(root_of(config))
 
 
 def _exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -190,23 +161,12 @@ def launch_sweep(plan: Plan, fail_fast: bool) -> int:
     check_launcher(plan.jobs[0].composed.hydra.launcher)
     configs = [job.config for job in plan.jobs]
     folder = _new_folder(root_of(configs[0]) / LAUNCHES)
-    packs = packs_of(configs)
-    write_packs(
-        folder,
-        [
-            [{"number": n, "words": plan.jobs[n].overrides, "config": to_dict(configs[n])} for n in pack]
-            for pack in packs
-        ],
-    )
     record_launch(folder, configs, [job.overrides for job in plan.jobs])
     write_table(root_of(configs[0]))
     if fail_fast:
         (folder / FAIL_FAST).touch()
     try:
-        # Hydra hands as many jobs to the launcher as ``pack`` has values; each finds its pack by its number.
-        numbered = ["hydra.sweeper.params=null", f"pack={','.join('1' * len(packs))}"]
-        words = [word for word in plan.arguments if not word.startswith("pack=")]
-        launch(["--multirun", *words, *numbered, f"hydra.sweep.dir={quoted(folder)}"])
+        launch(["--multirun", *plan.arguments, f"hydra.sweep.dir={quoted(folder)}"])
     except Exception as error:  # a launcher whose worker died, say: report it beside what did finish
         summary = " ".join(str(error).split())
         print(f"sailctl: the launcher stopped: {type(error).__name__}: {summary}", file=sys.stderr)
@@ -214,36 +174,6 @@ def launch_sweep(plan: Plan, fail_fast: bool) -> int:
     outcomes = [read_outcome(folder, number) or unknown for number in range(len(plan.jobs))]
     _print_table(plan.jobs, outcomes, folder)
     return _exit_code(outcomes)
-
-
-def packs_of(configs: Sequence[RunConfig]) -> list[list[int]]:
-    """The numbers of the runs that share a process: at most ``pack`` that differ in seed and gamma alone.
-
-    Baselines run by themselves, and so do tasks whose environments cannot be shared.
-    """
-    packs: list[list[int]] = []
-    open_pack: dict[str, list[int]] = {}
-    for number, config in enumerate(configs):
-        key = str(number)
-        if isinstance(config, Config) and config.env.id not in METAWORLD:
-            key = repr(replace(config, seed=0, algo=replace(config.algo, gamma=0.0)))
-        pack = open_pack.get(key)
-        if pack is None or len(pack) == config.pack:
-            pack = open_pack[key] = []
-            packs.append(pack)
-        pack.append(number)
-    return packs
-
-
-def _from_record(record: dict[str, Any]) -> RunConfig:
-    """The configuration of a job of a sweep.
-
-    It has no progress bar: those of jobs side by side would overwrite each other; a line says when one ends.
-    """
-    from omegaconf import OmegaConf
-
-    config = to_config(OmegaConf.create(record))
-    return replace(config, logger=replace(config.logger, progress=False))
 
 
 def _new_folder(parent: Path) -> Path:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from sailctl.config import AlgoConfig
-from sailctl.gradient import Gradient, Metrics
 from sailctl.objectives import (
     clipped_log_prob,
     kl_penalty,
@@ -27,7 +26,6 @@ from sailctl.objectives import (
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import Generators
 from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
-from sailctl.together import Work, alone
 from sailctl.types import (
     DoubleArray,
     FloatArray,
@@ -157,7 +155,7 @@ class Learner:
         segments: SegmentBatch | None = None,
         comparisons: Comparisons | None = None,
         left: float = 1.0,
-    ) -> Metrics:
+    ) -> dict[str, float]:
         """Epochs x minibatches of gradient steps on what the policy just did, the data set, or both.
 
         ``left`` is the share of the run that is left, which the learning rate follows with ``anneal``.
@@ -169,15 +167,6 @@ class Learner:
             NonFiniteError: when a segment, a loss, a gradient or a parameter is NaN or infinite; it carries
                 the batch.
         """
-        return alone(self.updating(segments, comparisons, left))
-
-    def updating(
-        self,
-        segments: SegmentBatch | None = None,
-        comparisons: Comparisons | None = None,
-        left: float = 1.0,
-    ) -> Work[Metrics]:
-        """The same, asking for each gradient."""
         if self._config.refresh and self.updates % self._config.refresh == 0:
             self.reference = self.policy.snapshot()
         share = left if self._config.anneal else 1.0
@@ -189,7 +178,7 @@ class Learner:
             for policy in (self.policy, self.reference):
                 policy.observe(segments.obs[segments.mask > 0])
         parts = self._parts(segments, comparisons)
-        history, moved = yield from self._passes(
+        history, moved = self._passes(
             parts, None if self._config.target_kl is None else self._config.target_kl * share
         )
         if segments is not None and not frozen:
@@ -275,12 +264,12 @@ class Learner:
 
     # Passes and steps
 
-    def _passes(self, parts: Sequence[Part], target_kl: float | None) -> Work[tuple[list[Metrics], float]]:
+    def _passes(self, parts: Sequence[Part], target_kl: float | None) -> tuple[list[dict[str, float]], float]:
         """Epochs x minibatches of gradient steps, fewer when the policy has moved too far for ``target_kl``.
 
         Returns the diagnostics of the last pass's steps, and KL(before || after) per visited state.
         """
-        history: list[Metrics] = []
+        history: list[dict[str, float]] = []
         if not parts:
             return history, math.nan
         log_std = self.policy.log_std.detach().clone()
@@ -298,7 +287,7 @@ class Learner:
                     np.concatenate([rows[g] for g in order[step]])
                     for rows, order in zip(groups, orders, strict=True)
                 ]
-                history.append((yield from self._step(parts, chosen)))
+                history.append(self._step(parts, chosen))
                 taken += 1
                 if target_kl is not None:
                     moved = self._moved(parts, log_std)
@@ -323,31 +312,22 @@ class Learner:
             total, states = total + float((kl * mask).sum()), states + float(mask.sum())
         return total / max(states, 1.0)
 
-    def _step(self, parts: Sequence[Part], chosen: Sequence[IntArray]) -> Work[Metrics]:
+    def _step(self, parts: Sequence[Part], chosen: Sequence[IntArray]) -> dict[str, float]:
         """One gradient step on the chosen samples of each part.
 
         Returns the diagnostics, taken before the step.
         """
         config = self._config
-        # Each segment is evaluated once, however many samples share it.
-        used = [np.unique(part.rows[samples]) for part, samples in zip(parts, chosen, strict=True)]
-        features = [
-            part.batch.features[torch.from_numpy(rows)] for part, rows in zip(parts, used, strict=True)
-        ]
-
-        def total(means: Sequence[Tensor]) -> tuple[Tensor, Metrics]:
-            loss = torch.zeros(())
-            diagnostics: Metrics = {}
-            for part, samples, rows, mean in zip(parts, chosen, used, means, strict=True):
-                own, metrics = self._loss(part, samples, rows, mean)
-                loss = own if part.weight == 1 else loss + part.weight * own
-                wanted = OF_DATA if part.prefix else metrics
-                diagnostics |= {part.prefix + name: float(metrics[name]) for name in wanted}
-            return loss, diagnostics
+        loss = torch.zeros(())
+        diagnostics: dict[str, float] = {}
+        for part, samples in zip(parts, chosen, strict=True):
+            own, metrics = self._loss(part, samples)
+            loss = own if part.weight == 1 else loss + part.weight * own
+            wanted = OF_DATA if part.prefix else metrics
+            diagnostics |= {part.prefix + name: float(metrics[name]) for name in wanted}
 
         self._optimiser.zero_grad()
-        found: tuple[Tensor, Metrics] = yield Gradient(self.policy, features, total)
-        loss, diagnostics = found
+        torch.autograd.backward(loss)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         numbers = {"loss": float(loss.detach()), "gradient norm": grad_norm}
@@ -360,16 +340,14 @@ class Learner:
         self._refuse_non_finite({"parameter norm": param_norm}, parts, chosen)
         return diagnostics | {"loss": numbers["loss"], "grad_norm": grad_norm}
 
-    def _loss(
-        self, part: Part, samples: IntArray, used: IntArray, mean: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of the samples, the KL penalty included, and metrics.
-
-        ``used`` are the rows of the U segments that the samples share, ``mean`` (U, H, A) the mean actions.
-        """
+    def _loss(self, part: Part, samples: IntArray) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean loss of the samples, the KL penalty included, and metrics; each segment is evaluated once,
+        however many samples share it."""
         config, batch = self._config, part.batch
-        rows, places = torch.from_numpy(used), torch.from_numpy(np.searchsorted(used, part.rows[samples]))
+        used, place = np.unique(part.rows[samples], return_inverse=True)
+        rows, places = torch.from_numpy(used), torch.from_numpy(place.reshape(len(samples), -1))
         mask, ref_mean = batch.mask[rows], batch.ref_mean[rows]
+        mean = self.policy.mean(batch.features[rows])
         steps = step_log_prob(self.policy, mean, batch.actions[rows], mask)
         logp = clipped_log_prob(steps, batch.behaviour_logp[rows], config.clip).sum(-1)
         ours, theirs = logp[places], batch.ref_logp[rows][places]
@@ -449,7 +427,7 @@ class Learner:
         slope = torch.cat([gradient.reshape(len(h), -1) for gradient in gradients], dim=1)
         return h.detach().double().numpy(), slope.double().numpy()
 
-    def _means(self, history: Sequence[Metrics]) -> Metrics:
+    def _means(self, history: Sequence[dict[str, float]]) -> dict[str, float]:
         """Mean of each diagnostic, the largest of a ``_max``; NaN for one that no step has brought."""
         mixed = self._data is not None and 0 < self._config.w < 1
         names = [*DIAGNOSTICS, *(f"data_{name}" for name in OF_DATA if mixed)]

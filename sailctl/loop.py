@@ -71,13 +71,10 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.at_once = False
-        """Whether it has been told so twice."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take note of a signal; the second one stops at once whatever is going on."""
         if self.signal is not None:
-            self.at_once = True
             raise Interrupted(number)
         self.signal = number
 

@@ -22,9 +22,8 @@ import numpy as np
 from sailctl.config import RolloutConfig
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import Generators
-from sailctl.simulator import ControlStep, Simulator, States
+from sailctl.simulator import Simulator, States
 from sailctl.state import State
-from sailctl.together import Work, alone
 from sailctl.types import BoolArray, DoubleArray, Ends, IntArray, JudgedRewards, Pairs, SegmentBatch
 
 
@@ -67,10 +66,6 @@ class Collector:
 
     def collect(self, policy: GaussianPolicy) -> Collected:
         """Roll the policy out from every prompt, and move the chains on."""
-        return alone(self.collecting(policy))
-
-    def collecting(self, policy: GaussianPolicy) -> Work[Collected]:
-        """The same, asking for each control step."""
         forks, spec = self._config.forks, self._simulator.spec
         prompts = self._prompts()
         count = len(prompts) * forks
@@ -90,7 +85,7 @@ class Collector:
             else:
                 noise = np.zeros((count, spec.act_dim), dtype=np.float32)
             action = policy.act(states.obs, noise[rows])
-            step = yield ControlStep(self._simulator, states, policy.to_controls(action))
+            step = self._simulator.step(states, policy.to_controls(action))
             obs[rows, t] = states.obs
             actions[rows, t] = action
             taken[rows, t] = 1.0

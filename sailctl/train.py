@@ -5,9 +5,8 @@ The policy is evaluated before its first update, when an evaluation is due, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,21 +14,17 @@ import torch
 from sailctl.checkpoint import dump_batch, load_policy, save_policy
 from sailctl.config import AlgoConfig, Config, RunConfig, reference_place, segment_lengths
 from sailctl.data import check_fits, load_preferences
-from sailctl.evaluate import evaluating
+from sailctl.evaluate import evaluate
 from sailctl.labelling import Labeller
 from sailctl.learner import Learner
 from sailctl.logger import Logger, check_mirrors
-from sailctl.loop import Clock, Interrupted, Stop, evaluation_due, stoppable
+from sailctl.loop import Clock, Interrupted, evaluation_due, stoppable
 from sailctl.policy import GaussianPolicy
 from sailctl.recorder import finished_run, open_run
 from sailctl.rollout import Collected, Collector
 from sailctl.seeding import Generators, named_generators
-from sailctl.simulator import Simulator, open_simulator
-from sailctl.together import Meeting, Work, together
+from sailctl.simulator import open_simulator
 from sailctl.types import EnvSpec, NonFiniteError, PreferenceData, UserError
-
-Ended = Path | Exception | Interrupted
-"""How a run ended: its directory, or why there is none, or none that is finished."""
 
 
 def train(config: RunConfig, overrides: list[str]) -> Path:
@@ -44,6 +39,8 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
         RunError: when the run had to stop; its directory keeps all that came before.
         Interrupted: when it was told to stop, by SIGINT or SIGTERM; its checkpoint is of that iteration.
     """
+    # One thread: the networks are small, and the order of float additions must not depend on a thread count.
+    torch.set_num_threads(1)
     check_mirrors(config.logger)
     if (finished := finished_run(config)) is not None:
         return finished
@@ -51,63 +48,8 @@ def train(config: RunConfig, overrides: list[str]) -> Path:
         from sailctl.baselines import train_baseline
 
         return train_baseline(config, overrides)
-    (path,) = train_pack([config], [overrides])
-    if isinstance(path, BaseException):
-        raise path
-    return path
-
-
-def train_pack(
-    configs: Sequence[Config],
-    overrides: Sequence[list[str]],
-    report: Callable[[int, Ended], None] | None = None,
-) -> list[Ended]:
-    """Train runs of one task side by side in this process, each to the numbers that it has alone.
-
-    They share control steps of the simulator and passes through the network (``together``); nothing else.
-    ``report`` is told how a run has ended, by its place, as soon as it has.
-
-    Returns:
-        For each run what ``train`` would return, or raise.
-
-    Raises:
-        UserError: when the task cannot be simulated here.
-        Interrupted: when they were told twice to stop.
-    """
-    # One thread: the networks are small, and the order of float additions must not depend on a thread count.
-    torch.set_num_threads(1)
-    simulator = open_simulator(configs[0].env.id, configs[0].threads)
-    with stoppable() as stop:
-        works = [training(*run, simulator, stop) for run in zip(configs, overrides, strict=True)]
-        ended = together(
-            [_ended(work, stop, report and partial(report, number)) for number, work in enumerate(works)]
-        )
-    simulator.close()
-    return ended
-
-
-def _ended(work: Work[Path], stop: Stop, report: Callable[[Ended], None] | None) -> Work[Ended]:
-    """How a run ends: an error of one is not one of those beside it."""
-    ended: Ended
-    try:
-        ended = yield from work
-    except Exception as error:
-        ended = error
-    except Interrupted as error:
-        if stop.at_once:
-            raise
-        ended = error
-    if report is not None:
-        report(ended)
-    return ended
-
-
-def training(config: Config, overrides: list[str], simulator: Simulator, stop: Stop) -> Work[Path]:
-    """One run, from its first checkpoint or its last one: see ``train``."""
-    check_mirrors(config.logger)
-    if (finished := finished_run(config)) is not None:
-        return finished
     generators = named_generators(config.seed)
+    simulator = open_simulator(config.env.id, config.threads)
     policy = first_policy(config, simulator.spec, generators)
     check_in_ball(policy, config.algo)
     data = offline_data(config, simulator.spec, policy)
@@ -116,14 +58,13 @@ def training(config: Config, overrides: list[str], simulator: Simulator, stop: S
     learner = Learner(policy, policy.snapshot(), config.algo, generators, data, config.rollout.prompts)
 
     run = open_run(config, ["sailctl", "train", *overrides])
-    with Logger(run, config) as logger:
+    with Logger(run, config) as logger, stoppable() as stop:
         clock, env_steps, iteration, going = Clock(), 0, 0, True
         dump = run.path / "nonfinite.safetensors"
 
-        def evaluated(place: dict[str, int]) -> Work[float]:
+        def evaluated(place: dict[str, int]) -> float:
             with clock.measure("evaluate_s"):
-                chosen = config.evaluation
-                result = yield from evaluating(policy, simulator, chosen.episodes, chosen.seed)
+                result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
             logger.evaluation(**place, returns=result.returns, lengths=result.lengths, success=result.success)
             return result.mean
 
@@ -132,30 +73,28 @@ def training(config: Config, overrides: list[str], simulator: Simulator, stop: S
         # Generators last: whatever was made above has drawn from them.
         stateful = (learner, collector, labeller, clock, generators)
         if run.checkpoint is None:
-            score = yield from evaluated({"iteration": 0, "env_steps": 0, "labels": labeller.labels})
+            score = evaluated({"iteration": 0, "env_steps": 0, "labels": labeller.labels})
         else:
             for part in stateful:
                 part.restore(run.checkpoint[type(part).__name__])
             env_steps, iteration = run.checkpoint["env_steps"], run.checkpoint["iteration"]
             score = run.checkpoint["score"]
         while going:
-            yield Meeting()
             left = share_left(config, env_steps, iteration, labeller)
             collected = comparisons = None
             if config.algo.simulates:
                 with clock.measure("collect_s"):
-                    collected = yield from collector.collecting(policy)
+                    collected = collector.collect(policy)
                 with clock.measure("label_s"), dumped_when_not_finite(dump):
                     comparisons = labeller.label(collected, learner.score)
             with clock.measure("update_s"), dumped_when_not_finite(dump):
-                segments = collected.segments if collected else None
-                metrics = yield from learner.updating(segments, comparisons, left)
+                metrics = learner.update(collected.segments if collected else None, comparisons, left)
             iteration += 1
             before, env_steps = env_steps, env_steps + (collected.env_steps if collected else 0)
             going = not labeller.exhausted and not limits_reached(config, env_steps, iteration)
             place = {"iteration": iteration, "env_steps": env_steps, "labels": labeller.labels}
             if not going or evaluation_due(config, before, env_steps, iteration):
-                score = yield from evaluated(place)
+                score = evaluated(place)
             reward = {"reward_per_step": reward_per_step(collected)}
             logger.log(place | metrics | labeller.metrics() | reward | clock.read())
             if going and (stop.signal is not None or run.checkpoint_due(config.logger.checkpoint)):
@@ -165,6 +104,7 @@ def training(config: Config, overrides: list[str], simulator: Simulator, stop: S
                     raise Interrupted(stop.signal)
         save_policy(policy, run.path / "policy")
         logger.finish({**place, **clock.read(), "last_return": score})
+    simulator.close()
     return run.path
 
 

@@ -87,7 +87,6 @@ AT_LEAST_ONE = (
     "evaluation.episodes",
     "env_steps",
     "threads",
-    "pack",
 )
 
 SHARES = (

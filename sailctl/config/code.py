@@ -23,7 +23,6 @@ ROOMS = (
     "foresight",
     "queries",
     "labelling",
-    "gradient",
     "learner",
     "evaluate",
     "vecenv",

@@ -233,7 +233,6 @@ class RunConfig:
     seed: int
     env_steps: int
     threads: int
-    pack: int
     out: str
 
 
@@ -267,7 +266,7 @@ GROUPS = ("algo", "env", "oracle", "rollout", "policy", "reward", "evaluation", 
 LEVELS = ("weak", "medium", "expert")
 """Reference policies that ship with the suite."""
 
-NUMBERLESS = ("logger", "out", "threads", "pack", "seed")
+NUMBERLESS = ("logger", "out", "threads", "seed")
 """Top-level keys left out of ``run_id``: they do not change the numbers, or (seed) are named beside it."""
 
 MODEL_RULES = ("disagreement", "entropy", "kcenter_disagreement", "kcenter_entropy")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sailctl.simulator.asks import ControlStep
 from sailctl.simulator.batched import TaskSimulator
 from sailctl.simulator.states import Simulator, States, Step
 from sailctl.tasks import METAWORLD
@@ -10,7 +9,7 @@ from sailctl.types import UserError
 from sailctl_envs import ALL_TASKS
 from sailctl_envs.dmc.base import SuiteMissingError
 
-__all__ = ["ControlStep", "Simulator", "States", "Step", "TaskSimulator", "open_simulator"]
+__all__ = ["Simulator", "States", "Step", "TaskSimulator", "open_simulator"]
 
 
 def open_simulator(task_id: str, threads: int = 1) -> Simulator:

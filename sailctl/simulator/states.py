@@ -31,8 +31,8 @@ class States:
         """Each row ``forks`` times, side by side: (N * forks) rows that share no memory with these."""
         return self.take(np.repeat(np.arange(len(self)), forks))
 
-    def take(self, rows: IntArray | np.ndarray[tuple[int], np.dtype[np.bool_]] | slice) -> States:
-        """The chosen rows: a copy of them, or, for a slice, a view."""
+    def take(self, rows: IntArray | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> States:
+        """A copy of the chosen rows."""
         return States(self.physics[rows], self.memory[rows], self.obs[rows], self.elapsed[rows])
 
     def put(self, rows: IntArray, other: States) -> States:

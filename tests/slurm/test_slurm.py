@@ -146,24 +146,6 @@ def test_a_job_that_is_preempted_goes_on(number: str, kind: str, undisturbed: Pa
     assert_same_numbers(undisturbed, tmp_path)
 
 
-def test_a_pack_that_is_preempted_goes_on(tmp_path: Path) -> None:
-    """Two runs in one job: both are kept, queued again, and end with the numbers that they have alone."""
-    alone, packed = tmp_path / "alone", tmp_path / "packed"
-    assert train(*LONG, "seed=0,1", f"out={alone}").returncode == 0
-    words = [*LONG, "seed=0,1", "pack=2", SLURM, f"out={packed}", "logger.checkpoint=1000000"]
-    with subprocess.Popen(
-        sailctl("train", "-m", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        on_its_way(packed, 3)
-        subprocess.run(["scancel", "--signal=TERM", job_of(packed)], check=True)
-        said = process.communicate(timeout=300)
-    assert (process.returncode, said[1]) == (0, "")
-    assert "2 jobs: 2 done (" in said[0]
-    for run in runs_in(packed):
-        assert len(json.loads((run / "provenance.json").read_text())["resumed"]) == 1
-    assert_same_numbers(alone, packed)
-
-
 def test_a_job_that_is_cancelled_has_failed_and_does_not_come_back(tmp_path: Path) -> None:
     words = [*LONG, SLURM, f"out={tmp_path}", "env_steps=100000000"]
     with subprocess.Popen(

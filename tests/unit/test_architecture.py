@@ -21,7 +21,6 @@ SHARED = {
     "seeding": set(),
     "files": set(),
     "state": set(),
-    "together": set(),
     "tasks": {"types", "sailctl_envs"},
     "config": {"types", "files", "tasks"},
 }
@@ -39,7 +38,6 @@ LINE = (
     "foresight",
     "queries",
     "labelling",
-    "gradient",
     "learner",
     "checkpoint",
     "claims",

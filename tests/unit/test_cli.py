@@ -32,8 +32,6 @@ def sailctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["train", "rollout.segment=5000"], "rollout.segment must be from 1 to 1000"),
         (["train", "--seed=3"], "unrecognized arguments: --seed=3 (see sailctl train --help)"),
         (["train", "--cfg", "job", "-m", "seed=0,1"], "--cfg job shows one configuration; leave out -m"),
-        (["train", "pack=2"], "pack is about the jobs of a sweep: add -m"),
-        (["train", "-m", "pack=0", "seed=0,1"], "pack must be at least 1, got 0"),
         (["eval", "nowhere"], "'nowhere' is not a run directory"),
         (["plot", "nowhere"], "no such folder: nowhere"),
         (["compare", "nowhere"], "no such folder: nowhere"),
@@ -248,8 +246,7 @@ def test_a_sweep_goes_on_past_failures_and_lists_every_job(
     ]
     (sweep,) = (work / "runs/.sweeps").iterdir()
     outcomes = {f"{number}.json" for number in range(8)}
-    packs = {f"packs/{name}" for name in outcomes}
-    assert files_in(sweep) == {"multirun.yaml", "jobs.json", *outcomes, *packs}
+    assert files_in(sweep) == {"multirun.yaml", "jobs.json", *outcomes}
     assert json.loads((sweep / "0.json").read_text())["overrides"] == ["algo=sail", "seed=0"]
     assert {path.name for path in work.iterdir()} == {"runs"}
 

@@ -331,7 +331,7 @@ def test_run_id_follows_all_that_changes_the_numbers_and_nothing_else(key: str) 
     else:
         other = dataclasses.replace(config, **{name: changed(getattr(config, name))})
     assert other != config
-    same = group == "logger" or key in ("out", "threads", "pack", "seed")
+    same = group == "logger" or key in ("out", "threads", "seed")
     assert (run_id(other) == run_id(config)) is same
 
 
@@ -406,7 +406,7 @@ def test_a_value_of_a_swept_group_goes_to_the_options_that_have_it() -> None:
     assert [(job.config.algo.name, job.config.algo.envs) for job in plan.jobs] == [
         ("ppo", 16), ("ppo", 16), ("rlhf_ppo", 16), ("rlhf_ppo", 16),
     ]  # fmt: skip
-    assert plan.arguments == ["policy.hidden=[8]"], "what differs, the launch tells its jobs"
+    assert plan.arguments == ["algo=ppo,rlhf_ppo", "algo.envs=choice(16)", "policy.hidden=[8]", "seed=0,1"]
     with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):
         compose_jobs(["algo=ppo,sail", "algo.envs=16"], multirun=True)
     with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):

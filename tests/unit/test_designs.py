@@ -16,7 +16,6 @@ from sailctl.objectives import prox_abs
 from sailctl.policy import GaussianPolicy
 from sailctl.rollout import forked_pairs
 from sailctl.seeding import generator, named_generators
-from sailctl.together import Work
 from sailctl.types import (
     EnvSpec,
     NonFiniteError,
@@ -170,7 +169,7 @@ def test_the_data_bring_as_many_pairs_as_their_weight_asks_for(w: float, monkeyp
     sizes: list[list[int]] = []
     step = learner._step
 
-    def watched(parts: list, chosen: list[np.ndarray]) -> Work[dict[str, float]]:
+    def watched(parts: list, chosen: list[np.ndarray]) -> dict[str, float]:
         sizes.append([len(rows) for rows in chosen])
         return step(parts, chosen)
 

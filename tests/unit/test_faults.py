@@ -20,7 +20,6 @@ from sailctl.policy import GaussianPolicy
 from sailctl.recorder import open_run, run_path
 from sailctl.results import METRICS, load_run
 from sailctl.simulator import Step, TaskSimulator
-from sailctl.together import Work
 from sailctl.train import train
 from sailctl.types import UserError
 
@@ -172,17 +171,17 @@ def test_numbers_that_are_none(
     wrong: object, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     words = [*SMALL, f"out={tmp_path}"]
-    true_update, updates = Learner.updating, []
+    true_update, updates = Learner.update, []
 
     with pytest.MonkeyPatch.context() as patch:
 
-        def updating(self: Learner, *arguments: object) -> Work[dict[str, float]]:
+        def update(self: Learner, *arguments: object) -> dict[str, float]:
             updates.append(1)
             if len(updates) == 10:
                 wrong(patch)  # type: ignore[operator]
-            return (yield from true_update(self, *arguments))  # type: ignore[arg-type]
+            return true_update(self, *arguments)  # type: ignore[arg-type]
 
-        patch.setattr(Learner, "updating", updating)
+        patch.setattr(Learner, "update", update)
         assert main(["train", *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "not finite" in line

@@ -26,7 +26,6 @@ from sailctl.policy import GaussianPolicy
 from sailctl.rollout import Collector, forked_pairs
 from sailctl.seeding import named_generators
 from sailctl.simulator import TaskSimulator
-from sailctl.together import Work
 from sailctl.types import (
     EnvSpec,
     JudgedRewards,
@@ -270,9 +269,9 @@ def test_passes_end_when_the_policy_has_moved_twice_as_far_as_asked(monkeypatch:
     learner = learner_of(replace(SAIL, lr=0.03, target_kl=1e-3, epochs=5))
     taken, step = [], learner._step
 
-    def watched(*arguments: object) -> Work[dict[str, float]]:
+    def watched(*arguments: object) -> dict[str, float]:
         assert not taken or learner._moved(arguments[0], log_std) <= 2e-3, "a step too many"
-        taken.append((yield from step(*arguments)))
+        taken.append(step(*arguments))
         return taken[-1]
 
     log_std = learner.policy.log_std.detach().clone()
@@ -533,7 +532,7 @@ def test_statistics_are_frozen_in_an_update_and_gathered_after_it(monkeypatch: p
     counts: list[float] = []
     step = learner._step
 
-    def watched(*arguments: object) -> Work[dict[str, float]]:
+    def watched(*arguments: object) -> dict[str, float]:
         counts.append(float(learner.policy.obs_count))
         return step(*arguments)
 
@@ -592,7 +591,7 @@ def test_every_pair_is_used_once_in_each_epoch_and_groups_stay_together(monkeypa
     used: list[np.ndarray] = []
     step = learner._step
 
-    def watched(parts: object, chosen: list[np.ndarray]) -> Work[dict[str, float]]:
+    def watched(parts: object, chosen: list[np.ndarray]) -> dict[str, float]:
         used.extend(chosen)
         return step(parts, chosen)
 

@@ -18,7 +18,6 @@ from sailctl.collect import collect
 from sailctl.config import RunConfig
 from sailctl.learner import Learner
 from sailctl.results import load_run
-from sailctl.together import Work
 from sailctl.train import train
 from sailctl.types import UserError
 from tests.kinds import KINDS, SMALL, assert_same_run, composed, config_of
@@ -186,16 +185,16 @@ def test_a_signal_ends_the_iteration_and_keeps_it(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = config_of(tmp_path / "stopped", "logger.checkpoint=1000000")
-    true_update = Learner.updating
+    true_update = Learner.update
 
-    def signalled(self: Learner, *arguments: object) -> Work[dict[str, float]]:
+    def signalled(self: Learner, *arguments: object) -> dict[str, float]:
         if self.updates == 3:
             os.kill(os.getpid(), number)
-        return (yield from true_update(self, *arguments))  # type: ignore[arg-type]
+        return true_update(self, *arguments)  # type: ignore[arg-type]
 
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "updating", signalled)
+        patch.setattr(Learner, "update", signalled)
         with pytest.raises(KeyboardInterrupt, match=f"stopped by {number.name}"):
             train(config, [])
     assert signal.getsignal(number) is handler

@@ -26,7 +26,6 @@ from sailctl.policy import GaussianPolicy
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
 from sailctl.simulator import Step, TaskSimulator
-from sailctl.together import Work
 from sailctl.train import first_policy, train
 from sailctl.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
 from sailctl_envs import ALL_TASKS
@@ -213,20 +212,20 @@ def test_the_record_of_a_run(finished: Path):
 
 def test_env_steps_are_all_that_training_simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     steps, evaluating = [0, 0], [False]
-    step, measure = TaskSimulator.step, sailctl.train.evaluating
+    step, measure = TaskSimulator.step, evaluate
 
     def counted(self: TaskSimulator, states: object, action: np.ndarray) -> Step:
         steps[evaluating[0]] += len(action)
         return step(self, states, action)
 
-    def evaluated(*arguments: object) -> Work[object]:
+    def evaluated(*arguments: object) -> object:
         evaluating[0] = True
-        result = yield from measure(*arguments)
+        result = measure(*arguments)
         evaluating[0] = False
         return result
 
     monkeypatch.setattr(TaskSimulator, "step", counted)
-    monkeypatch.setattr(sailctl.train, "evaluating", evaluated)
+    monkeypatch.setattr(sailctl.train, "evaluate", evaluated)
     path = run(tmp_path, "env=invertedpendulum-v5")
     assert numbers(path)["env_steps"].iloc[-1] == steps[0]
     assert steps[1] == load_run(path).evaluations["length"].sum()
@@ -342,16 +341,16 @@ def only_run(out: Path) -> Path:
 def test_numbers_that_are_not_finite_stop_the_run_and_leave_their_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    update = Learner.updating
+    update = Learner.update
 
     def poisoned(
         self: Learner, segments: SegmentBatch, preferences: Preferences, left: float
-    ) -> Work[dict[str, float]]:
+    ) -> dict[str, float]:
         if self.updates == 1:
             segments.actions[:, 0, 0] = math.nan
         return update(self, segments, preferences, left)
 
-    monkeypatch.setattr(Learner, "updating", poisoned)
+    monkeypatch.setattr(Learner, "update", poisoned)
     with pytest.raises(NonFiniteError) as caught:
         run(tmp_path)
     path = only_run(tmp_path)
