@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks import record
+from sailctl.algorithms.segments import first_policy
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, segment_lengths
 from sailctl.foresight import Foresight
@@ -32,7 +33,6 @@ from sailctl.references import read_references
 from sailctl.rollout import Collector
 from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator, States, open_simulator
-from sailctl.train import first_policy
 from sailctl.types import BoolArray, DoubleArray, Ends, FloatArray, JudgedRewards, Pairs, SegmentBatch
 
 ITERATIONS = 40

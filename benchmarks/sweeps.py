@@ -27,10 +27,10 @@ from statistics import median
 from benchmarks.crashes import checksums
 from benchmarks.record import arguments, write
 from sailctl.compose import compose_jobs
-from sailctl.loop import Interrupted
 from sailctl.recorder import Run
 from sailctl.results import load_run
 from sailctl.state import State
+from sailctl.stopping import Interrupted
 from sailctl.train import train
 
 ALGORITHMS = ("sail", "sail_revkl")

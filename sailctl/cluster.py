@@ -25,6 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from sailctl.outcomes import Outcome, read_outcome, tell, write_outcome
+from sailctl.stopping import Interrupted, Stop
 from sailctl.types import RunError, UserError
 
 if TYPE_CHECKING:
@@ -259,8 +260,6 @@ def requeueing(most: int) -> Iterator[None]:
     if queue is None:
         yield
         return
-    from sailctl.loop import Interrupted, Stop  # with torch, which whoever waits for jobs has no need of
-
     number = getattr(signal, f"SIG{queue.env.USR_SIG}")
 
     def told(number: int, frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from sailctl.algorithms.segments import first_policy
 from sailctl.config import Config, RunConfig, segment_lengths, to_dict
 from sailctl.data import check_new, from_arrays, save_preferences
 from sailctl.oracle import Teacher
@@ -20,7 +21,6 @@ from sailctl.provenance import provenance
 from sailctl.rollout import Collected, Collector
 from sailctl.seeding import named_generators
 from sailctl.simulator import open_simulator
-from sailctl.train import first_policy
 from sailctl.types import Preferences, RunError, UserError
 
 PATIENCE = 100

@@ -56,7 +56,7 @@ class Labeller:
     ) -> None:
         self._config = config
         self._rng = generators.queries
-        self._data_labels = 0 if data is None else len(data)
+        self._data = data
         self._teacher = Teacher(config.oracle, generators.oracle, spec.horizon)
         self.model: RewardEnsemble | None = None
         """The learned reward, where there is one."""
@@ -64,8 +64,6 @@ class Labeller:
             self.model = RewardEnsemble(
                 config.reward, spec.obs_dim, spec.act_dim, generators.ensemble, config.reward.bounded
             )
-            if data is not None:
-                self.model.learn(data.segments, data.preferences)
         self._seen = 0
         """Env steps that were collected so far."""
         self.foresight: Foresight | None = None
@@ -78,7 +76,7 @@ class Labeller:
     @property
     def labels(self) -> int:
         """The teacher's answers so far, those recorded in the data set included."""
-        return self._data_labels + self._teacher.labels
+        return (0 if self._data is None else len(self._data)) + self._teacher.labels
 
     @property
     def exhausted(self) -> bool:
@@ -92,6 +90,15 @@ class Labeller:
         if budget is None or self._config.algo.labels != "teacher":
             return 1.0
         return 1.0 - self._teacher.labels / budget
+
+    def learn_from_data(self) -> None:
+        """Before the first iteration: teach the reward model, where there is one, what the data set holds.
+
+        Raises:
+            NonFiniteError: when the model is NaN or infinite after it.
+        """
+        if self.model is not None and self._data is not None:
+            self.model.learn(self._data.segments, self._data.preferences)
 
     def label(self, collected: Collected, score: Score) -> Preferences | Rankings | Pairs:
         """The labels of one iteration, without the pairs that the teacher skipped or was not asked about."""

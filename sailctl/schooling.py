@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from sailctl.baselines import train_baseline
 from sailctl.checkpoint import save_policy
 from sailctl.config import LEVELS, RunConfig, to_dict
 from sailctl.evaluate import evaluate, play
@@ -22,6 +21,7 @@ from sailctl.references import ABOUT, folder_of
 from sailctl.results import load_run
 from sailctl.seeding import generator
 from sailctl.simulator import Simulator, open_simulator
+from sailctl.train import train
 from sailctl.types import DoubleArray, UserError
 
 SHARES = dict(zip(LEVELS, (0.15, 0.5, 1.0), strict=True))
@@ -63,7 +63,7 @@ def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Pa
         snapshots.append(Snapshot(env_steps, mean, policy))
 
     with tempfile.TemporaryDirectory() as scratch:
-        run = load_run(train_baseline(replace(config, out=scratch), list(overrides), keep))
+        run = load_run(train(replace(config, out=scratch), list(overrides), keep))
         wall_s = run.status["wall_s"]
     simulator = open_simulator(config.env.id, config.threads)
     random = random_returns(simulator)

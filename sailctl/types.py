@@ -26,6 +26,8 @@ FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+Metrics = dict[str, float]
+"""Numbers of an iteration by the names of their columns."""
 
 
 class UserError(Exception):

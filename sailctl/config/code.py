@@ -26,9 +26,9 @@ ROOMS = (
     "learner",
     "evaluate",
     "vecenv",
-    "loop",
+    "stopping",
+    "algorithms",
     "train",
-    "baselines",
 )
 """Rooms that a number of a run passes through: all up to the learner, and what trains."""
 

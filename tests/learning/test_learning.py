@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from sailctl.algorithms.segments import first_policy
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
 from sailctl.evaluate import evaluate
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
 from sailctl.simulator import TaskSimulator
-from sailctl.train import first_policy, train
+from sailctl.train import train
 from sailctl_envs import ALL_TASKS
 
 pytestmark = pytest.mark.learning

@@ -61,15 +61,15 @@ TOP = {
     "listing": {"speed"},
     "doctor": {"speed", "video"},
     "vecenv": set(),
-    "loop": set(),
-    "baselines": {"evaluate", "loop", "vecenv"},
-    "train": {"evaluate", "loop", "baselines"},
-    "collect": {"train"},
-    "schooling": {"baselines", "evaluate", "loop"},
+    "stopping": set(),
+    "algorithms": {"vecenv"},
+    "train": {"algorithms", "evaluate", "stopping"},
+    "collect": {"algorithms"},
+    "schooling": {"evaluate", "train"},
     "compose": set(),
     "sweeps": set(),
     "outcomes": set(),
-    "cluster": {"loop", "outcomes"},
+    "cluster": {"outcomes", "stopping"},
     "launch": {"cluster", "compose", "outcomes", "sweeps", "train"},
     "summary": set(),
     "golden": {"compose", "train", "collect"},
@@ -94,7 +94,7 @@ TOP = {
 }
 """What sits on the line: each may import the whole line, and of the top only what is named here."""
 
-LOOPS = ("loop", "train", "evaluate", "vecenv", "baselines")
+LOOPS = ("train", "algorithms", "evaluate", "vecenv", "stopping")
 """Rooms of the top that a number of a run passes through."""
 
 HEAVY = ("torch", "mujoco", "wandb", "matplotlib", "pandas", "pyarrow", "stable_baselines3")

@@ -14,10 +14,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from torch.distributions import Normal, kl_divergence
 
-from sailctl.baselines.asking import Asker, LearnedReward, Memory
-from sailctl.baselines.ppo import Share, act_only, train_ppo
-from sailctl.baselines.ppo import make_model as make_ppo
-from sailctl.baselines.sac import (
+from sailctl.algorithms.asking import Asker, LearnedReward, Memory
+from sailctl.algorithms.ppo import Share, act_only
+from sailctl.algorithms.ppo import make_model as make_ppo
+from sailctl.algorithms.sac import (
     KLPenalty,
     Replay,
     hold_session,
@@ -27,7 +27,6 @@ from sailctl.baselines.sac import (
     reset_critics,
     squashed_std,
     to_policy,
-    train_sac,
 )
 from sailctl.checkpoint import load_policy, save_policy
 from sailctl.compose import compose_jobs
@@ -312,8 +311,8 @@ def test_every_evaluation_is_kept_with_a_policy_of_its_own(tmp_path: Path) -> No
         assert score > 0
         kept.append((env_steps, policy.state_dict()))
 
-    train_sac(sac_config("sac", f"out={tmp_path}"), [], keep)
-    train_ppo(ppo_config("ppo", f"out={tmp_path}"), [], keep)
+    train(sac_config("sac", f"out={tmp_path}"), [], keep)
+    train(ppo_config("ppo", f"out={tmp_path}"), [], keep)
     assert [steps for steps, _ in kept] == [0, 80, 160] * 2
     assert not torch.equal(kept[1][1]["net.0.weight"], kept[2][1]["net.0.weight"])
 
@@ -395,7 +394,7 @@ def test_novelty_is_divided_by_its_running_deviation() -> None:
 
 
 def test_relabelling_is_computing_every_reward_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sailctl.baselines.sac.RELABELLED", 50)
+    monkeypatch.setattr("sailctl.algorithms.sac.RELABELLED", 50)
     asker, replay = asker_of(), filled_replay()
     behave(asker, steps=80)
     asker.ask(40)

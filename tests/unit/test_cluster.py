@@ -20,10 +20,10 @@ from sailctl import cluster
 from sailctl.cli import main
 from sailctl.cluster import requeueing, states_of
 from sailctl.compose import compose_jobs
-from sailctl.loop import Interrupted, stoppable
 from sailctl.outcomes import Outcome, any_failed, read_outcome, write_outcome
 from sailctl.recorder import run_path
 from sailctl.results import load_run
+from sailctl.stopping import Interrupted, stoppable
 from sailctl.types import RunError, UserError
 
 TINY = (

@@ -119,6 +119,7 @@ def test_a_reward_model_learns_from_the_data_set_first():
         *("reward.inverse_temperature=null", "reward.epochs=100"),
         data=data_of(200),
     )
+    labeller.learn_from_data()
     collected = collected_of()
     answers = labeller.label(collected, no_score)
     assert isinstance(answers, Preferences)

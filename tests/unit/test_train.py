@@ -14,6 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 import sailctl.train
+from sailctl.algorithms.segments import first_policy
 from sailctl.checkpoint import load_policy, save_policy
 from sailctl.collect import collect
 from sailctl.compose import compose_jobs
@@ -26,7 +27,7 @@ from sailctl.policy import GaussianPolicy
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
 from sailctl.simulator import Step, TaskSimulator
-from sailctl.train import first_policy, train
+from sailctl.train import train
 from sailctl.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
 from sailctl_envs import ALL_TASKS
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,11 +17,11 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from sailctl.baselines.asking import Asker, LearnedReward
-from sailctl.baselines.sb3 import (
+from sailctl.algorithms.asking import Asker, LearnedReward
+from sailctl.algorithms.protocol import Clock
+from sailctl.algorithms.sb3 import (
     NEVER,
     copy_layers,
-    keep_if_due,
     keep_numbers,
     learner_state,
     linear_layers,
@@ -32,16 +31,12 @@ from sailctl.baselines.sb3 import (
     restore_learner,
     restore_moments,
 )
-from sailctl.checkpoint import load_policy, save_policy
+from sailctl.checkpoint import load_policy
 from sailctl.config import PolicyConfig, PPORun, reference_place
-from sailctl.evaluate import evaluate
-from sailctl.logger import Logger
-from sailctl.loop import Clock, Keep, evaluation_due, stoppable
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
-from sailctl.recorder import open_run
-from sailctl.simulator import open_simulator
+from sailctl.simulator import Simulator
 from sailctl.state import State
-from sailctl.types import EnvSpec, UserError
+from sailctl.types import EnvSpec, Metrics, UserError
 from sailctl.vecenv import SimulatorVecEnv
 
 METRICS = {
@@ -56,95 +51,87 @@ METRICS = {
 """Columns of metrics.csv, and what Stable-Baselines3 calls them (below ``train/``)."""
 
 
-def train_ppo(config: PPORun, overrides: list[str], keep: Keep | None = None) -> Path:
-    """Train with PPO and return the run directory.
-
-    ``keep`` is given the policy of each evaluation in this process.
+class PPOBaseline:
+    """PPO, on the true reward or on one that is learned beside it: an ``Algorithm``.
 
     Raises:
-        UserError: when another process works on the run, or the reference policy does not fit the task.
-        RunError: when the run had to stop; its directory keeps all that came before.
-        Interrupted: when it was told to stop, by SIGINT or SIGTERM; its checkpoint is of that iteration.
+        UserError: when the reference policy cannot be read, or does not fit the task.
     """
-    algo, share = config.algo, Share()
-    simulator = open_simulator(config.env.id, config.threads)
-    spec = simulator.spec
-    asker = Asker(config, spec, algo.start) if algo.reward == "model" else None
-    plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
-    rewarded = plain if asker is None else LearnedReward(plain, asker)
-    env = VecNormalize(
-        rewarded,
-        norm_obs=config.policy.normalise,
-        norm_reward=algo.normalise_reward,
-        clip_obs=OBS_CLIP,
-        gamma=algo.discount,
-        epsilon=VARIANCE_FLOOR,
-    )
-    model = make_model(config, env, share)
-    if (reference := reference_place(config)) is not None:
-        start_from(load_policy(reference.parent), spec, model, env)
 
-    run = open_run(config, ["sailctl", "train", *overrides])
-    with Logger(run, config) as logger, stoppable() as stop:
-        clock, env_steps, iteration = Clock(), 0, 0
+    def __init__(self, config: PPORun, simulator: Simulator) -> None:
+        algo, self._spec = config.algo, simulator.spec
+        self._config, self._share = config, Share()
+        self._asker = Asker(config, self._spec, algo.start) if algo.reward == "model" else None
+        plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
+        self._rewarded = plain if self._asker is None else LearnedReward(plain, self._asker)
+        self._env = VecNormalize(
+            self._rewarded,
+            norm_obs=config.policy.normalise,
+            norm_reward=algo.normalise_reward,
+            clip_obs=OBS_CLIP,
+            gamma=algo.discount,
+            epsilon=VARIANCE_FLOOR,
+        )
+        self._model = make_model(config, self._env, self._share)
+        if (reference := reference_place(config)) is not None:
+            start_from(load_policy(reference.parent), self._spec, self._model, self._env)
 
-        def evaluated(place: dict[str, int]) -> float:
-            with clock.measure("evaluate_s"):
-                policy = to_policy(model, env, config.policy, spec)
-                result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
-            logger.evaluation(**place, returns=result.returns, lengths=result.lengths, success=result.success)
-            if keep is not None:
-                keep(place["env_steps"], result.mean, policy)
-            return result.mean
+    @property
+    def env_steps(self) -> int:
+        """Control steps of all environments so far."""
+        return self._model.num_timesteps
 
-        def known() -> State:
-            return {
-                "iteration": iteration,
-                "score": score,
-                "clock": clock.state(),
-                "env": rewarded.state(),
-                "normalisation": normalisation_state(env),
-                "learner": learner_state(model, [model.policy.optimizer]),
-            }
+    @property
+    def labels(self) -> int:
+        """The teacher's answers so far; 0 on the true reward."""
+        return 0 if self._asker is None else self._asker.labels
 
-        if run.checkpoint is not None:
-            iteration, score = run.checkpoint["iteration"], run.checkpoint["score"]
-            clock.restore(run.checkpoint["clock"])
-            rewarded.restore(run.checkpoint["env"])
-            restore_normalisation(env, run.checkpoint["normalisation"])
-            restore_learner(model, [model.policy.optimizer], run.checkpoint["learner"])
-            env_steps = model.num_timesteps
-        else:
-            score = evaluated({"iteration": 0, "env_steps": 0, "labels": 0})
-            if asker is not None:
-                with clock.measure("collect_s"):
-                    env_steps = model.num_timesteps = act_only(model, env, asker)
-        while env_steps < config.env_steps:
-            if asker is not None and asker.due(env_steps):
-                with clock.measure("label_s"):
-                    asker.ask(env_steps)
-            share.left = 1.0 - env_steps / config.env_steps
-            with clock.measure("update_s"):  # collecting is not told apart: one call does both
-                model.learn(algo.envs * algo.steps, log_interval=NEVER, reset_num_timesteps=False)
-            iteration += 1
-            before, env_steps = env_steps, model.num_timesteps
-            place = {
-                "iteration": iteration,
-                "env_steps": env_steps,
-                "labels": 0 if asker is None else asker.labels,
-            }
-            metrics = recorded(model, METRICS)
-            refuse_non_finite(model, iteration)
-            if env_steps >= config.env_steps or evaluation_due(config, before, env_steps, iteration):
-                score = evaluated(place)
-            asked = {} if asker is None else asker.metrics()
-            logger.log(place | metrics | asked | clock.read())
-            if env_steps < config.env_steps:
-                keep_if_due(run, stop, config.logger.checkpoint, known)
-        save_policy(to_policy(model, env, config.policy, spec), run.path / "policy")
-        logger.finish({**place, **clock.read(), "last_return": score})
-    env.close()
-    return run.path
+    @property
+    def labels_left(self) -> float:
+        """1: a run goes on without new labels."""
+        return 1.0
+
+    @property
+    def exhausted(self) -> bool:
+        """Never: there is always a reward."""
+        return False
+
+    def begin(self, clock: Clock) -> None:
+        """Act, without an update, until there is something to ask about."""
+        if self._asker is not None:
+            with clock.measure("collect_s"):
+                self._model.num_timesteps = act_only(self._model, self._env, self._asker)
+
+    def iterate(self, clock: Clock, left: float) -> Metrics:
+        """A session with the teacher where one is due, a rollout of all environments, and its updates."""
+        if self._asker is not None and self._asker.due(self.env_steps):
+            with clock.measure("label_s"):
+                self._asker.ask(self.env_steps)
+        self._share.left = left
+        steps = self._config.algo.envs * self._config.algo.steps
+        with clock.measure("update_s"):  # collecting is not told apart: one call does both
+            self._model.learn(steps, log_interval=NEVER, reset_num_timesteps=False)
+        metrics = recorded(self._model, METRICS)
+        refuse_non_finite(self._model)
+        return metrics if self._asker is None else metrics | self._asker.metrics()
+
+    def policy(self) -> GaussianPolicy:
+        """The actor with the observation statistics, in memory of its own."""
+        return to_policy(self._model, self._env, self._config.policy, self._spec)
+
+    def state(self) -> State:
+        """Environments, what is asked and learned beside them, statistics and learner."""
+        return {
+            "env": self._rewarded.state(),
+            "normalisation": normalisation_state(self._env),
+            "learner": learner_state(self._model, [self._model.policy.optimizer]),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._rewarded.restore(state["env"])
+        restore_normalisation(self._env, state["normalisation"])
+        restore_learner(self._model, [self._model.policy.optimizer], state["learner"])
 
 
 @dataclass

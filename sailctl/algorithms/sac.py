@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,11 +23,11 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sailctl.baselines.asking import Asker, LearnedReward
-from sailctl.baselines.sb3 import (
+from sailctl.algorithms.asking import Asker, LearnedReward
+from sailctl.algorithms.protocol import Clock
+from sailctl.algorithms.sb3 import (
     NEVER,
     copy_layers,
-    keep_if_due,
     keep_numbers,
     learner_state,
     linear_layers,
@@ -38,17 +37,12 @@ from sailctl.baselines.sb3 import (
     restore_learner,
     restore_moments,
 )
-from sailctl.checkpoint import save_policy
 from sailctl.config import PolicyConfig, SACRun
-from sailctl.evaluate import evaluate
-from sailctl.logger import Logger
-from sailctl.loop import Clock, Keep, evaluation_due, stoppable
 from sailctl.objectives import kl_penalty
 from sailctl.policy import GaussianPolicy
-from sailctl.recorder import open_run
-from sailctl.simulator import open_simulator
+from sailctl.simulator import Simulator
 from sailctl.state import State, module_state, restore_module
-from sailctl.types import EnvSpec
+from sailctl.types import EnvSpec, Metrics
 from sailctl.vecenv import SimulatorVecEnv
 
 METRICS = {
@@ -73,91 +67,84 @@ LEAST_STD = 1e-3
 """Least standard deviation of a saved policy, whose logarithm has to be finite."""
 
 
-def train_sac(config: SACRun, overrides: list[str], keep: Keep | None = None) -> Path:
-    """Train with SAC and return the run directory.
+class SACBaseline:
+    """SAC, or PEBBLE, with or without a KL penalty: an ``Algorithm``."""
 
-    ``keep`` is given the policy of each evaluation in this process.
+    def __init__(self, config: SACRun, simulator: Simulator) -> None:
+        algo, self._spec = config.algo, simulator.spec
+        self._config = config
+        first_at = algo.start + algo.pretrain
+        self._asker = Asker(config, self._spec, first_at) if algo.reward == "model" else None
+        plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
+        self._env = plain if self._asker is None else LearnedReward(plain, self._asker)
+        self._model = make_model(config, self._env)
+        replay_of(self._model).seeks_novelty = algo.pretrain > 0
+        self._penalty = KLPenalty(self._model, algo.gamma) if algo.gamma > 0 else None
 
-    Raises:
-        UserError: when another process works on the run.
-        RunError: when the run had to stop; its directory keeps all that came before.
-        Interrupted: when it was told to stop, by SIGINT or SIGTERM; its checkpoint is of that iteration.
-    """
-    algo = config.algo
-    simulator = open_simulator(config.env.id, config.threads)
-    spec = simulator.spec
-    asker = Asker(config, spec, algo.start + algo.pretrain) if algo.reward == "model" else None
-    plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
-    env = plain if asker is None else LearnedReward(plain, asker)
-    model = make_model(config, env)
-    replay = replay_of(model)
-    replay.seeks_novelty = algo.pretrain > 0
-    penalty = KLPenalty(model, algo.gamma) if algo.gamma > 0 else None
+    @property
+    def env_steps(self) -> int:
+        """Control steps of all environments so far."""
+        return self._model.num_timesteps
 
-    run = open_run(config, ["sailctl", "train", *overrides])
-    with Logger(run, config) as logger, stoppable() as stop:
-        clock, env_steps, iteration = Clock(), 0, 0
+    @property
+    def labels(self) -> int:
+        """The teacher's answers so far; 0 on the true reward."""
+        return 0 if self._asker is None else self._asker.labels
 
-        def evaluated(place: dict[str, int]) -> float:
-            with clock.measure("evaluate_s"):
-                policy = to_policy(model, config.policy.initial_std, spec)
-                result = evaluate(policy, simulator, config.evaluation.episodes, config.evaluation.seed)
-            logger.evaluation(**place, returns=result.returns, lengths=result.lengths, success=result.success)
-            if keep is not None:
-                keep(place["env_steps"], result.mean, policy)
-            return result.mean
+    @property
+    def labels_left(self) -> float:
+        """1: a run goes on without new labels."""
+        return 1.0
 
-        def known() -> State:
-            return {
-                "iteration": iteration,
-                "score": score,
-                "clock": clock.state(),
-                "env": env.state(),
-                "penalty": None if penalty is None else penalty.state(),
-                **state_of(model),
-            }
+    @property
+    def exhausted(self) -> bool:
+        """Never: there is always a reward."""
+        return False
 
-        if run.checkpoint is not None:
-            iteration, score = run.checkpoint["iteration"], run.checkpoint["score"]
-            clock.restore(run.checkpoint["clock"])
-            env.restore(run.checkpoint["env"])
-            if penalty is not None:
-                penalty.restore(run.checkpoint["penalty"])
-            restore(model, run.checkpoint)
-            env_steps = model.num_timesteps
-        else:
-            score = evaluated({"iteration": 0, "env_steps": 0, "labels": 0})
-        while env_steps < config.env_steps:
-            steps = min(algo.interval, config.env_steps - env_steps)
-            with clock.measure("update_s"):  # collecting is not told apart: one call does both
-                model.learn(steps, log_interval=NEVER, reset_num_timesteps=False)
-            iteration += 1
-            before, env_steps = env_steps, model.num_timesteps
-            metrics, asked = recorded(model, METRICS), {}
-            if asker is not None:
-                if asker.due(env_steps):
-                    with clock.measure("label_s"):
-                        hold_session(asker, env_steps, model, algo.relabel)
-                asked = asker.metrics()
-            if penalty is not None:
-                metrics["kl_ref_pi"] = penalty.last
-                if algo.refresh and env_steps // algo.refresh > before // algo.refresh:
-                    penalty.refresh()
-            refuse_non_finite(model, iteration)
-            place = {
-                "iteration": iteration,
-                "env_steps": env_steps,
-                "labels": 0 if asker is None else asker.labels,
-            }
-            if env_steps >= config.env_steps or evaluation_due(config, before, env_steps, iteration):
-                score = evaluated(place)
-            logger.log(place | metrics | asked | clock.read())
-            if env_steps < config.env_steps:
-                keep_if_due(run, stop, config.logger.checkpoint, known)
-        save_policy(to_policy(model, config.policy.initial_std, spec), run.path / "policy")
-        logger.finish({**place, **clock.read(), "last_return": score})
-    env.close()
-    return run.path
+    def begin(self, clock: Clock) -> None:
+        """Nothing: the first steps of SAC are exploration anyway."""
+
+    def iterate(self, clock: Clock, left: float) -> Metrics:
+        """Env steps and the updates that go with them, then a session with the teacher where one is due."""
+        algo, before = self._config.algo, self.env_steps
+        steps = min(algo.interval, self._config.env_steps - before)
+        with clock.measure("update_s"):  # collecting is not told apart: one call does both
+            self._model.learn(steps, log_interval=NEVER, reset_num_timesteps=False)
+        metrics, asked = recorded(self._model, METRICS), {}
+        if self._asker is not None:
+            if self._asker.due(self.env_steps):
+                with clock.measure("label_s"):
+                    hold_session(self._asker, self.env_steps, self._model, algo.relabel)
+            asked = self._asker.metrics()
+        if self._penalty is not None:
+            metrics["kl_ref_pi"] = self._penalty.last
+            if algo.refresh and self.env_steps // algo.refresh > before // algo.refresh:
+                self._penalty.refresh()
+        refuse_non_finite(self._model)
+        return metrics | asked
+
+    def policy(self) -> GaussianPolicy:
+        """The actor as a policy of the suite, in memory of its own."""
+        return to_policy(self._model, self._config.policy.initial_std, self._spec)
+
+    def state(self) -> State:
+        """Environments, what is asked and learned beside them, penalty, learner and replay buffer."""
+        return {
+            "env": self._env.state(),
+            "penalty": None if self._penalty is None else self._penalty.state(),
+            "learner": learner_state(self._model, optimisers(self._model)),
+            "log_temperature": log_temperature(self._model).detach(),
+            "replay": replay_of(self._model).state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._env.restore(state["env"])
+        if self._penalty is not None:
+            self._penalty.restore(state["penalty"])
+        restore_learner(self._model, optimisers(self._model), state["learner"])
+        log_temperature(self._model).data.copy_(torch.as_tensor(state["log_temperature"]))
+        replay_of(self._model).restore(state["replay"])
 
 
 def make_model(config: SACRun, env: VecEnv) -> SAC:
@@ -258,22 +245,6 @@ def log_temperature(model: SAC) -> Tensor:
     """(1,) the logarithm of the weight of the entropy, which is no part of the networks."""
     assert model.log_ent_coef is not None
     return model.log_ent_coef
-
-
-def state_of(model: SAC) -> State:
-    """What the learner knows between two iterations, its replay buffer included."""
-    return {
-        "learner": learner_state(model, optimisers(model)),
-        "log_temperature": log_temperature(model).detach(),
-        "replay": replay_of(model).state(),
-    }
-
-
-def restore(model: SAC, state: State) -> None:
-    """Take back what ``state_of`` handed out."""
-    restore_learner(model, optimisers(model), state["learner"])
-    log_temperature(model).data.copy_(torch.as_tensor(state["log_temperature"]))
-    replay_of(model).restore(state["replay"])
 
 
 def novelty(obs: Tensor, known: Tensor, neighbours: int) -> Tensor:

@@ -1,13 +1,13 @@
 """What the baselines need of Stable-Baselines3, whichever algorithm it is: numbers, a check, weights, states.
 
-A run calls ``learn`` once in each iteration. Between two calls a learner is at rest: a rollout is over, its
-updates are done, and ``learn`` takes up where the last one ended. That is where checkpoints are kept.
+An iteration calls ``learn`` once. Between two calls a learner is at rest: a rollout is over, its updates are
+done, and ``learn`` takes up where the last one ended. That is where checkpoints are kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,6 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import nn
 from torch.optim import Optimizer
 
-from sailctl.loop import Interrupted, Stop
-from sailctl.recorder import Run
 from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import NonFiniteError
 
@@ -68,7 +66,7 @@ def recorded(model: BaseAlgorithm, names: Mapping[str, str]) -> dict[str, float]
     return {name: numbers.values.get(f"train/{theirs}", math.nan) for name, theirs in names.items()}
 
 
-def refuse_non_finite(model: BaseAlgorithm, iteration: int) -> None:
+def refuse_non_finite(model: BaseAlgorithm) -> None:
     """Stop where a parameter is NaN or infinite.
 
     Raises:
@@ -77,8 +75,8 @@ def refuse_non_finite(model: BaseAlgorithm, iteration: int) -> None:
     parameters = {name: value.detach() for name, value in model.policy.named_parameters()}
     bad = [name for name, value in parameters.items() if not torch.isfinite(value).all()]
     if bad:
-        kind = type(model).__name__
-        raise NonFiniteError(f"{kind} is not finite in iteration {iteration}: {', '.join(bad)}", parameters)
+        after = f"{type(model).__name__} is not finite after {model.num_timesteps} env steps"
+        raise NonFiniteError(f"{after}: {', '.join(bad)}", parameters)
 
 
 def linear_layers(*networks: nn.Module) -> list[nn.Linear]:
@@ -92,20 +90,6 @@ def copy_layers(sources: list[nn.Linear], targets: list[nn.Linear]) -> None:
     for source, target in zip(sources, targets, strict=True):
         target.weight.copy_(source.weight)
         target.bias.copy_(source.bias)
-
-
-def keep_if_due(run: Run, stop: Stop, every: float, state: Callable[[], State]) -> None:
-    """Keep a checkpoint where one is due, as it is after ``every`` seconds and when the run is to stop.
-
-    Raises:
-        Interrupted: when it is to stop.
-        RunError: when the checkpoint cannot be written, or another process has taken the run over.
-    """
-    if stop.signal is None and not run.checkpoint_due(every):
-        return
-    run.keep(state())
-    if stop.signal is not None:
-        raise Interrupted(stop.signal)
 
 
 def learner_state(model: BaseAlgorithm, optimisers: Sequence[Optimizer]) -> State:

@@ -1,0 +1,35 @@
+"""Everything that can be trained, each a small class behind one protocol (``protocol``), made by its config.
+
+What is simulated, asked and learned in an iteration is decided here. When the policy is evaluated, what is
+logged, kept and stopped is not: ``train`` does that for all of them. An algorithm may import the whole line
+up to the learner, ``checkpoint`` (for policies that it starts from) and ``vecenv``, never ``train``.
+"""
+
+from __future__ import annotations
+
+from sailctl.algorithms.protocol import Algorithm
+from sailctl.config import Config, PPORun, RunConfig, SACRun
+from sailctl.simulator import Simulator
+
+
+def make_algorithm(config: RunConfig, simulator: Simulator) -> Algorithm:
+    """The algorithm that ``config`` names, at its start, on a simulator that evaluations may use too.
+
+    Raises:
+        UserError: when a policy or a data set that it names cannot be read, or does not fit the task.
+        TypeError: when there is no algorithm for this kind of configuration.
+    """
+    # Each imports its own: Stable-Baselines3 takes longer to load than all the rest, and SAIL has no need of it.
+    if isinstance(config, Config):
+        from sailctl.algorithms.segments import SegmentSAIL
+
+        return SegmentSAIL(config, simulator)
+    if isinstance(config, PPORun):
+        from sailctl.algorithms.ppo import PPOBaseline
+
+        return PPOBaseline(config, simulator)
+    if isinstance(config, SACRun):
+        from sailctl.algorithms.sac import SACBaseline
+
+        return SACBaseline(config, simulator)
+    raise TypeError(f"there is no algorithm for a {type(config).__name__}")

@@ -1,0 +1,156 @@
+"""SAIL and its variants on forked segments: prompts -> segments -> labels -> update.
+
+Also their limits, online and offline DPO, and the designs that mix in a data set of preferences. Where all
+samples come from a data set nothing is simulated.
+"""
+
+from __future__ import annotations
+
+from sailctl.algorithms.protocol import Clock
+from sailctl.checkpoint import load_policy
+from sailctl.config import AlgoConfig, Config, reference_place, segment_lengths
+from sailctl.data import check_fits, load_preferences
+from sailctl.labelling import Labeller
+from sailctl.learner import Learner
+from sailctl.policy import GaussianPolicy
+from sailctl.rollout import Collected, Collector
+from sailctl.seeding import Generators, named_generators
+from sailctl.simulator import Simulator
+from sailctl.state import State
+from sailctl.types import EnvSpec, Metrics, PreferenceData, UserError
+
+
+class SegmentSAIL:
+    """Every algorithm that ``Learner`` trains: an ``Algorithm``.
+
+    Raises:
+        UserError: when the reference policy or the data set cannot be read, or does not fit the task.
+    """
+
+    def __init__(self, config: Config, simulator: Simulator) -> None:
+        self._simulates = config.algo.simulates
+        self._generators = named_generators(config.seed)
+        self._policy = first_policy(config, simulator.spec, self._generators)
+        check_in_ball(self._policy, config.algo)
+        data = offline_data(config, simulator.spec, self._policy)
+        steps, judged = segment_lengths(config)
+        self._collector = Collector(simulator, config.rollout, steps, judged, self._generators)
+        start = self._policy.snapshot()
+        self._learner = Learner(
+            self._policy, start, config.algo, self._generators, data, config.rollout.prompts
+        )
+        self._labeller = Labeller(config, simulator.spec, self._generators, data)
+        self._env_steps = 0
+
+    @property
+    def env_steps(self) -> int:
+        """Control steps of the segments, continuations included."""
+        return self._env_steps
+
+    @property
+    def labels(self) -> int:
+        """The teacher's answers so far, those recorded in the data set included."""
+        return self._labeller.labels
+
+    @property
+    def labels_left(self) -> float:
+        """Share of the label budget that is left; 1 where spending it does not end the run."""
+        return self._labeller.left
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will be no more labels."""
+        return self._labeller.exhausted
+
+    def begin(self, clock: Clock) -> None:
+        """Teach the reward model, where there is one, what the data set holds."""
+        with clock.measure("label_s"):
+            self._labeller.learn_from_data()
+
+    def iterate(self, clock: Clock, left: float) -> Metrics:
+        """One iteration, on new segments where the policy acts at all."""
+        collected = comparisons = None
+        if self._simulates:
+            with clock.measure("collect_s"):
+                collected = self._collector.collect(self._policy)
+            with clock.measure("label_s"):
+                comparisons = self._labeller.label(collected, self._learner.score)
+            self._env_steps += collected.env_steps
+        with clock.measure("update_s"):
+            metrics = self._learner.update(collected.segments if collected else None, comparisons, left)
+        return metrics | self._labeller.metrics() | {"reward_per_step": reward_per_step(collected)}
+
+    def policy(self) -> GaussianPolicy:
+        """The policy that is trained."""
+        return self._policy
+
+    def state(self) -> State:
+        """Learner, chains, what labels came from, and where all draws come from."""
+        return {
+            "env_steps": self._env_steps,
+            "learner": self._learner.state(),
+            "collector": self._collector.state(),
+            "labeller": self._labeller.state(),
+            "generators": self._generators.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._env_steps = state["env_steps"]
+        self._learner.restore(state["learner"])
+        self._collector.restore(state["collector"])
+        self._labeller.restore(state["labeller"])
+        self._generators.restore(state["generators"])
+
+
+def reward_per_step(collected: Collected | None) -> float:
+    """Mean true reward of the judged steps; NaN where nothing was simulated."""
+    if collected is None:
+        return float("nan")
+    return float(collected.judged.rewards.sum()) / max(float(collected.judged.mask.sum()), 1.0)
+
+
+def offline_data(config: Config, spec: EnvSpec, policy: GaussianPolicy) -> PreferenceData | None:
+    """The data set of ``algo.data``; a new policy takes its observation statistics from it.
+
+    Raises:
+        UserError: when it cannot be read, or is of another task.
+    """
+    if config.algo.data is None or not config.algo.reads_data:
+        return None
+    data = load_preferences(config.algo.data)
+    check_fits(data, spec)
+    if config.algo.reference == "initial":
+        policy.observe(data.segments.obs[data.segments.mask > 0])
+    return data
+
+
+def first_policy(config: Config, spec: EnvSpec, generators: Generators) -> GaussianPolicy:
+    """The policy that training starts from: a new one, or the reference that ``algo.reference`` names.
+
+    Raises:
+        UserError: when the reference was made for another task.
+    """
+    place = reference_place(config)
+    if place is None:
+        return GaussianPolicy(config.policy, spec, generators.init)
+    policy = load_policy(place.parent)
+    if policy.spec.id != spec.id:
+        raise UserError(
+            f"algo.reference={config.algo.reference} is a policy for {policy.spec.id}, not for {spec.id}"
+        )
+    return policy
+
+
+def check_in_ball(policy: GaussianPolicy, algo: AlgoConfig) -> None:
+    """Refuse to train a policy that the first step would cut down to ``algo.radius``.
+
+    Raises:
+        UserError: when it lies outside of the ball.
+    """
+    norm = policy.norm()
+    if algo.radius is not None and norm > algo.radius:
+        raise UserError(
+            f"algo.radius must be above {norm:.4g}, the norm of the parameters of the {algo.reference} "
+            f"policy that training starts from, got {algo.radius:g}"
+        )
