@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sailctl.buffers import Answers
 from sailctl.config import RewardConfig
-from sailctl.memory import Memory
 from sailctl.objectives import dpo_loss
 from sailctl.policy import OBS_CLIP
 from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
@@ -66,7 +66,7 @@ class RewardEnsemble:
         self._rng = rng
         self._networks = TanhNetworks(config.members, [obs_dim + act_dim, *config.hidden, 1], rng, bounded)
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=config.lr, fused=True)
-        self._memory = Memory(obs_dim, act_dim)
+        self._answers = Answers(obs_dim, act_dim)
         self._metrics = dict.fromkeys(("reward_loss", "reward_accuracy", "reward_disagreement"), math.nan)
 
     def learn(self, segments: SegmentBatch, preferences: Preferences) -> None:
@@ -88,7 +88,7 @@ class RewardEnsemble:
         if len(preferences) == 0:
             return
         refuse_non_finite(segments)
-        self._memory.add(segments, preferences)
+        self._answers.add(segments, preferences)
         self._fit()
         self._measure()
 
@@ -125,14 +125,14 @@ class RewardEnsemble:
         - ``reward_disagreement``: deviation (std) of P(first preferred) over the members, mean over answers;
         - ``reward_pairs``: all answers in memory, from the start.
         """
-        return self._metrics | {"reward_pairs": float(len(self._memory))}
+        return self._metrics | {"reward_pairs": float(len(self._answers))}
 
     def state(self) -> State:
         """Networks, optimiser, answers, and the metrics of the last fit."""
         return {
             "networks": module_state(self._networks),
             "optimiser": optimiser_state(self._optimiser),
-            "memory": self._memory.state(),
+            "answers": self._answers.state(),
             "metrics": self._metrics,
         }
 
@@ -140,7 +140,7 @@ class RewardEnsemble:
         """Take back what ``state`` handed out."""
         restore_module(self._networks, state["networks"])
         restore_optimiser(self._optimiser, state["optimiser"])
-        self._memory.restore(state["memory"])
+        self._answers.restore(state["answers"])
         self._metrics = dict(state["metrics"])
 
     def _fit(self) -> None:
@@ -150,13 +150,13 @@ class RewardEnsemble:
         else:
             shape = (self._config.members, self._config.batch)
             for _ in range(self._config.steps):
-                self._step(self._rng.integers(len(self._memory), size=shape))
+                self._step(self._rng.integers(len(self._answers), size=shape))
         self._refuse_non_finite(dict(self._networks.named_parameters()))
 
     def _fit_in_passes(self) -> None:
-        every = np.tile(np.arange(len(self._memory)), (self._config.members, 1))
-        steps = math.ceil(len(self._memory) / self._config.batch)
-        answered = self._config.members * np.count_nonzero(self._memory.label)
+        every = np.tile(np.arange(len(self._answers)), (self._config.members, 1))
+        steps = math.ceil(len(self._answers) / self._config.batch)
+        answered = self._config.members * np.count_nonzero(self._answers.label)
         for _ in range(self._config.epochs):
             orders = self._rng.permuted(every, axis=1)
             explained = sum(self._step(chosen) for chosen in np.array_split(orders, steps, axis=1))
@@ -165,12 +165,12 @@ class RewardEnsemble:
 
     def _step(self, chosen: IntArray) -> int:
         """One gradient step of each member on its row of answers (M, B); how many were explained."""
-        both = self._memory.pairs[chosen]
+        both = self._answers.pairs[chosen]
         used, place = np.unique(both, return_inverse=True)
-        segments, places = self._memory.take(used), torch.from_numpy(place.reshape(both.shape))
+        segments, places = self._answers.take(used), torch.from_numpy(place.reshape(both.shape))
         rewards = self._networks(self._inputs(segments)[places].flatten(1, 3)).view(*both.shape, -1)
         mask = torch.from_numpy(segments.mask)[places]
-        losses = pair_losses(rewards, mask, torch.from_numpy(self._memory.label[chosen]))
+        losses = pair_losses(rewards, mask, torch.from_numpy(self._answers.label[chosen]))
         loss = losses.mean(1).sum()  # a member's gradient does not depend on how many there are
         self._refuse_non_finite({"loss": loss})
         self._optimiser.zero_grad()
@@ -180,7 +180,7 @@ class RewardEnsemble:
 
     @torch.no_grad()
     def _measure(self) -> None:
-        segments, answers = self._memory.latest(MEASURED)
+        segments, answers = self._answers.latest(MEASURED)
         logits, label = self._logits(segments, answers.pairs), torch.from_numpy(answers.label).double()
         answered = label.abs().sum().clamp(min=1)
         accuracy = (1 + (label * logits.mean(0).sign()).sum() / answered) / 2
@@ -209,7 +209,7 @@ class RewardEnsemble:
     def _inputs(self, segments: SegmentBatch) -> Tensor:
         """(S, H, O + A) observations on the scale of the memory, clipped as a policy's, and the actions,
         clipped as the actuators clip them."""
-        mean, std = self._memory.moments
+        mean, std = self._answers.moments
         obs = ((segments.obs - mean) / std).clip(-OBS_CLIP, OBS_CLIP)
         actions = segments.actions.clip(-1.0, 1.0)
         return torch.from_numpy(np.concatenate([obs.astype(np.float32), actions], axis=-1))
@@ -219,7 +219,7 @@ class RewardEnsemble:
         if bad:
             parameters = {name: value.detach() for name, value in self._networks.named_parameters()}
             raise NonFiniteError(
-                f"the reward model is not finite after {len(self._memory)} answers: {', '.join(bad)}; "
+                f"the reward model is not finite after {len(self._answers)} answers: {', '.join(bad)}; "
                 f"a smaller reward.lr than {self._config.lr} may help",
                 parameters,
             )

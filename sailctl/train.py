@@ -55,8 +55,9 @@ def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> 
                 with clock.measure("evaluate_s"):
                     policy, chosen = algorithm.policy(), config.evaluation
                     result = evaluate(policy, simulator, chosen.episodes, chosen.seed)
-                returns, lengths, success = result.returns, result.lengths, result.success
-                logger.evaluation(**place, returns=returns, lengths=lengths, success=success)
+                logger.evaluation(
+                    **place, returns=result.returns, lengths=result.lengths, success=result.success
+                )
                 if keep is not None:
                     keep(place["env_steps"], result.mean, policy.snapshot())
                 return result.mean
@@ -75,11 +76,7 @@ def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> 
                     metrics = algorithm.iterate(clock, share_left(config, iteration, algorithm))
                 iteration += 1
                 going = not at_the_end(config, iteration, algorithm)
-                place = {
-                    "iteration": iteration,
-                    "env_steps": algorithm.env_steps,
-                    "labels": algorithm.labels,
-                }
+                place = {"iteration": iteration, "env_steps": algorithm.env_steps, "labels": algorithm.labels}
                 if not going or evaluation_due(config, before, algorithm.env_steps, iteration):
                     score = evaluated(place)
                 logger.log(place | metrics | clock.read())

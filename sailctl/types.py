@@ -141,6 +141,36 @@ class Ends:
 
 
 @dataclass(frozen=True)
+class Transitions:
+    """N control steps, of as many environments or of any: what a critic learns from. No reward is in it."""
+
+    obs: FloatArray
+    """(N, O) raw observations before each action."""
+    actions: FloatArray
+    """(N, A) actions in policy units, as the actuators took them: from -1 to 1."""
+    next_obs: FloatArray
+    """(N, O) observations that the steps led to; where one ended its episode, the last of that episode, not
+    the first of the next one."""
+    terminated: BoolArray
+    """(N,) whether the step ended its episode for good: nothing follows."""
+    ended: BoolArray
+    """(N,) whether the episode ended with this step at all: terminated, or cut off by the time limit."""
+
+    def __post_init__(self) -> None:
+        (steps,), pair = self.ended.shape, (self.obs.shape, self.next_obs.shape)
+        if pair[0] != pair[1] or {*map(len, (self.obs, self.actions, self.terminated))} != {steps}:
+            raise ValueError(
+                f"obs {self.obs.shape}, actions {self.actions.shape}, next_obs {self.next_obs.shape}, "
+                f"terminated {self.terminated.shape}, ended {self.ended.shape} disagree"
+            )
+        if (self.terminated & ~self.ended).any():
+            raise ValueError("a step that terminated its episode ended it")
+
+    def __len__(self) -> int:
+        return int(self.ended.shape[0])
+
+
+@dataclass(frozen=True)
 class Pairs:
     """Questions for a teacher: which segments of one batch are to be compared."""
 

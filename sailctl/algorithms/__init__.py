@@ -19,7 +19,7 @@ def make_algorithm(config: RunConfig, simulator: Simulator) -> Algorithm:
         UserError: when a policy or a data set that it names cannot be read, or does not fit the task.
         TypeError: when there is no algorithm for this kind of configuration.
     """
-    # Each imports its own: Stable-Baselines3 takes longer to load than all the rest, and SAIL has no need of it.
+    # Each imports its own: Stable-Baselines3 is slow to load, and SAIL has no need of it.
     if isinstance(config, Config):
         from sailctl.algorithms.segments import SegmentSAIL
 

@@ -17,10 +17,11 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
-from sailctl.algorithms.asking import Asker, LearnedReward
 from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.sb3 import (
     NEVER,
+    Baseline,
+    LearnedReward,
     copy_layers,
     keep_numbers,
     learner_state,
@@ -30,10 +31,13 @@ from sailctl.algorithms.sb3 import (
     refuse_non_finite,
     restore_learner,
     restore_moments,
+    sessions_of,
 )
 from sailctl.checkpoint import load_policy
 from sailctl.config import PolicyConfig, PPORun, reference_place
+from sailctl.labelling import Sessions
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
+from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator
 from sailctl.state import State
 from sailctl.types import EnvSpec, Metrics, UserError
@@ -51,7 +55,7 @@ METRICS = {
 """Columns of metrics.csv, and what Stable-Baselines3 calls them (below ``train/``)."""
 
 
-class PPOBaseline:
+class PPOBaseline(Baseline):
     """PPO, on the true reward or on one that is learned beside it: an ``Algorithm``.
 
     Raises:
@@ -61,9 +65,12 @@ class PPOBaseline:
     def __init__(self, config: PPORun, simulator: Simulator) -> None:
         algo, self._spec = config.algo, simulator.spec
         self._config, self._share = config, Share()
-        self._asker = Asker(config, self._spec, algo.start) if algo.reward == "model" else None
+        self._generators, self._sessions = named_generators(config.seed), None
         plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
-        self._rewarded = plain if self._asker is None else LearnedReward(plain, self._asker)
+        self._rewarded: SimulatorVecEnv | LearnedReward = plain
+        if algo.reward == "model":
+            self._sessions = sessions_of(config, self._spec, self._generators, algo.start)
+            self._rewarded = LearnedReward(plain, self._sessions)
         self._env = VecNormalize(
             self._rewarded,
             norm_obs=config.policy.normalise,
@@ -72,48 +79,28 @@ class PPOBaseline:
             gamma=algo.discount,
             epsilon=VARIANCE_FLOOR,
         )
-        self._model = make_model(config, self._env, self._share)
+        self._model: PPO = make_model(config, self._env, self._share)
         if (reference := reference_place(config)) is not None:
             start_from(load_policy(reference.parent), self._spec, self._model, self._env)
 
-    @property
-    def env_steps(self) -> int:
-        """Control steps of all environments so far."""
-        return self._model.num_timesteps
-
-    @property
-    def labels(self) -> int:
-        """The teacher's answers so far; 0 on the true reward."""
-        return 0 if self._asker is None else self._asker.labels
-
-    @property
-    def labels_left(self) -> float:
-        """1: a run goes on without new labels."""
-        return 1.0
-
-    @property
-    def exhausted(self) -> bool:
-        """Never: there is always a reward."""
-        return False
-
     def begin(self, clock: Clock) -> None:
         """Act, without an update, until there is something to ask about."""
-        if self._asker is not None:
+        if self._sessions is not None:
             with clock.measure("collect_s"):
-                self._model.num_timesteps = act_only(self._model, self._env, self._asker)
+                self._model.num_timesteps = act_only(self._model, self._env, self._sessions)
 
     def iterate(self, clock: Clock, left: float) -> Metrics:
         """A session with the teacher where one is due, a rollout of all environments, and its updates."""
-        if self._asker is not None and self._asker.due(self.env_steps):
+        if self._sessions is not None and self._sessions.due(self.env_steps):
             with clock.measure("label_s"):
-                self._asker.ask(self.env_steps)
+                self._sessions.hold(self.env_steps)
         self._share.left = left
         steps = self._config.algo.envs * self._config.algo.steps
         with clock.measure("update_s"):  # collecting is not told apart: one call does both
             self._model.learn(steps, log_interval=NEVER, reset_num_timesteps=False)
         metrics = recorded(self._model, METRICS)
         refuse_non_finite(self._model)
-        return metrics if self._asker is None else metrics | self._asker.metrics()
+        return metrics if self._sessions is None else metrics | self._sessions.metrics()
 
     def policy(self) -> GaussianPolicy:
         """The actor with the observation statistics, in memory of its own."""
@@ -122,6 +109,7 @@ class PPOBaseline:
     def state(self) -> State:
         """Environments, what is asked and learned beside them, statistics and learner."""
         return {
+            "generators": self._generators.state(),
             "env": self._rewarded.state(),
             "normalisation": normalisation_state(self._env),
             "learner": learner_state(self._model, [self._model.policy.optimizer]),
@@ -129,6 +117,7 @@ class PPOBaseline:
 
     def restore(self, state: State) -> None:
         """Take back what ``state`` handed out."""
+        self._generators.restore(state["generators"])
         self._rewarded.restore(state["env"])
         restore_normalisation(self._env, state["normalisation"])
         restore_learner(self._model, [self._model.policy.optimizer], state["learner"])
@@ -169,13 +158,13 @@ def make_model(config: PPORun, env: VecNormalize, share: Share) -> PPO:
     return model
 
 
-def act_only(model: PPO, env: VecNormalize, asker: Asker) -> int:
+def act_only(model: PPO, env: VecNormalize, sessions: Sessions) -> int:
     """Let the policy act, without an update, until there is something to ask about; the env steps it took.
 
     The reward of these steps is 0. They enter no statistics: a reward that is always 0 has no scale.
     """
     obs, env_steps = env.venv.reset(), 0
-    while not asker.due(env_steps):
+    while not sessions.due(env_steps):
         actions, _ = model.predict(env.normalize_obs(np.asarray(obs)))
         obs, *_ = env.venv.step(actions)
         env_steps += env.num_envs

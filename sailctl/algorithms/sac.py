@@ -23,10 +23,11 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sailctl.algorithms.asking import Asker, LearnedReward
 from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.sb3 import (
     NEVER,
+    Baseline,
+    LearnedReward,
     copy_layers,
     keep_numbers,
     learner_state,
@@ -36,10 +37,13 @@ from sailctl.algorithms.sb3 import (
     refuse_non_finite,
     restore_learner,
     restore_moments,
+    sessions_of,
 )
 from sailctl.config import PolicyConfig, SACRun
+from sailctl.labelling import Sessions
 from sailctl.objectives import kl_penalty
 from sailctl.policy import GaussianPolicy
+from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator
 from sailctl.state import State, module_state, restore_module
 from sailctl.types import EnvSpec, Metrics
@@ -67,39 +71,22 @@ LEAST_STD = 1e-3
 """Least standard deviation of a saved policy, whose logarithm has to be finite."""
 
 
-class SACBaseline:
+class SACBaseline(Baseline):
     """SAC, or PEBBLE, with or without a KL penalty: an ``Algorithm``."""
 
     def __init__(self, config: SACRun, simulator: Simulator) -> None:
         algo, self._spec = config.algo, simulator.spec
         self._config = config
-        first_at = algo.start + algo.pretrain
-        self._asker = Asker(config, self._spec, first_at) if algo.reward == "model" else None
+        self._generators, self._sessions = named_generators(config.seed), None
         plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
-        self._env = plain if self._asker is None else LearnedReward(plain, self._asker)
-        self._model = make_model(config, self._env)
+        self._env: SimulatorVecEnv | LearnedReward = plain
+        if algo.reward == "model":
+            first_at = algo.start + algo.pretrain
+            self._sessions = sessions_of(config, self._spec, self._generators, first_at)
+            self._env = LearnedReward(plain, self._sessions)
+        self._model: SAC = make_model(config, self._env)
         replay_of(self._model).seeks_novelty = algo.pretrain > 0
         self._penalty = KLPenalty(self._model, algo.gamma) if algo.gamma > 0 else None
-
-    @property
-    def env_steps(self) -> int:
-        """Control steps of all environments so far."""
-        return self._model.num_timesteps
-
-    @property
-    def labels(self) -> int:
-        """The teacher's answers so far; 0 on the true reward."""
-        return 0 if self._asker is None else self._asker.labels
-
-    @property
-    def labels_left(self) -> float:
-        """1: a run goes on without new labels."""
-        return 1.0
-
-    @property
-    def exhausted(self) -> bool:
-        """Never: there is always a reward."""
-        return False
 
     def begin(self, clock: Clock) -> None:
         """Nothing: the first steps of SAC are exploration anyway."""
@@ -111,11 +98,11 @@ class SACBaseline:
         with clock.measure("update_s"):  # collecting is not told apart: one call does both
             self._model.learn(steps, log_interval=NEVER, reset_num_timesteps=False)
         metrics, asked = recorded(self._model, METRICS), {}
-        if self._asker is not None:
-            if self._asker.due(self.env_steps):
+        if self._sessions is not None:
+            if self._sessions.due(self.env_steps):
                 with clock.measure("label_s"):
-                    hold_session(self._asker, self.env_steps, self._model, algo.relabel)
-            asked = self._asker.metrics()
+                    hold_session(self._sessions, self.env_steps, self._model, algo.relabel)
+            asked = self._sessions.metrics()
         if self._penalty is not None:
             metrics["kl_ref_pi"] = self._penalty.last
             if algo.refresh and self.env_steps // algo.refresh > before // algo.refresh:
@@ -130,6 +117,7 @@ class SACBaseline:
     def state(self) -> State:
         """Environments, what is asked and learned beside them, penalty, learner and replay buffer."""
         return {
+            "generators": self._generators.state(),
             "env": self._env.state(),
             "penalty": None if self._penalty is None else self._penalty.state(),
             "learner": learner_state(self._model, optimisers(self._model)),
@@ -139,6 +127,7 @@ class SACBaseline:
 
     def restore(self, state: State) -> None:
         """Take back what ``state`` handed out."""
+        self._generators.restore(state["generators"])
         self._env.restore(state["env"])
         if self._penalty is not None:
             self._penalty.restore(state["penalty"])
@@ -184,7 +173,7 @@ class Replay(ReplayBuffer):
         super().__init__(*args, **kwargs)
         self._scale = RunningMeanStd()
 
-    def relabel(self, asker: Asker) -> None:
+    def relabel(self, sessions: Sessions) -> None:
         """Put the reward that is known now in place of every reward in memory."""
         size = self.size() * self.n_envs
         obs = self.observations.reshape(-1, self.observations.shape[-1])
@@ -192,7 +181,7 @@ class Replay(ReplayBuffer):
         rewards = self.rewards.reshape(-1)
         for start in range(0, size, RELABELLED):
             rows = slice(start, min(start + RELABELLED, size))
-            rewards[rows] = asker.rewards(obs[rows], actions[rows])
+            rewards[rows] = sessions.rewards(obs[rows], actions[rows])
 
     def latest(self, count: int) -> NDArray[np.float32]:
         """(about ``count``, O) the observations that came last, or zeros (1, O) before the first."""
@@ -258,13 +247,13 @@ def novelty(obs: Tensor, known: Tensor, neighbours: int) -> Tensor:
     return torch.cdist(obs, known).kthvalue(rank, dim=1).values
 
 
-def hold_session(asker: Asker, env_steps: int, model: SAC, relabel: bool) -> None:
+def hold_session(sessions: Sessions, env_steps: int, model: SAC, relabel: bool) -> None:
     """Ask, and let memory follow the new reward; the first reward ends the search for novelty."""
-    replay, first = replay_of(model), not asker.learned
-    asker.ask(env_steps)
-    if asker.learned and (relabel or first):
-        replay.relabel(asker)
-    if asker.learned and replay.seeks_novelty:
+    replay, first = replay_of(model), not sessions.learned
+    sessions.hold(env_steps)
+    if sessions.learned and (relabel or first):
+        replay.relabel(sessions)
+    if sessions.learned and replay.seeks_novelty:
         replay.seeks_novelty = False
         reset_critics(model)
         model.train(gradient_steps=FRESH_UPDATES, batch_size=model.batch_size)

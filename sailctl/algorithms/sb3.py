@@ -1,4 +1,4 @@
-"""What the baselines need of Stable-Baselines3, whichever algorithm it is: numbers, a check, weights, states.
+"""What the baselines have in common, whichever algorithm of Stable-Baselines3 they are built on.
 
 An iteration calls ``learn`` once. Between two calls a learner is at rest: a rollout is over, its updates are
 done, and ``learn`` takes up where the last one ended. That is where checkpoints are kept.
@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.random.mtrand import get_bit_generator
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import nn
 from torch.optim import Optimizer
 
+from sailctl.config import PPORun, SACRun, segment_lengths
+from sailctl.labelling import Schedule, Sessions
+from sailctl.seeding import Generators
 from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
-from sailctl.types import NonFiniteError
+from sailctl.types import EnvSpec, FloatArray, NonFiniteError, Transitions
+from sailctl.vecenv import SimulatorVecEnv
 
 NEVER = 2**31
 """``log_interval`` of ``learn``: the numbers are read after it, not during it."""
@@ -35,6 +42,99 @@ KNOWN = (
     "_last_episode_starts",
 )
 """What a learner of Stable-Baselines3 remembers of one call of ``learn`` in the next one."""
+
+EPISODES = 100
+"""Episodes' worth of steps from which windows are drawn, the latest (B-Pref: ``max_size``)."""
+
+
+class Baseline:
+    """What the loop knows of a learner of Stable-Baselines3, on the true reward or a learned one."""
+
+    _model: BaseAlgorithm
+    _sessions: Sessions | None
+    """What is asked and learned beside it; None on the true reward."""
+
+    @property
+    def env_steps(self) -> int:
+        """Control steps of all environments so far."""
+        return self._model.num_timesteps
+
+    @property
+    def labels(self) -> int:
+        """The teacher's answers so far; 0 on the true reward."""
+        return 0 if self._sessions is None else self._sessions.labels
+
+    @property
+    def labels_left(self) -> float:
+        """1: a run goes on without new labels."""
+        return 1.0
+
+    @property
+    def exhausted(self) -> bool:
+        """Never: there is always a reward."""
+        return False
+
+
+def sessions_of(config: PPORun | SACRun, spec: EnvSpec, generators: Generators, first_at: int) -> Sessions:
+    """What a baseline on a learned reward asks, from ``first_at`` env steps on."""
+    algo, window = config.algo, segment_lengths(config)[1]
+    return Sessions(
+        config.oracle,
+        config.reward,
+        Schedule(first_at, algo.first, algo.every, algo.queries),
+        selection=algo.selection,
+        window=window,
+        envs=algo.envs,
+        rows=max(window, EPISODES * spec.horizon // algo.envs),
+        spec=spec,
+        generators=generators,
+        bounded=True,
+    )
+
+
+class LearnedReward(VecEnvWrapper):
+    """Hands out the learned reward in place of the true one, which goes to the teacher's history alone."""
+
+    def __init__(self, venv: SimulatorVecEnv, sessions: Sessions) -> None:
+        super().__init__(venv)
+        self._simulated, self._sessions = venv, sessions
+        self._obs = np.zeros((venv.num_envs, *(venv.observation_space.shape or ())), np.float32)
+        self._actions: FloatArray = np.zeros((venv.num_envs, *(venv.action_space.shape or ())), np.float32)
+
+    def reset(self) -> VecEnvObs:
+        """(N, O) first observations of fresh episodes."""
+        self._sessions.end_episodes()
+        obs = self.venv.reset()
+        self._obs = np.array(obs)
+        return obs
+
+    def step_async(self, actions: NDArray[np.float32]) -> None:
+        """Take (N, A) actions; those beyond -1 and +1 are clipped."""
+        self._actions = np.clip(actions, -1.0, 1.0)
+        self.venv.step_async(self._actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """As the environments', but for (N,) rewards, which are the learned ones."""
+        obs, true, ended, infos = self.venv.step_wait()
+        truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+        reached = np.array(obs)
+        for row in np.flatnonzero(ended):
+            reached[row] = infos[row]["terminal_observation"]
+        done = Transitions(self._obs, self._actions, reached, ended & ~truncated, ended)
+        self._sessions.remember(done, true.astype(np.float64))
+        learned = self._sessions.rewards(self._obs, self._actions)
+        self._obs = np.array(obs)
+        return obs, learned, ended, infos
+
+    def state(self) -> State:
+        """The environments, the latest observations, and what the sessions know."""
+        return {"simulated": self._simulated.state(), "obs": self._obs, "sessions": self._sessions.state()}
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out."""
+        self._simulated.restore(state["simulated"])
+        self._obs = state["obs"]
+        self._sessions.restore(state["sessions"])
 
 
 class Numbers(KVWriter):

@@ -18,7 +18,7 @@ ROOMS = (
     "oracle",
     "objectives",
     "data",
-    "memory",
+    "buffers",
     "reward",
     "foresight",
     "queries",

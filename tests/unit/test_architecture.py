@@ -33,7 +33,7 @@ LINE = (
     "oracle",
     "objectives",
     "data",
-    "memory",
+    "buffers",
     "reward",
     "foresight",
     "queries",

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 from gymnasium import spaces
+from safetensors.torch import load_file
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from torch.distributions import Normal, kl_divergence
 
-from sailctl.algorithms.asking import Asker, LearnedReward, Memory
 from sailctl.algorithms.ppo import Share, act_only
 from sailctl.algorithms.ppo import make_model as make_ppo
 from sailctl.algorithms.sac import (
@@ -28,14 +28,18 @@ from sailctl.algorithms.sac import (
     squashed_std,
     to_policy,
 )
+from sailctl.algorithms.sb3 import LearnedReward, sessions_of
 from sailctl.checkpoint import load_policy, save_policy
 from sailctl.compose import compose_jobs
 from sailctl.config import PPORun, RunConfig, SACRun
+from sailctl.labelling import Schedule, Sessions
 from sailctl.policy import GaussianPolicy
 from sailctl.results import load_run
+from sailctl.reward import RewardEnsemble
+from sailctl.seeding import named_generators
 from sailctl.simulator import open_simulator
 from sailctl.train import train
-from sailctl.types import EnvSpec, SegmentBatch, UserError
+from sailctl.types import EnvSpec, NonFiniteError, Preferences, SegmentBatch, Transitions, UserError
 from sailctl.vecenv import SimulatorVecEnv
 
 SPEC = EnvSpec("toy-v0", 3, 2, -np.ones(2), np.ones(2), 20, 0.1)
@@ -101,20 +105,25 @@ def assert_same_policy(one: Path, other: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def asker_of(*overrides: str, envs: int = 4) -> Asker:
+def sessions_on(config: PPORun | SACRun, spec: EnvSpec, first_at: int) -> Sessions:
+    return sessions_of(config, spec, named_generators(config.seed), first_at)
+
+
+def asking(*overrides: str, envs: int = 4) -> Sessions:
     """One that asks about windows of four steps, and fits a reward well."""
     fit = ("reward.hidden=[16]", "reward.epochs=60", "reward.lr=0.01", "oracle.budget=200", "algo.first=150")
-    return Asker(sac_config("pebble", *fit, f"algo.envs={envs}", *overrides), SPEC, first_at=40)
+    return sessions_on(sac_config("pebble", *fit, f"algo.envs={envs}", *overrides), SPEC, first_at=40)
 
 
-def behave(asker: Asker, steps: int, seed: int = 0, envs: int = 4) -> None:
+def behave(sessions: Sessions, steps: int, seed: int = 0, envs: int = 4) -> None:
     """Random behaviour whose true reward is the first action."""
     rng = np.random.default_rng(seed)
     for step in range(steps):
         obs = rng.normal(size=(envs, SPEC.obs_dim)).astype(np.float32)
         actions = rng.uniform(-1, 1, (envs, SPEC.act_dim)).astype(np.float32)
         over = np.full(envs, (step + 1) % SPEC.horizon == 0)
-        asker.remember(obs, actions, actions[:, 0].astype(np.float64), np.zeros(envs, bool), over)
+        done = Transitions(obs, actions, obs, terminated=np.zeros(envs, bool), ended=over)
+        sessions.remember(done, actions[:, 0].astype(np.float64))
 
 
 def probes(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -123,53 +132,14 @@ def probes(count: int = 200) -> tuple[np.ndarray, np.ndarray]:
     return obs, rng.uniform(-1, 1, (count, SPEC.act_dim)).astype(np.float32)
 
 
-# What is remembered
-
-
-@pytest.mark.parametrize("rows", [12, 31, 100])
-def test_windows_lie_inside_one_episode_and_are_what_happened(rows: int) -> None:
-    """Against lists of episodes, kept by hand; the memory may have forgotten the oldest steps."""
-    rng, envs, steps, total = np.random.default_rng(rows), 3, 5, 60
-    memory = Memory(rows, envs, SPEC)
-    happened: list[list[tuple[float, bool, bool]]] = [[] for _ in range(envs)]
-    for step in range(total):
-        reward = step + 100.0 * np.arange(envs)
-        ended, fell = rng.random(envs) < 0.15, rng.random(envs) < 0.5
-        obs = np.repeat(reward[:, None], SPEC.obs_dim, axis=1).astype(np.float32)
-        memory.add(obs, -obs[:, :2], reward, ended & fell, ended & ~fell)
-        for env in range(envs):
-            happened[env].append((reward[env], bool(ended[env]), bool(fell[env])))
-
-    expected: list[tuple[float, ...]] = []
-    for story in (story[-rows:] for story in happened):
-        for start in range(len(story)):
-            window: list[float] = []
-            for reward_of, ended_here, fell_here in story[start : start + steps]:
-                window.append(reward_of)
-                if ended_here:
-                    whole = fell_here or len(window) == steps
-                    break
-            else:
-                whole = len(window) == steps
-            if whole:
-                expected.append((*window, *[0.0] * (steps - len(window))))
-
-    starts = memory.starts(steps)
-    segments, judged = memory.windows(starts, steps)
-    assert sorted(map(tuple, judged.rewards.tolist())) == sorted(expected)
-    np.testing.assert_array_equal(segments.obs[..., 0], judged.rewards.astype(np.float32))
-    np.testing.assert_array_equal(segments.actions[..., 1], -judged.rewards.astype(np.float32))
-    assert (judged.rewards[:, 1:] > 0).sum() == (segments.mask[:, 1:] > 0).sum()
-
-
-def test_a_cut_ends_windows_and_returns() -> None:
-    asker = asker_of("oracle.skip=0.1", "oracle.budget=null")
-    behave(asker, steps=3)
-    asker.cut()
-    behave(asker, steps=3)
-    assert not asker.due(1000), "no window of four steps lies on one side"
-    behave(asker, steps=1)
-    assert asker.due(1000)
+def test_a_reset_ends_windows_and_returns() -> None:
+    sessions = asking("oracle.skip=0.1", "oracle.budget=null")
+    behave(sessions, steps=3)
+    sessions.end_episodes()
+    behave(sessions, steps=3)
+    assert not sessions.due(1000), "no window of four steps lies on one side"
+    behave(sessions, steps=1)
+    assert sessions.due(1000)
 
 
 # What is asked and learned
@@ -177,87 +147,123 @@ def test_a_cut_ends_windows_and_returns() -> None:
 
 @pytest.mark.parametrize("selection", ["uniform", "disagreement", "kcenter"])
 def test_sessions_come_when_due_and_the_budget_is_spent_to_the_label(selection: str) -> None:
-    asker = asker_of(f"algo.selection={selection}", "algo.first=10", "algo.queries=7", "oracle.budget=20")
-    assert not asker.due(40), "nothing has happened yet"
-    behave(asker, steps=30)
-    assert [asker.due(39), asker.due(40)] == [False, True]
-    asker.ask(40)
-    assert (asker.labels, asker.metrics()["reward_pairs"]) == (10, 10)
-    assert [asker.due(79), asker.due(80)] == [False, True]
-    asker.ask(80)
-    asker.ask(120)
-    assert (asker.labels, asker.metrics()["reward_pairs"]) == (20, 20)
-    assert not asker.due(10_000)
+    sessions = asking(f"algo.selection={selection}", "algo.first=10", "algo.queries=7", "oracle.budget=20")
+    assert not sessions.due(40), "nothing has happened yet"
+    behave(sessions, steps=30)
+    assert [sessions.due(39), sessions.due(40)] == [False, True]
+    sessions.hold(40)
+    assert (sessions.labels, sessions.metrics()["reward_pairs"]) == (10, 10)
+    assert [sessions.due(79), sessions.due(80)] == [False, True]
+    sessions.hold(80)
+    sessions.hold(120)
+    assert (sessions.labels, sessions.metrics()["reward_pairs"]) == (20, 20)
+    assert not sessions.due(10_000)
 
 
 @pytest.mark.parametrize(("teacher", "sign"), [("oracle.mistake=0", 1), ("oracle.mistake=1", -1)])
 def test_the_learned_reward_is_what_the_teacher_prefers(teacher: str, sign: int) -> None:
     """A teacher that is always wrong teaches the opposite."""
-    asker = asker_of(teacher)
-    behave(asker, steps=80)
+    sessions = asking(teacher)
+    behave(sessions, steps=80)
     obs, actions = probes()
-    assert not asker.rewards(obs, actions).any(), "there is no reward before there are answers"
-    asker.ask(40)
-    learned = asker.rewards(obs, actions)
+    assert not sessions.rewards(obs, actions).any(), "there is no reward before there are answers"
+    sessions.hold(40)
+    learned = sessions.rewards(obs, actions)
     assert sign * np.corrcoef(learned, actions[:, 0])[0, 1] > 0.7
     assert np.abs(learned).max() <= 1.0
 
 
+def test_a_share_of_the_windows_in_questions_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher and the ensemble see the same of them; without a share nothing is drawn for it."""
+    config, seen, drawn = sac_config("pebble", "algo.first=50", "oracle.budget=200"), [], []
+    true_learn = RewardEnsemble.learn
+
+    def learn(ensemble: RewardEnsemble, segments: SegmentBatch, answers: Preferences) -> None:
+        seen.append(segments.mask.sum(axis=1))
+        true_learn(ensemble, segments, answers)
+
+    monkeypatch.setattr(RewardEnsemble, "learn", learn)
+    for cut in (0.0, 0.5):
+        generators = named_generators(0)
+        sessions = Sessions(
+            config.oracle,
+            config.reward,
+            Schedule(first_at=40, first=50, every=40, queries=10),
+            selection="uniform",
+            window=4,
+            envs=4,
+            rows=200,
+            spec=SPEC,
+            generators=generators,
+            bounded=True,
+            cut=cut,
+        )
+        behave(sessions, steps=80)
+        sessions.hold(40)
+        drawn.append(generators.queries.bit_generator.state["state"]["state"])
+    assert set(seen[0]) == {4.0}
+    assert set(seen[1]) == {1.0, 2.0, 3.0, 4.0}
+    assert 0.25 < (seen[1] < 4).mean() < 0.75
+    only = named_generators(0).queries
+    only.integers(len(sessions.history.starts(4)), size=100)
+    assert drawn[0] == only.bit_generator.state["state"]["state"] != drawn[1]
+
+
 def test_an_adversary_works_against_the_learned_reward() -> None:
     """With rho = 1 its answers are the opposite of what the ensemble thought."""
-    asker = asker_of("oracle=worst_case", "oracle.rho=1")
-    behave(asker, steps=80)
+    sessions = asking("oracle=worst_case", "oracle.rho=1")
+    behave(sessions, steps=80)
     obs, actions = probes()
     steps = SegmentBatch(obs[:, None], actions[:, None], np.ones((len(obs), 1), np.float32), 1)
-    thought = asker._ensemble.judge(steps).rewards[:, 0]
-    asker.ask(40)
-    assert np.corrcoef(thought, asker.rewards(obs, actions))[0, 1] < -0.5
+    thought = sessions._ensemble.judge(steps).rewards[:, 0]
+    sessions.hold(40)
+    assert np.corrcoef(thought, sessions.rewards(obs, actions))[0, 1] < -0.5
 
 
 def test_the_first_questions_are_drawn_uniformly() -> None:
     """So they are the same whatever the rule is."""
     losses = []
     for rule in ("uniform", "disagreement"):
-        asker = asker_of(f"algo.selection={rule}", "algo.first=10")
-        behave(asker, steps=80)
-        asker.ask(40)
-        losses.append(asker.metrics()["reward_loss"])
+        sessions = asking(f"algo.selection={rule}", "algo.first=10")
+        behave(sessions, steps=80)
+        sessions.hold(40)
+        losses.append(sessions.metrics()["reward_loss"])
     assert losses[0] == losses[1]
 
 
 def test_environments_hand_out_the_learned_reward_of_what_was_done() -> None:
     config = sac_config("pebble", "algo.envs=4")
     simulator = open_simulator(config.env.id)
-    asker = Asker(config, simulator.spec, first_at=0)
-    env = LearnedReward(SimulatorVecEnv(simulator, 4, seed=0), asker)
+    sessions = sessions_on(config, simulator.spec, first_at=0)
+    env = LearnedReward(SimulatorVecEnv(simulator, 4, seed=0), sessions)
     rng, obs = np.random.default_rng(0), np.asarray(env.reset())
     for step in range(30):
         actions = rng.uniform(-2, 2, (4, 1)).astype(np.float32)
-        expected = asker.rewards(obs, np.clip(actions, -1, 1))
+        expected = sessions.rewards(obs, np.clip(actions, -1, 1))
         obs_after, rewards, _, _ = env.step(actions)
         np.testing.assert_array_equal(rewards, expected)
         assert rewards.any() == (step >= 20)
         obs = np.asarray(obs_after).copy()
         if step == 19:
-            asker.ask(80)
+            sessions.hold(80)
 
 
 @pytest.mark.parametrize("algo", ["pebble", "rlhf_ppo"])
 def test_no_learner_sees_a_true_reward(algo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once all labels are given, true rewards that are nothing but noise change nothing."""
     plain = trained(tmp_path / "plain", algo, "oracle.budget=6")
-    rng, original, asked = np.random.default_rng(0), SimulatorVecEnv.step_wait, Asker.ask
+    rng, original, held = np.random.default_rng(0), SimulatorVecEnv.step_wait, Sessions.hold
     spent = [False]
 
-    def ask(asker: Asker, env_steps: int) -> None:
-        asked(asker, env_steps)
+    def hold(sessions: Sessions, env_steps: int) -> None:
+        held(sessions, env_steps)
         spent[0] = True
 
     def step_wait(env: SimulatorVecEnv) -> VecEnvStepReturn:
         obs, rewards, ended, infos = original(env)
         return obs, rng.normal(size=rewards.shape) if spent[0] else rewards, ended, infos
 
-    monkeypatch.setattr(Asker, "ask", ask)
+    monkeypatch.setattr(Sessions, "hold", hold)
     monkeypatch.setattr(SimulatorVecEnv, "step_wait", step_wait)
     noisy = trained(tmp_path / "noisy", algo, "oracle.budget=6")
     assert spent[0]
@@ -286,13 +292,35 @@ def test_one_seed_is_one_run_and_labels_are_counted(algo: str, tmp_path: Path) -
 def test_ppo_acts_only_until_there_is_something_to_ask_about() -> None:
     config = ppo_config("rlhf_ppo", "algo.start=20")
     simulator = open_simulator(config.env.id)
-    asker = Asker(config, simulator.spec, config.algo.start)
-    env = VecNormalize(LearnedReward(SimulatorVecEnv(simulator, 4, 0), asker))
+    sessions = sessions_on(config, simulator.spec, config.algo.start)
+    env = VecNormalize(LearnedReward(SimulatorVecEnv(simulator, 4, 0), sessions))
     model = make_ppo(config, env, Share())
     before = [parameter.clone() for parameter in model.policy.parameters()]
-    assert act_only(model, env, asker) == 20
+    assert act_only(model, env, sessions) == 20
     assert all(map(torch.equal, before, model.policy.parameters()))
     assert env.ret_rms.count < 1, "rewards of 0 enter no statistics"
+
+
+def test_a_run_whose_acting_alone_takes_all_its_env_steps_ends_with_one_iteration(tmp_path: Path) -> None:
+    metrics = numbers(trained(tmp_path, "rlhf_ppo", "algo.start=200"))
+    assert metrics["iteration"].tolist() == [1]
+    assert metrics["env_steps"].iloc[0] == 200 + 40
+
+
+def test_a_baseline_that_is_not_finite_leaves_its_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_train = SAC.train
+
+    def poisoned(model: SAC, *arguments: object, **named: object) -> None:
+        true_train(model, *arguments, **named)
+        model.actor.mu.bias.data[0] = torch.nan
+
+    monkeypatch.setattr(SAC, "train", poisoned)
+    with pytest.raises(NonFiniteError, match=r"SAC is not finite after \d+ env steps: actor\.mu\.bias"):
+        trained(tmp_path, "sac")
+    (dump,) = tmp_path.rglob("nonfinite.safetensors")
+    assert torch.isnan(load_file(dump)["actor.mu.bias"][0])
 
 
 def test_gamma_zero_is_pebble_bit_for_bit(tmp_path: Path) -> None:
@@ -320,11 +348,11 @@ def test_every_evaluation_is_kept_with_a_policy_of_its_own(tmp_path: Path) -> No
 # SAC
 
 
-def sac_model(*overrides: str, asker: Asker | None = None) -> SAC:
+def sac_model(*overrides: str, sessions: Sessions | None = None) -> SAC:
     """One that has remembered a few dozen env steps and learned from some."""
-    config = sac_config("pebble" if asker else "sac", *overrides)
+    config = sac_config("pebble" if sessions else "sac", *overrides)
     plain = SimulatorVecEnv(open_simulator(config.env.id), config.algo.envs, config.seed)
-    model = make_model(config, LearnedReward(plain, asker) if asker else plain)
+    model = make_model(config, LearnedReward(plain, sessions) if sessions else plain)
     model.learn(80, log_interval=1000)
     return model
 
@@ -395,11 +423,11 @@ def test_novelty_is_divided_by_its_running_deviation() -> None:
 
 def test_relabelling_is_computing_every_reward_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sailctl.algorithms.sac.RELABELLED", 50)
-    asker, replay = asker_of(), filled_replay()
-    behave(asker, steps=80)
-    asker.ask(40)
-    replay.relabel(asker)
-    expected = [asker.rewards(replay.observations[row], replay.actions[row]) for row in range(30)]
+    sessions, replay = asking(), filled_replay()
+    behave(sessions, steps=80)
+    sessions.hold(40)
+    replay.relabel(sessions)
+    expected = [sessions.rewards(replay.observations[row], replay.actions[row]) for row in range(30)]
     np.testing.assert_allclose(replay.rewards[:30], expected, rtol=0, atol=1e-6)
     assert np.abs(replay.rewards[:30]).max() > 0.1
     assert not replay.rewards[30:].any()
@@ -408,16 +436,16 @@ def test_relabelling_is_computing_every_reward_anew(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("relabel", [True, False])
 def test_a_session_changes_the_rewards_that_are_remembered(relabel: bool) -> None:
     """The first one always, and it ends the search for novelty; a later one where memory is relabelled."""
-    asker = Asker(sac_config("pebble"), open_simulator("invertedpendulum-v5").spec, first_at=0)
-    model = sac_model(asker=asker)
+    sessions = sessions_on(sac_config("pebble"), open_simulator("invertedpendulum-v5").spec, first_at=0)
+    model = sac_model(sessions=sessions)
     replay = replay_of(model)
     replay.seeks_novelty = True
     assert not replay.rewards.any()
-    hold_session(asker, 80, model, relabel)
+    hold_session(sessions, 80, model, relabel)
     first = replay.rewards.copy()
     assert first[:20].all()
     assert not replay.seeks_novelty
-    hold_session(asker, 120, model, relabel)
+    hold_session(sessions, 120, model, relabel)
     assert np.array_equal(first, replay.rewards) == (not relabel)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from sailctl.compose import compose_jobs
-from sailctl.labelling import Labeller, cut_short, matched_at_random
+from sailctl.labelling import Labeller
+from sailctl.labelling.asker import cut_short
+from sailctl.labelling.labeller import matched_at_random
 from sailctl.oracle import Teacher
 from sailctl.rollout import Collected, forked_pairs
 from sailctl.seeding import named_generators
@@ -164,16 +166,16 @@ def test_questions_of_unlike_lengths_tell_what_a_step_is_worth(level: float):
 
 def test_a_share_of_the_windows_is_cut_for_teacher_and_model_alike():
     collected = collected_of(forks=4)
-    shown = cut_short(collected, 0.5, np.random.default_rng(0))
-    np.testing.assert_array_equal(shown.window.mask, shown.judged.mask)
-    np.testing.assert_array_equal(shown.judged.rewards, collected.judged.rewards * shown.window.mask)
-    lengths = shown.window.mask.sum(axis=1)
-    np.testing.assert_array_equal(shown.window.mask, np.arange(STEPS) < lengths[:, None])
+    whole = collected.window, collected.judged
+    window, judged = cut_short(*whole, 0.5, np.random.default_rng(0))
+    np.testing.assert_array_equal(window.mask, judged.mask)
+    np.testing.assert_array_equal(judged.rewards, collected.judged.rewards * window.mask)
+    lengths = window.mask.sum(axis=1)
+    np.testing.assert_array_equal(window.mask, np.arange(STEPS) < lengths[:, None])
     assert set(lengths) == set(range(1, STEPS + 1))
     assert 0.25 < (lengths < STEPS).mean() < 0.75
-    assert shown.segments is collected.segments
-    assert cut_short(collected, 0.0, np.random.default_rng(0)) is collected
-    assert (cut_short(collected, 1.0, np.random.default_rng(0)).window.mask[:, -1] == 0).all()
+    assert cut_short(*whole, 0.0, np.random.default_rng(0)) == whole
+    assert (cut_short(*whole, 1.0, np.random.default_rng(0))[0].mask[:, -1] == 0).all()
 
 
 def test_pairs_matched_at_random_use_each_segment_once():

@@ -128,7 +128,7 @@ def test_a_baseline_that_is_killed_in_every_iteration_ends_as_one_that_was_not(
 ):
     """Both memories are too small for the run: they forget the oldest, and begin again in front."""
     monkeypatch.setattr("sailctl.algorithms.sac.REMEMBERED", 120)
-    monkeypatch.setattr("sailctl.algorithms.asking.EPISODES", 2)
+    monkeypatch.setattr("sailctl.algorithms.sb3.EPISODES", 2)
     monkeypatch.setattr("sailctl.algorithms.sac.FRESH_UPDATES", 10)
     whole = train(baseline_of(tmp_path / "whole", kind), [])
     record = load_run(whole)

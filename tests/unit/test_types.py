@@ -16,6 +16,7 @@ from sailctl.types import (
     Rankings,
     RunError,
     SegmentBatch,
+    Transitions,
     UserError,
 )
 
@@ -118,6 +119,33 @@ def test_a_ranking_orders_two_segments_at_least():
     for order in (np.array([1, 0]), np.zeros((3, 1), np.int64)):
         with pytest.raises(ValueError, match="at least two segments"):
             Rankings(order)
+
+
+def transitions(**changes: object) -> Transitions:
+    arrays: dict[str, object] = {
+        "obs": np.zeros((S, OBS), np.float32),
+        "actions": np.zeros((S, ACT), np.float32),
+        "next_obs": np.ones((S, OBS), np.float32),
+        "terminated": np.arange(S) == 1,
+        "ended": np.arange(S) < 2,
+    }
+    return Transitions(**(arrays | changes))
+
+
+def test_transitions_are_of_as_many_steps_in_all_their_parts():
+    assert len(transitions()) == S
+    wrong = {
+        "obs": np.zeros((S, OBS + 1), np.float32),
+        "actions": np.zeros((S - 1, ACT), np.float32),
+        "next_obs": np.zeros((S + 1, OBS), np.float32),
+        "terminated": np.zeros(S - 1, bool),
+        "ended": np.ones(S + 1, bool),
+    }
+    for name, array in wrong.items():
+        with pytest.raises(ValueError, match="disagree"):
+            transitions(**{name: array})
+    with pytest.raises(ValueError, match="terminated its episode ended it"):
+        transitions(ended=np.zeros(S, bool))
 
 
 def test_a_data_set_keeps_pairs_in_order_and_knows_its_steps():

@@ -1,20 +1,17 @@
-"""Where the labels of an iteration come from: the teacher, a reward model that learned from it, or nobody.
-
-The one room that sees a teacher, its label budget and a reward model together. What leaves it for the learner
-is answers alone: ``Preferences``, ``Rankings``, or bare ``Pairs`` that the policy labels itself.
-"""
+"""Questions about the segments of an iteration, and the labels that its learner gets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from sailctl.config import MODEL_RULES, Config, OracleConfig
+from sailctl.config import Config, OracleConfig
 from sailctl.foresight import Foresight
+from sailctl.labelling.asker import Asker, cut_short
 from sailctl.oracle import Teacher
-from sailctl.queries import choose
 from sailctl.reward import RewardEnsemble
 from sailctl.rollout import Collected
 from sailctl.seeding import Generators
@@ -23,6 +20,7 @@ from sailctl.types import (
     EnvSpec,
     FloatArray,
     JudgedRewards,
+    Metrics,
     Pairs,
     PreferenceData,
     Preferences,
@@ -48,35 +46,31 @@ TRUTHFUL = OracleConfig(
 """A teacher that names the higher return; over learned rewards, the labels of a reward model."""
 
 
-class Labeller:
-    """Puts questions to the teacher, teaches the reward model, and hands out an algorithm's labels."""
+class Labeller(Asker):
+    """Puts questions about an iteration's segments to the teacher, and hands out an algorithm's labels."""
 
     def __init__(
         self, config: Config, spec: EnvSpec, generators: Generators, data: PreferenceData | None
     ) -> None:
+        algo, reward, model = config.algo, config.reward, None
+        if algo.models_reward:
+            model = RewardEnsemble(reward, spec.obs_dim, spec.act_dim, generators.ensemble, reward.bounded)
+        super().__init__(config.oracle, spec, generators, model)
         self._config = config
-        self._rng = generators.queries
         self._data = data
-        self._teacher = Teacher(config.oracle, generators.oracle, spec.horizon)
-        self.model: RewardEnsemble | None = None
-        """The learned reward, where there is one."""
-        if config.algo.models_reward:
-            self.model = RewardEnsemble(
-                config.reward, spec.obs_dim, spec.act_dim, generators.ensemble, config.reward.bounded
-            )
         self._seen = 0
         """Env steps that were collected so far."""
         self.foresight: Foresight | None = None
-        """The value of what follows under it, where the labels count it."""
-        if self.model is not None and config.algo.labels == "reward_model" and config.reward.foresight > 0:
-            self.foresight = Foresight(config.reward, spec, generators.value)
-        model_oracle = replace(TRUTHFUL, inverse_temperature=config.reward.inverse_temperature)
+        """The value of what follows under the learned reward, where the labels count it."""
+        if model is not None and algo.labels == "reward_model" and reward.foresight > 0:
+            self.foresight = Foresight(reward, spec, generators.value)
+        model_oracle = replace(TRUTHFUL, inverse_temperature=reward.inverse_temperature)
         self._model_teacher = Teacher(model_oracle, generators.labels, spec.horizon)
 
     @property
     def labels(self) -> int:
         """The teacher's answers so far, those recorded in the data set included."""
-        return (0 if self._data is None else len(self._data)) + self._teacher.labels
+        return super().labels + (0 if self._data is None else len(self._data))
 
     @property
     def exhausted(self) -> bool:
@@ -102,46 +96,36 @@ class Labeller:
 
     def label(self, collected: Collected, score: Score) -> Preferences | Rankings | Pairs:
         """The labels of one iteration, without the pairs that the teacher skipped or was not asked about."""
-        labels = self._config.algo.labels
-        if labels == "policy":
+        algo = self._config.algo
+        if algo.labels == "policy":
             return collected.pairs
         self._teacher.observe_episodes(collected.episode_returns)
         if self._config.rollout.pairing == "ranked":
             return self._rank(collected)
-        shown = self._shown(collected)
-        answers = self._ask(shown, score)
-        if self.model is not None:
-            self.model.learn(shown.window, answers)
-            if labels == "reward_model":
-                given = self._model_teacher.answer(collected.pairs, self._judged(self.model, collected))
-                self._seen += collected.env_steps
-                return given if self._seen > self._config.reward.start else none_of(given)
-        return answers
+        shown, against = self._shown(collected), partial(score, collected.segments)
+        answers = self._ask(shown.window, shown.judged, shown.pairs, algo.queries, algo.selection, against)
+        if self.model is None or algo.labels != "reward_model":
+            return answers
+        given = self._model_teacher.answer(collected.pairs, self._judged(self.model, collected))
+        self._seen += collected.env_steps
+        return given if self._seen > self._config.reward.start else none_of(given)
 
-    def metrics(self) -> dict[str, float]:
-        """Share of questions skipped so far, and what the reward model knows, where there is one."""
-        asked = self._teacher.labels + self._teacher.skipped
-        metrics = {"skip_share": self._teacher.skipped / asked if asked else 0.0}
-        for learned in (self.model, self.foresight):
-            metrics |= {} if learned is None else learned.metrics()
-        return metrics
+    def metrics(self) -> Metrics:
+        """Those of every asker, and how well the value of what follows is known."""
+        return super().metrics() | ({} if self.foresight is None else self.foresight.metrics())
 
     def state(self) -> State:
         """What the teacher, the reward model and the value of what follows know."""
-        return {
-            "teacher": self._teacher.state(),
+        return super().state() | {
             "model_teacher": self._model_teacher.state(),
-            "model": None if self.model is None else self.model.state(),
             "foresight": None if self.foresight is None else self.foresight.state(),
             "seen": self._seen,
         }
 
     def restore(self, state: State) -> None:
         """Take back what ``state`` handed out."""
-        self._teacher.restore(state["teacher"])
+        super().restore(state)
         self._model_teacher.restore(state["model_teacher"])
-        if self.model is not None:
-            self.model.restore(state["model"])
         if self.foresight is not None:
             self.foresight.restore(state["foresight"])
         self._seen = state["seen"]
@@ -160,19 +144,8 @@ class Labeller:
         if self._config.algo.labels != "reward_model" or reward.questions != "unrelated":
             return collected
         pairs = matched_at_random(collected.segments.segments, self._rng)
-        return replace(cut_short(collected, reward.cut, self._rng), pairs=pairs)
-
-    def _ask(self, collected: Collected, score: Score) -> Preferences:
-        """The teacher's answers to the chosen pairs."""
-        algo, pairs = self._config.algo, collected.pairs
-        if algo.queries is not None and algo.queries < len(pairs):
-            chances = None
-            if self.model is not None and algo.selection in MODEL_RULES:
-                chances = self.model.chances(collected.window, pairs)
-            chosen = choose(algo.selection, algo.queries, pairs, collected.window, chances, self._rng)
-            pairs = pairs.take(chosen)
-        against = score(collected.segments, pairs) if self._teacher.needs_score else None
-        return self._teacher.answer(pairs, collected.judged, against)
+        window, judged = cut_short(collected.window, collected.judged, reward.cut, self._rng)
+        return replace(collected, window=window, judged=judged, pairs=pairs)
 
     def _rank(self, collected: Collected) -> Rankings:
         """The teacher's rankings of all segments of the chosen prompts."""
@@ -183,33 +156,13 @@ class Labeller:
         return self._teacher.rank(rows, collected.judged)
 
 
-def none_of(answers: Preferences) -> Preferences:
-    """No answers."""
-    return Preferences(answers.pairs.head(0), answers.label[:0])
-
-
-def cut_short(collected: Collected, share: float, rng: np.random.Generator) -> Collected:
-    """The same behaviour with a share of the windows cut after a random number of steps, 1 to L - 1.
-
-    Between segments of one length a constant added to every reward cancels, and no answer tells it. Yet it
-    says what a step more of life is worth, and so whether to fear the end of an episode. Of a long segment
-    and a short one the constant decides.
-    """
-    count, steps = collected.window.mask.shape
-    if share == 0 or steps < 2:
-        return collected
-    lengths = np.where(rng.random(count) < share, rng.integers(1, steps, count), steps)
-    kept = (np.arange(steps) < lengths[:, None]).astype(np.float32)
-    window, judged = collected.window, collected.judged
-    return replace(
-        collected,
-        window=replace(window, mask=window.mask * kept),
-        judged=JudgedRewards(judged.rewards * kept, judged.mask * kept),
-    )
-
-
 def matched_at_random(segments: int, rng: np.random.Generator) -> Pairs:
     """Each of the segments in one pair at most, with any other: as a rule two of different prompts."""
     order = rng.permutation(segments)
     half = segments // 2
     return Pairs(order[:half], order[half : 2 * half], np.arange(half))
+
+
+def none_of(answers: Preferences) -> Preferences:
+    """No answers."""
+    return Preferences(answers.pairs.head(0), answers.label[:0])

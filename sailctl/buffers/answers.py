@@ -17,7 +17,7 @@ from sailctl.types import DoubleArray, FloatArray, IntArray, Pairs, Preferences,
 Array = np.ndarray[Any, Any]
 
 
-class Memory:
+class Answers:
     """Answers in the order in which they came, each about two rows of the segments.
 
     Args:
