@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 COPIED = ("sailctl", "envs", "conf", "tests", "pyproject.toml")
 
 TESTS = {
+    "actions": ("actions", "action_gradients"),
     "sail": ("objectives", "enumeration"),
     "ranking": ("ranking", "enumeration"),
 }

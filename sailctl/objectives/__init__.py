@@ -1,5 +1,13 @@
 """Pure maths on log-probability tensors, one file per idea: no policy, config, device or optimiser."""
 
+from sailctl.objectives.actions import (
+    action_labels,
+    effective_beta,
+    label_temperature,
+    pathwise_action_loss,
+    ranked_action_loss,
+    score_action_loss,
+)
 from sailctl.objectives.clipping import clipped_log_prob
 from sailctl.objectives.kl import gaussian_kl, kl_penalty
 from sailctl.objectives.projection import project_ball
@@ -8,19 +16,25 @@ from sailctl.objectives.robust import moreau_gradient, prox_abs, prox_mean_abs, 
 from sailctl.objectives.sail import dpo_loss, leave_one_group_out, pair_score, sail_loss, score_function_terms
 
 __all__ = [
+    "action_labels",
     "clipped_log_prob",
     "dpo_loss",
+    "effective_beta",
     "gaussian_kl",
     "kl_penalty",
+    "label_temperature",
     "leave_one_group_out",
     "moreau_gradient",
     "pair_score",
+    "pathwise_action_loss",
     "plackett_luce",
     "project_ball",
     "prox_abs",
     "prox_mean_abs",
+    "ranked_action_loss",
     "ranking_loss",
     "robust_cost",
     "sail_loss",
+    "score_action_loss",
     "score_function_terms",
 ]

@@ -65,12 +65,13 @@ def pair_score(
 def dpo_loss(h: Tensor, label: Tensor) -> Tensor:
     """Loss -F of each pair, the loss of DPO (Rafailov et al. 2023, arXiv 2305.18290: their objective).
 
-    F = log sigma(z h) is the log-probability of the label under the policy's implicit reward. A tie (z = 0)
-    is a soft label: F = 1/2 log sigma(h) + 1/2 log sigma(-h).
+    F = log sigma(z h) is the log-probability of the label under the policy's implicit reward. A label may be
+    soft: z = 2p - 1 says that the first is preferred with probability p, and F = p log sigma(h) +
+    (1-p) log sigma(-h). A tie (z = 0) is such a label.
 
     Args:
         h: (B,) pair scores.
-        label: (B,) z: +1 first preferred, -1 second preferred, 0 tie.
+        label: (B,) z: +1 first preferred, -1 second preferred, 0 tie, or any number between.
 
     Returns:
         (B,) -F >= 0; its gradient is minus T1.
@@ -164,7 +165,7 @@ def sail_loss(
         logp_2: (B,) the same of the second segment.
         ref_logp_1: (B,) log pi_ref of the first segment, without gradient.
         ref_logp_2: (B,) the same of the second segment.
-        label: (B,) z: +1 first preferred, -1 second preferred, 0 tie.
+        label: (B,) z: +1 first preferred, -1 second preferred, 0 tie, or any number between (``dpo_loss``).
         beta: scale of the implicit reward, > 0.
         c: weight of T2 and T3, >= 0; 1 is the exact gradient.
         group: (B,) integers, pairs that share a segment share a group; None is no baseline.
@@ -180,8 +181,9 @@ def sail_loss(
 
         - ``h_abs``: mean |h|;
         - ``F``: mean F, without the robust cost (log 1/2 = -0.69 is chance, 0 is certain and right);
-        - ``accuracy``: share of pairs where the sign of h is the label, ties left out; h = 0 counts 1/2,
-          and a batch of nothing but ties gives 1/2 (chance) so that the number is always finite;
+        - ``accuracy``: share of pairs where the sign of h is that of the label, ties left out; a soft label
+          counts as much as it is sure, |z|; h = 0 counts 1/2, and a batch of nothing but ties gives 1/2
+          (chance) so that the number is always finite;
         - ``robust_cost``: mean robust cost, 0 when rho is;
         - ``t1_weight``, ``t2_weight``: mean size of the factor that each term puts on grad log pi of one
           segment, |dF/dlog pi| and c |F - b|, in the same unit (T3 puts the product of the two).
@@ -200,7 +202,7 @@ def sail_loss(
     losses, factor = score_function_terms(losses, c=c, group=group, drawn=drawn)
 
     with torch.no_grad():
-        answered = label.abs().sum().clamp(min=1)
+        answered = label.abs().sum().clamp(min=torch.finfo(h.dtype).tiny)
         metrics = {
             "h_abs": h.abs().mean(),
             "F": label_logp.mean(),

@@ -370,6 +370,33 @@ def test_t3_is_half_the_gradient_of_f_squared(c: float) -> None:
         assert ours.abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("worst_case", ["exact", "clipped"])
+def test_a_soft_label_is_the_mean_of_its_answers(worst_case: str) -> None:
+    """Of the loss and of its gradient; a clipped adversary is stopped by the label's own probability."""
+    logps, _, _ = batch()
+    p = torch.linspace(0.02, 0.98, len(LABELS), dtype=torch.float64)
+    soft, metrics = sail_loss(*logps, 2 * p - 1, beta=BETA, c=0.0, group=None, rho=0.3, worst_case=worst_case)
+    h = pair_score(*logps, BETA)
+    rate = torch.full_like(p, 0.3)
+    if worst_case == "clipped":
+        rate = torch.minimum(rate, torch.where(h > 0, p, 1 - p))
+    mean = p * dpo_loss(h, torch.ones_like(p)) + (1 - p) * dpo_loss(h, -torch.ones_like(p))
+    torch.testing.assert_close(soft, mean + rate * h.abs())
+    for ours, theirs in zip(gradients(soft, logps), gradients(mean + rate * h.abs(), logps), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    right = ((2 * p - 1).sign() == h.sign()).double()
+    expected = (right * (2 * p - 1).abs()).sum() / (2 * p - 1).abs().sum()
+    torch.testing.assert_close(metrics["accuracy"], expected)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 0.1, 1.0])
+def test_soft_labels_count_by_how_sure_they_are_however_unsure_all_are(size: float) -> None:
+    h, zero = torch.tensor([2.0, -1.0, 3.0, 0.5]), torch.zeros(4)
+    label = size * torch.tensor([1.0, 0.5, -0.25, 0.0])
+    _, metrics = sail_loss(h, zero, zero, zero, label, beta=1.0, c=0.0, group=None)
+    assert metrics["accuracy"].item() == pytest.approx(1 / 1.75)
+
+
 def test_t1_vanishes_over_the_policys_own_labels() -> None:
     """Sum over z of p_theta(z) grad log p_theta(z) is grad 1 = 0, pair by pair."""
     logps, label, _ = batch()

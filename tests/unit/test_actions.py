@@ -1,0 +1,282 @@
+"""SAIL on single actions: labels, limits bit for bit, many actions as pairs, rankings, what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sailctl.objectives import (
+    action_labels,
+    label_temperature,
+    ranked_action_loss,
+    ranking_loss,
+    sail_loss,
+)
+from tests.drawn_actions import Case, Draw, Loss, gradients, sample
+
+FORMS = {"pathwise": Case.pathwise, "score": Case.score}
+TEACHERS = {"trusted": {}, "exact": {"rho": 0.3}, "clipped": {"rho": 0.6, "worst_case": "clipped"}}
+each_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+each_teacher = pytest.mark.parametrize("teacher", TEACHERS.values(), ids=TEACHERS)
+
+
+def chosen(draw: Draw, actions: list[int]) -> Draw:
+    return Draw(*(getattr(draw, name)[:, actions] for name in ("q", "logp", "ref_logp", "logp_fixed")))
+
+
+@each_form
+@each_teacher
+def test_many_actions_are_the_mean_over_their_pairs_in_any_order(
+    form: Callable[..., Loss], teacher: dict[str, object]
+) -> None:
+    case, theta, draw = sample(5)
+    case = replace(case, **teacher)
+    losses, _ = form(case, draw, 0.7)
+    pairs = torch.stack([form(case, chosen(draw, list(pair)), 0.7)[0] for pair in combinations(range(4), 2)])
+    torch.testing.assert_close(losses, pairs.mean(dim=0))
+    torch.testing.assert_close(gradients(losses, theta), gradients(pairs.mean(dim=0), theta))
+    turned, _ = form(case, chosen(draw, [2, 0, 3, 1]), 0.7)
+    torch.testing.assert_close(losses, turned)
+    torch.testing.assert_close(gradients(losses, theta), gradients(turned, theta))
+
+
+# Limits
+
+
+@pytest.mark.parametrize("c", [0.0, 0.7])
+@pytest.mark.parametrize("baseline", [True, False])
+@each_teacher
+def test_the_score_form_is_sail_on_all_pairs_with_soft_labels(
+    c: float, baseline: bool, teacher: dict[str, object]
+) -> None:
+    case, theta, draw = sample(5)
+    case = replace(case, **teacher)
+    losses, metrics = case.score(draw, c, baseline)
+    first, second = np.array(list(combinations(range(4), 2))).T
+    logp, ref = draw.logp_fixed, draw.ref_logp.detach()
+    q = draw.q.detach()
+    p = ((q[:, first] - q[:, second]) / case.tau).sigmoid()
+    pairs = [x.flatten() for x in (logp[:, first], logp[:, second], ref[:, first], ref[:, second])]
+    group = torch.arange(5).repeat_interleave(6) if baseline else None
+    expected, same = sail_loss(
+        *pairs, (2 * p - 1).flatten(), beta=case.beta, c=c, group=group,
+        rho=case.rho, worst_case=case.worst_case,
+    )  # fmt: skip
+    torch.testing.assert_close(losses, expected.view(5, 6).mean(dim=1))
+    torch.testing.assert_close(gradients(losses, theta), gradients(expected / 6, theta))
+    same["label_entropy"] = -(p * p.log() + (1 - p) * (1 - p).log()).mean()
+    assert metrics.keys() == same.keys()
+    for name, value in metrics.items():
+        torch.testing.assert_close(value, same[name], msg=name)
+        assert not value.requires_grad
+
+
+@pytest.mark.parametrize("c", [0.0, 0.7])
+def test_two_actions_without_a_baseline_are_a_pair_of_sail_bit_for_bit(c: float) -> None:
+    case, theta, draw = sample(6, forks=2)
+    losses, _ = case.score(draw, c)
+    pair = (*draw.logp_fixed.unbind(dim=1), *draw.ref_logp.detach().unbind(dim=1))
+    label = action_labels(draw.q, case.tau)[:, 0]
+    expected, _ = sail_loss(*pair, label, beta=case.beta, c=c, group=None)
+    assert torch.equal(losses, expected)
+    assert torch.equal(gradients(losses, theta), gradients(expected, theta))
+
+
+@each_teacher
+@pytest.mark.parametrize("c", [0.0, 0.7])
+def test_both_forms_have_the_same_metrics(c: float, teacher: dict[str, object]) -> None:
+    case, _, draw = sample(5)
+    case = replace(case, **teacher)
+    pathwise, score = case.pathwise(draw, c)[1], case.score(draw, c, True)[1]
+    assert pathwise.keys() == score.keys()
+    for name, value in pathwise.items():
+        torch.testing.assert_close(value, score[name], msg=name)
+        assert not value.requires_grad
+    assert (pathwise["t2_weight"] > 0) == (c > 0)
+
+
+@pytest.mark.parametrize("c", [0.0, 0.7])
+@pytest.mark.parametrize("forks", [2, 4])
+def test_the_pathwise_loss_without_c_or_rho_is_its_terms_alone_bit_for_bit(c: float, forks: int) -> None:
+    """Written out for each pair: w at one moving action, less w at the other, and F where c is not 0. What
+    rho needs may be anything while rho is 0."""
+    case, theta, draw = sample(6, forks=forks)
+    u, r = draw.q / case.tau, case.beta * (draw.logp - draw.ref_logp)
+    written = []
+    for i, j in combinations(range(forks), 2):
+        here = (r[:, i] - r[:, j].detach()).sigmoid() - (u[:, i] - u[:, j].detach()).sigmoid()
+        there = (r[:, i].detach() - r[:, j]).sigmoid() - (u[:, i].detach() - u[:, j]).sigmoid()
+        t1, z = case.beta * (here - there), 2 * (u[:, i] - u[:, j]).sigmoid() - 1
+        h, first = r[:, i] - r[:, j], (1 + z) / 2
+        minus_f = -(
+            first * torch.nn.functional.logsigmoid(h) + (1 - first) * torch.nn.functional.logsigmoid(-h)
+        )
+        written.append(t1 + c * minus_f if c else t1)
+    expected = torch.stack(written, dim=1).mean(dim=1)
+    nothing = torch.full_like(draw.q, math.nan)
+    losses, metrics = replace(case, worst_case="clipped").pathwise(replace(draw, logp_fixed=nothing), c)
+    assert torch.equal(losses, expected)
+    torch.testing.assert_close(gradients(losses, theta), gradients(expected, theta), rtol=1e-13, atol=0)
+    assert metrics["robust_cost"] == 0
+
+
+def test_the_value_of_the_pathwise_loss_is_t2_and_the_cost() -> None:
+    case, _, draw = sample(6, rho=0.2)
+    assert torch.equal(replace(case, rho=0.0).pathwise(draw, 0.0)[0], torch.zeros(6, dtype=torch.float64))
+    losses, metrics = case.pathwise(draw, 0.5)
+    value = -0.5 * (metrics["F"] - metrics["robust_cost"]) + metrics["robust_cost"]
+    torch.testing.assert_close(losses.detach().mean(), value)
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+def test_t2_of_the_pathwise_loss_equals_finite_differences(clipped: bool) -> None:
+    """Of c (cost - F) in the values and log-densities, which are the actions' alone; the rest is constant."""
+    case, _, draw = sample(3, forks=3, rho=0.3)
+    case = replace(case, worst_case="clipped" if clipped else "exact")
+
+    def t2(q: Tensor, logp: Tensor, ref_logp: Tensor) -> Tensor:
+        moved = Draw(q, logp, ref_logp, draw.logp_fixed.detach())
+        return case.pathwise(moved, 0.7)[0] - case.pathwise(moved, 0.0)[0]
+
+    point = tuple(x.detach().requires_grad_() for x in (draw.q, draw.logp, draw.ref_logp))
+    assert torch.autograd.gradcheck(t2, point)
+
+
+# Labels
+
+
+def test_labels_are_two_p_minus_one_of_each_pair() -> None:
+    q = torch.tensor([[1.0, 3.0, 3.0], [-2.0, 0.5, 7.0]], dtype=torch.float64, requires_grad=True)
+    labels = action_labels(q, torch.tensor(0.7, dtype=torch.float64))
+    apart = torch.tensor([[-2.0, -2.0, 0.0], [-2.5, -9.0, -6.5]], dtype=torch.float64)
+    torch.testing.assert_close(labels, 2 * (apart / 0.7).sigmoid() - 1)
+    assert not labels.requires_grad
+    assert action_labels(q, 0.0).tolist() == [[-1, -1, 0], [-1, -1, -1]]
+    assert not action_labels(q, 0.0).requires_grad
+
+
+def test_the_temperature_is_kappa_times_the_mean_difference() -> None:
+    q = torch.tensor([[1.0, 3.0, 3.0], [-2.0, 0.5, 7.0]], requires_grad=True)
+    tau = label_temperature(q, 0.5)
+    assert tau.item() == pytest.approx(0.5 * (2 + 2 + 0 + 2.5 + 9 + 6.5) / 6)
+    assert tau.shape == ()
+    assert not tau.requires_grad
+    assert label_temperature(q, 0.0) == 0
+    assert label_temperature(10 * q, 0.5).item() == pytest.approx(10 * tau.item())
+    torch.testing.assert_close(
+        action_labels(10 * q - 3, label_temperature(10 * q - 3, 0.5)), action_labels(q, tau)
+    )
+
+
+def test_equal_values_say_nothing_and_divide_nothing_by_zero() -> None:
+    q = torch.full((4, 3), 1e3)
+    assert label_temperature(q, 2.0).item() == pytest.approx(2e-6)
+    case, _, draw = sample(4, forks=3)
+    for kappa in (0.0, 1.0):
+        tau = label_temperature(q, kappa)
+        assert not action_labels(q, tau).any()
+        losses, metrics = replace(case, tau=tau).score(replace(draw, q=q.double()), 1.0)
+        assert torch.isfinite(losses).all()
+        assert metrics["label_entropy"].item() == pytest.approx(math.log(2))
+        assert metrics["accuracy"] == 0.5
+
+
+def test_a_small_kappa_is_hard_labels() -> None:
+    case, theta, draw = sample(6)
+    hard, hard_metrics = replace(case, tau=0.0).score(draw, 0.7, True)
+    tau = label_temperature(draw.q, 1e-9)
+    soft, metrics = replace(case, tau=tau).score(draw, 0.7, True)
+    assert torch.equal(hard, soft)
+    assert torch.equal(gradients(hard, theta), gradients(soft, theta))
+    assert metrics["label_entropy"] == hard_metrics["label_entropy"] == 0
+    softer = [replace(case, tau=label_temperature(draw.q, kappa)) for kappa in (1e-1, 1e-2, 1e-3)]
+    errors = [float((each.score(draw, 0.7, True)[0] - hard).abs().max().detach()) for each in softer]
+    assert errors[0] > errors[1] > errors[2]
+
+
+# Rankings
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_actions_are_ranked_by_value_the_best_first(baseline: bool) -> None:
+    """Of equal values the earlier one is first."""
+    q = torch.tensor([[0.0, 2.0, 1.0], [5.0, 5.0, 6.0], [1.0, 1.0, 1.0]])
+    order = torch.tensor([[1, 2, 0], [2, 0, 1], [0, 1, 2]])
+    _, theta, draw = sample(3, forks=3)
+    logp, ref = draw.logp_fixed, draw.ref_logp.detach()
+    losses, metrics = ranked_action_loss(q, logp, ref, beta=0.4, c=0.7, baseline=baseline)
+    expected, same = ranking_loss(
+        logp.gather(1, order), ref.gather(1, order), beta=0.4, c=0.7, baseline=baseline
+    )
+    assert torch.equal(losses, expected)
+    assert torch.equal(gradients(losses, theta), gradients(expected, theta))
+    assert metrics == same
+
+
+def test_a_ranking_of_two_actions_is_a_pair_with_a_hard_label() -> None:
+    case, theta, draw = sample(6, forks=2)
+    ranked, _ = ranked_action_loss(
+        draw.q, draw.logp_fixed, draw.ref_logp.detach(), beta=case.beta, c=0.7, baseline=True
+    )
+    pair, _ = replace(case, tau=0.0).score(draw, 0.7, True)
+    torch.testing.assert_close(ranked, pair)
+    torch.testing.assert_close(gradients(ranked, theta), gradients(pair, theta))
+
+
+# What is refused
+
+
+def test_wrong_shapes_are_refused() -> None:
+    case, _, draw = sample(3, rho=0.1)
+    flat, alone, fewer = (lambda x: x[:, 0]), (lambda x: x[:, :1]), (lambda x: x[:2])
+
+    def ranked(draw: Draw) -> Loss:
+        return ranked_action_loss(draw.q, draw.logp_fixed, draw.ref_logp, beta=1.0, c=0.0, baseline=False)
+
+    def pathwise(draw: Draw) -> Loss:
+        return case.pathwise(draw, 0.0)
+
+    def score(draw: Draw) -> Loss:
+        return case.score(draw, 0.0)
+
+    used = {pathwise: ("q", "logp", "ref_logp", "logp_fixed"), score: ("q", "logp_fixed", "ref_logp")}
+    used[ranked] = used[score]
+    for loss, names in used.items():
+        for cut in (flat, alone):
+            with pytest.raises(ValueError, match="one shape"):
+                loss(Draw(*(cut(getattr(draw, name)) for name in ("q", "logp", "ref_logp", "logp_fixed"))))
+        for name in names:
+            with pytest.raises(ValueError, match="one shape"):
+                loss(replace(draw, **{name: fewer(getattr(draw, name))}))
+    for cut in (flat, alone):
+        with pytest.raises(ValueError, match="one shape"):
+            action_labels(cut(draw.q), 1.0)
+        with pytest.raises(ValueError, match="one shape"):
+            label_temperature(cut(draw.q), 1.0)
+
+
+def test_what_has_no_pathwise_gradient_is_refused() -> None:
+    case, _, draw = sample(3)
+    for tau in (0.0, torch.zeros(()), -1.0):
+        with pytest.raises(ValueError, match="temperature above 0"):
+            replace(case, tau=tau).pathwise(draw, 0.0)
+    with pytest.raises(ValueError, match="needs logp_fixed"):
+        replace(case, rho=0.1).pathwise(replace(draw, logp_fixed=None), 0.0)
+    for form in FORMS.values():
+        with pytest.raises(ValueError, match="exact or clipped"):
+            form(replace(case, rho=0.1, worst_case="Exact"), draw, 0.0)
+
+
+def test_negative_temperatures_are_refused() -> None:
+    case, _, draw = sample(3)
+    with pytest.raises(ValueError, match="kappa must be >= 0, not -1"):
+        label_temperature(draw.q, -1.0)
+    with pytest.raises(ValueError, match=r"must be >= 0, not -0\.5"):
+        replace(case, tau=-0.5).score(draw, 0.0)
