@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sailctl.algorithms.segments import first_policy
+from sailctl.algorithms.start import first_policy
 from sailctl.config import Config, RunConfig, segment_lengths, to_dict
 from sailctl.data import check_new, from_arrays, save_preferences
 from sailctl.oracle import Teacher

@@ -109,8 +109,8 @@ class Trial:
     @property
     def simulates(self) -> bool:
         """Whether it simulated anything to learn from; without, its curve goes along iterations alone."""
-        responses, w = self.settings.get("algo.responses", "policy"), self.settings.get("algo.w", 1.0)
-        return responses == "policy" and w != 0
+        responses, w = self.settings.get("algo.responses", "segments"), self.settings.get("algo.w", 1.0)
+        return responses != "data" and w != 0
 
     @property
     def final(self) -> float:

@@ -76,9 +76,7 @@ class GaussianPolicy(nn.Module):
 
     def log_prob(self, mean: Tensor, actions: Tensor) -> Tensor:
         """(...) log-density of actions (..., A) in policy units under the Gaussians of mean (..., A)."""
-        z = (actions - mean) * torch.exp(-self.log_std)
-        constant = self.log_std.sum() + 0.5 * self.spec.act_dim * math.log(2.0 * math.pi)
-        return -0.5 * z.square().sum(-1) - constant
+        return log_density(actions, mean, self.log_std)
 
     def norm(self) -> float:
         """Euclidean norm of all trained parameters together: what the ball of SAIL-RevKL bounds."""
@@ -145,6 +143,13 @@ class GaussianPolicy(nn.Module):
         for parameter in twin.parameters():
             parameter.requires_grad_(False)
         return twin
+
+
+def log_density(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """(...) log-density of actions (..., A) under Gaussians of mean (..., A) and log deviations (A,)."""
+    z = (actions - mean) * torch.exp(-log_std)
+    constant = log_std.sum() + 0.5 * actions.shape[-1] * math.log(2.0 * math.pi)
+    return -0.5 * z.square().sum(-1) - constant
 
 
 def merge_moments(mean: Tensor, var: Tensor, count: Tensor, obs: FloatArray) -> None:

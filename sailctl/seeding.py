@@ -20,6 +20,7 @@ STREAMS = (
     "value",
     "queries",
     "data",
+    "actions",
 )
 
 
@@ -49,6 +50,8 @@ class Generators:
     """Which pairs are put to the teacher."""
     data: np.random.Generator
     """Which pairs of a data set an iteration learns from."""
+    actions: np.random.Generator
+    """Actions that are compared with each other, or valued, and never taken."""
 
     def state(self) -> dict[str, Any]:
         """Where each generator stands."""

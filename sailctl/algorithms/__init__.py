@@ -8,7 +8,7 @@ up to the learner, ``checkpoint`` (for policies that it starts from) and ``vecen
 from __future__ import annotations
 
 from sailctl.algorithms.protocol import Algorithm
-from sailctl.config import Config, PPORun, RunConfig, SACRun
+from sailctl.config import ActionsRun, Config, PPORun, RunConfig, SACRun
 from sailctl.simulator import Simulator
 
 
@@ -20,6 +20,10 @@ def make_algorithm(config: RunConfig, simulator: Simulator) -> Algorithm:
         TypeError: when there is no algorithm for this kind of configuration.
     """
     # Each imports its own: Stable-Baselines3 is slow to load, and SAIL has no need of it.
+    if isinstance(config, ActionsRun):
+        from sailctl.algorithms.actions import ActionSAIL
+
+        return ActionSAIL(config, simulator)
     if isinstance(config, Config):
         from sailctl.algorithms.segments import SegmentSAIL
 

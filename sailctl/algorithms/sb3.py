@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import nn
 from torch.optim import Optimizer
 
+from sailctl.buffers import History
 from sailctl.config import PPORun, SACRun, segment_lengths
 from sailctl.labelling import Schedule, Sessions
 from sailctl.seeding import Generators
@@ -84,8 +85,7 @@ def sessions_of(config: PPORun | SACRun, spec: EnvSpec, generators: Generators, 
         Schedule(first_at, algo.first, algo.every, algo.queries),
         selection=algo.selection,
         window=window,
-        envs=algo.envs,
-        rows=max(window, EPISODES * spec.horizon // algo.envs),
+        history=History(max(window, EPISODES * spec.horizon // algo.envs), algo.envs, spec),
         spec=spec,
         generators=generators,
         bounded=True,
@@ -128,13 +128,19 @@ class LearnedReward(VecEnvWrapper):
 
     def state(self) -> State:
         """The environments, the latest observations, and what the sessions know."""
-        return {"simulated": self._simulated.state(), "obs": self._obs, "sessions": self._sessions.state()}
+        return {
+            "simulated": self._simulated.state(),
+            "obs": self._obs,
+            "sessions": self._sessions.state(),
+            "history": self._sessions.history.state(),
+        }
 
     def restore(self, state: State) -> None:
         """Take back what ``state`` handed out."""
         self._simulated.restore(state["simulated"])
         self._obs = state["obs"]
         self._sessions.restore(state["sessions"])
+        self._sessions.history.restore(state["history"])
 
 
 class Numbers(KVWriter):

@@ -7,17 +7,17 @@ samples come from a data set nothing is simulated.
 from __future__ import annotations
 
 from sailctl.algorithms.protocol import Clock
-from sailctl.checkpoint import load_policy
-from sailctl.config import AlgoConfig, Config, reference_place, segment_lengths
+from sailctl.algorithms.start import check_in_ball, first_policy
+from sailctl.config import Config, segment_lengths
 from sailctl.data import check_fits, load_preferences
 from sailctl.labelling import Labeller
 from sailctl.learner import Learner
 from sailctl.policy import GaussianPolicy
 from sailctl.rollout import Collected, Collector
-from sailctl.seeding import Generators, named_generators
+from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator
 from sailctl.state import State
-from sailctl.types import EnvSpec, Metrics, PreferenceData, UserError
+from sailctl.types import EnvSpec, Metrics, PreferenceData
 
 
 class SegmentSAIL:
@@ -31,7 +31,7 @@ class SegmentSAIL:
         self._simulates = config.algo.simulates
         self._generators = named_generators(config.seed)
         self._policy = first_policy(config, simulator.spec, self._generators)
-        check_in_ball(self._policy, config.algo)
+        check_in_ball(self._policy, config.algo.radius, config.algo.reference)
         data = offline_data(config, simulator.spec, self._policy)
         steps, judged = segment_lengths(config)
         self._collector = Collector(simulator, config.rollout, steps, judged, self._generators)
@@ -123,34 +123,3 @@ def offline_data(config: Config, spec: EnvSpec, policy: GaussianPolicy) -> Prefe
     if config.algo.reference == "initial":
         policy.observe(data.segments.obs[data.segments.mask > 0])
     return data
-
-
-def first_policy(config: Config, spec: EnvSpec, generators: Generators) -> GaussianPolicy:
-    """The policy that training starts from: a new one, or the reference that ``algo.reference`` names.
-
-    Raises:
-        UserError: when the reference was made for another task.
-    """
-    place = reference_place(config)
-    if place is None:
-        return GaussianPolicy(config.policy, spec, generators.init)
-    policy = load_policy(place.parent)
-    if policy.spec.id != spec.id:
-        raise UserError(
-            f"algo.reference={config.algo.reference} is a policy for {policy.spec.id}, not for {spec.id}"
-        )
-    return policy
-
-
-def check_in_ball(policy: GaussianPolicy, algo: AlgoConfig) -> None:
-    """Refuse to train a policy that the first step would cut down to ``algo.radius``.
-
-    Raises:
-        UserError: when it lies outside of the ball.
-    """
-    norm = policy.norm()
-    if algo.radius is not None and norm > algo.radius:
-        raise UserError(
-            f"algo.radius must be above {norm:.4g}, the norm of the parameters of the {algo.reference} "
-            f"policy that training starts from, got {algo.radius:g}"
-        )

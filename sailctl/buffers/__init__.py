@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from sailctl.buffers.answers import Answers
 from sailctl.buffers.history import History
+from sailctl.buffers.replay import Experience, Replay
 
-__all__ = ["Answers", "History"]
+__all__ = ["Answers", "Experience", "History", "Replay"]

@@ -41,6 +41,11 @@ class History:
         rows, envs = self._ended.shape
         return min(self._count, rows) * envs
 
+    @property
+    def envs(self) -> int:
+        """N."""
+        return int(self._ended.shape[1])
+
     def add(self, transitions: Transitions, rewards: DoubleArray) -> None:
         """One control step of all N environments, and its true rewards (N,)."""
         row = self._count % len(self._obs)

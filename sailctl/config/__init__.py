@@ -15,6 +15,8 @@ from sailctl.config.schema import (
     MODEL_RULES,
     NUMBERLESS,
     RUNS,
+    ActionsConfig,
+    ActionsRun,
     AlgoConfig,
     Config,
     LoggerConfig,
@@ -25,6 +27,7 @@ from sailctl.config.schema import (
     RolloutConfig,
     RunConfig,
     SACRun,
+    kind_of,
     to_dict,
 )
 from sailctl.config.words import did_you_mean, first_line, show
@@ -37,6 +40,8 @@ __all__ = [
     "NUMBERLESS",
     "REFERENCES",
     "RUNS",
+    "ActionsConfig",
+    "ActionsRun",
     "AlgoConfig",
     "Config",
     "LoggerConfig",
@@ -50,6 +55,7 @@ __all__ = [
     "conf_dir",
     "did_you_mean",
     "first_line",
+    "kind_of",
     "leaf_types",
     "plain_name",
     "reference_place",

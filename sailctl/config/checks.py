@@ -11,6 +11,8 @@ from sailctl import tasks
 from sailctl.config.places import reference_place
 from sailctl.config.schema import (
     LEVELS,
+    ActionsConfig,
+    ActionsRun,
     AlgoConfig,
     Config,
     PolicyConfig,
@@ -36,6 +38,10 @@ ABOVE_ZERO = (
     "algo.discount",
     "algo.tau",
     "algo.updates",
+    "algo.least_std",
+    "algo.critic_lr",
+    "algo.average",
+    "env.discount",
     "oracle.inverse_temperature",
     "oracle.discount",
     "policy.initial_std",
@@ -52,6 +58,9 @@ NOT_NEGATIVE = (
     "algo.first",
     "algo.pretrain",
     "algo.start",
+    "algo.kappa",
+    "algo.observe",
+    "algo.warmup",
     "algo.entropy",
     "algo.value",
     "oracle.skip",
@@ -78,6 +87,8 @@ AT_LEAST_ONE = (
     "algo.batch",
     "algo.interval",
     "algo.target_every",
+    "algo.window",
+    "algo.delay",
     "reward.members",
     "reward.epochs",
     "reward.batch",
@@ -94,6 +105,8 @@ SHARES = (
     "algo.discount",
     "algo.gae_lambda",
     "algo.tau",
+    "algo.average",
+    "env.discount",
     "rollout.start_fraction",
     "rollout.restart",
     "oracle.discount",
@@ -107,9 +120,11 @@ SHARES = (
 
 CHOICES = {
     "algo.learner": ("ppo", "sac"),
-    "algo.reward": ("true", "model"),
+    "algo.reward": ("true", "model", "teacher"),
     "algo.baseline": ("leave_one_out", "none"),
-    "algo.responses": ("policy", "data"),
+    "algo.responses": ("actions", "segments", "data"),
+    "algo.gradient": ("pathwise", "score"),
+    "algo.comparison": ("pairs", "ranking"),
     "algo.labels": ("teacher", "reward_model", "policy"),
     "algo.selection": (
         "uniform",
@@ -159,6 +174,8 @@ def validate(config: RunConfig) -> None:
     _validate_reference(config)
     if isinstance(config, Config):
         _validate_design(config)
+    elif isinstance(config, ActionsRun):
+        _validate_actions(config)
     else:
         _validate_baseline(config)
     _validate_teacher(config)
@@ -239,21 +256,11 @@ def _validate_reference(config: RunConfig) -> None:
 def _validate_baseline(config: RunConfig) -> None:
     """What a baseline needs beside its own numbers."""
     algo = config.algo
-    if isinstance(algo, AlgoConfig):
+    if not isinstance(algo, PPOConfig | SACConfig):
         return
+    require(algo.reward != "teacher", "algo.reward", "true or model with this algorithm", algo.reward)
     if algo.reward == "model":
-        for key in ("first", "queries"):
-            value = getattr(algo, key)
-            require(value >= 1, f"algo.{key}", "at least 1 with algo.reward=model", value)
-        budget = config.oracle.budget
-        require(
-            budget is None or budget >= algo.first,
-            "oracle.budget",
-            f"at least algo.first={algo.first}",
-            budget,
-        )
-        pairs = config.rollout.pairing != "ranked"
-        require(pairs, "rollout.pairing", "forked or unrelated with this algorithm", config.rollout.pairing)
+        _validate_sessions(config, algo)
     if isinstance(algo, PPOConfig):
         whole = algo.envs * algo.steps
         require(algo.batch <= whole, "algo.batch", f"at most algo.envs * algo.steps = {whole}", algo.batch)
@@ -273,9 +280,49 @@ def _validate_baseline(config: RunConfig) -> None:
         require(pretrains, "algo.pretrain", "0 with algo.reward=true", algo.pretrain)
 
 
+def _validate_sessions(config: RunConfig, algo: ActionsConfig | PPOConfig | SACConfig) -> None:
+    """What an algorithm needs that asks every so many env steps."""
+    for key in ("first", "queries"):
+        value = getattr(algo, key)
+        require(value >= 1, f"algo.{key}", "at least 1 with algo.reward=model", value)
+    budget = config.oracle.budget
+    enough = budget is None or budget >= algo.first
+    require(enough, "oracle.budget", f"at least algo.first={algo.first}", budget)
+    pairs = config.rollout.pairing != "ranked"
+    require(pairs, "rollout.pairing", "forked or unrelated with this algorithm", config.rollout.pairing)
+
+
+def _validate_actions(config: ActionsRun) -> None:
+    """What SAIL on actions needs beside its own numbers."""
+    algo, horizon = config.algo, tasks.horizon(config.env.id)
+    require(algo.reward != "true", "algo.reward", "model or teacher with this algorithm", algo.reward)
+    if algo.reward == "model":
+        _validate_sessions(config, algo)
+    require(algo.actions >= 2, "algo.actions", "at least 2", algo.actions)
+    require(algo.rho < 0.5, "algo.rho", "below 0.5, where no answer would mean anything", algo.rho)
+    if algo.gradient == "pathwise":
+        slope = "with algo.gradient=pathwise, which needs labels that have a slope"
+        require(algo.kappa > 0, "algo.kappa", f"above 0 {slope}", algo.kappa)
+        require(algo.comparison == "pairs", "algo.comparison", f"pairs {slope}", algo.comparison)
+    if algo.comparison == "ranking":
+        require(
+            algo.rho == 0, "algo.rho", "0 with algo.comparison=ranking: its bound is one of pairs", algo.rho
+        )
+    _validate_widths("algo.hidden", algo.hidden)
+    require(algo.window <= horizon, "algo.window", f"at most {horizon} (an episode)", algo.window)
+    require(
+        config.env.discount < 1,
+        "env.discount",
+        "below 1: the value of an action has no end",
+        config.env.discount,
+    )
+
+
 def _validate_design(config: Config) -> None:
     """What an algorithm needs beside its own numbers: a data set, a limit, another group's settings."""
     algo, offline = config.algo, not config.algo.simulates
+    form = "segments or data with this algorithm"
+    require(algo.responses != "actions", "algo.responses", form, algo.responses)
     require(
         config.rollout.prompts % algo.minibatches == 0,
         "algo.minibatches",
@@ -285,7 +332,7 @@ def _validate_design(config: Config) -> None:
     require(
         algo.data is not None or not algo.needs_data,
         "algo.data",
-        "a file of preferences, as `sailctl collect` makes it, unless algo.responses=policy and algo.w=1",
+        "a file of preferences, as `sailctl collect` makes it, unless algo.responses=segments and algo.w=1",
         algo.data,
     )
     if algo.data is not None:
@@ -302,9 +349,9 @@ def _validate_design(config: Config) -> None:
         algo.iterations,
     )
     require(
-        algo.labels != "reward_model" or algo.responses == "policy",
+        algo.labels != "reward_model" or algo.responses == "segments",
         "algo.responses",
-        "policy with algo.labels=reward_model",
+        "segments with algo.labels=reward_model",
         algo.responses,
     )
     if algo.labels == "reward_model":

@@ -24,6 +24,8 @@ ROOMS = (
     "queries",
     "labelling",
     "learner",
+    "critic",
+    "actor",
     "evaluate",
     "vecenv",
     "stopping",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get
 from sailctl.config.checks import validate
 from sailctl.config.code import code_version
 from sailctl.config.places import reference_place
-from sailctl.config.schema import GROUPS, NUMBERLESS, RUNS, Config, RunConfig, to_dict
+from sailctl.config.schema import GROUPS, NUMBERLESS, RUNS, Config, RunConfig, kind_of, to_dict
 from sailctl.config.words import did_you_mean, first_line, refused
 from sailctl.types import UserError
 
@@ -40,8 +40,8 @@ def to_config(cfg: DictConfig) -> RunConfig:
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-        learner = OmegaConf.select(own, "algo.learner", default="sail")
-        config = OmegaConf.to_object(OmegaConf.merge(_schema(learner if learner in RUNS else "sail"), values))
+        kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(kind), values))
     except MissingMandatoryValue as error:
         made = " (`sailctl collect` makes such a file)" if error.full_key == "algo.data" else ""
         raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...{made}") from error
@@ -85,16 +85,16 @@ def run_id(config: RunConfig) -> str:
 
 
 @cache
-def _schema(learner: str) -> DictConfig:
+def _schema(kind: str) -> DictConfig:
     from omegaconf import OmegaConf
 
-    run = RUNS[learner]
+    run = RUNS[kind]
     schema: DictConfig = OmegaConf.structured(run)
     # OmegaConf makes frozen dataclasses read-only, even for the merge that fills them.
     OmegaConf.set_readonly(schema, None)
-    for group, kind in get_type_hints(run).items():
-        if is_dataclass(kind):
-            schema[group] = OmegaConf.structured(kind)
+    for group, values in get_type_hints(run).items():
+        if is_dataclass(values):
+            schema[group] = OmegaConf.structured(values)
             OmegaConf.set_readonly(schema[group], None)
     return schema
 

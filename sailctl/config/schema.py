@@ -14,6 +14,7 @@ class EnvConfig:
     segment: int
     judged: int
     foresight: float
+    discount: float
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class AlgoConfig:
-    """``conf/algo``: the objective, its reference policy and its optimiser."""
+    """``conf/algo``, where it names no other kind: SAIL on segments, its reference and optimiser."""
 
     name: str
     beta: float
@@ -113,7 +114,7 @@ class AlgoConfig:
     @property
     def simulates(self) -> bool:
         """Whether the policy is rolled out at all: it is not when every sample comes from a data set."""
-        return self.responses == "policy" and self.w > 0
+        return self.responses == "segments" and self.w > 0
 
     @property
     def needs_data(self) -> bool:
@@ -130,6 +131,53 @@ class AlgoConfig:
         """Whether a reward model is learned, to label pairs or to choose which of them the teacher sees."""
         chooses = self.queries is not None and self.selection in MODEL_RULES
         return self.simulates and (self.labels == "reward_model" or (self.labels == "teacher" and chooses))
+
+
+@dataclass(frozen=True)
+class ActionsConfig:
+    """``conf/algo``, where ``responses`` is ``actions``: SAIL on actions, labelled by a learned value."""
+
+    name: str
+    responses: str
+    reward: str
+    beta: float
+    c: float
+    gradient: str
+    actions: int
+    comparison: str
+    kappa: float
+    baseline: str
+    rho: float
+    worst_case: str
+    gamma: float
+    kl: str
+    radius: float | None
+    reference: str
+    refresh: int
+    observe: int | None
+    average: float
+    least_std: float
+    first: int
+    queries: int
+    every: int
+    selection: str
+    window: int
+    envs: int
+    interval: int
+    start: int
+    warmup: int
+    updates: float
+    delay: int
+    batch: int
+    lr: float
+    max_grad_norm: float | None
+    hidden: list[int]
+    critic_lr: float
+    steps: int
+    tau: float
+
+    simulates: ClassVar[bool] = True
+    iterations: ClassVar[None] = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +270,7 @@ class LoggerConfig:
 class RunConfig:
     """A whole run of any algorithm: what the logger, the run record and the comparison know."""
 
-    algo: AlgoConfig | PPOConfig | SACConfig
+    algo: AlgoConfig | ActionsConfig | PPOConfig | SACConfig
     env: EnvConfig
     oracle: OracleConfig
     rollout: RolloutConfig
@@ -238,9 +286,16 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Config(RunConfig):
-    """A whole run of SAIL, of one of its variants or limits."""
+    """A whole run of SAIL, of one of its variants or limits, on segments."""
 
     algo: AlgoConfig
+
+
+@dataclass(frozen=True)
+class ActionsRun(RunConfig):
+    """A whole run of SAIL, or of one of its variants or limits, on single actions."""
+
+    algo: ActionsConfig
 
 
 @dataclass(frozen=True)
@@ -257,8 +312,16 @@ class SACRun(RunConfig):
     algo: SACConfig
 
 
-RUNS: dict[str, type[RunConfig]] = {"sail": Config, "ppo": PPORun, "sac": SACRun}
-"""The kinds of run, by ``algo.learner``; SAIL's own options have no such key."""
+RUNS: dict[str, type[RunConfig]] = {"segments": Config, "actions": ActionsRun, "ppo": PPORun, "sac": SACRun}
+"""The kinds of run, by what ``kind_of`` says of ``algo``."""
+
+
+def kind_of(responses: str | None, learner: str | None) -> str:
+    """The kind of run, a key of ``RUNS``, by ``algo.responses`` and ``algo.learner`` (None: no such key)."""
+    if learner in RUNS:
+        return learner
+    return "actions" if responses == "actions" else "segments"
+
 
 GROUPS = ("algo", "env", "oracle", "rollout", "policy", "reward", "evaluation", "logger")
 """Config groups, each with its dataclass. (``conf/experiment`` holds values of any of them.)"""

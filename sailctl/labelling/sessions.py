@@ -52,8 +52,7 @@ class Sessions(Asker):
         schedule: when it is asked, and how much.
         selection: rule of ``choose`` from the second session on.
         window: control steps of a window that the teacher judges.
-        envs: N.
-        rows: control steps of each environment that windows are drawn from, the latest.
+        history: where what is done is remembered, and windows are drawn from.
         spec: the task.
         generators: of the run; whoever made them keeps their state.
         bounded: whether learned rewards are from -1 to 1.
@@ -68,8 +67,7 @@ class Sessions(Asker):
         *,
         selection: str,
         window: int,
-        envs: int,
-        rows: int,
+        history: History,
         spec: EnvSpec,
         generators: Generators,
         bounded: bool,
@@ -77,11 +75,11 @@ class Sessions(Asker):
     ) -> None:
         self._ensemble = RewardEnsemble(reward, spec.obs_dim, spec.act_dim, generators.ensemble, bounded)
         super().__init__(oracle, spec, generators, self._ensemble)
-        self.history = History(rows, envs, spec)
+        self.history = history
         """What was done lately."""
         self._schedule, self._selection = schedule, selection
         self._window, self._cut = window, cut
-        self._returns = np.zeros(envs)
+        self._returns = np.zeros(history.envs)
         self._next = schedule.first_at
 
     @property
@@ -138,15 +136,22 @@ class Sessions(Asker):
         steps = SegmentBatch(obs[:, None], actions[:, None], np.ones((len(obs), 1), np.float32), forks=1)
         return self._ensemble.judge(steps).rewards[:, 0].astype(np.float32)
 
+    def rewards_of_all(self) -> FloatArray:
+        """(M,) learned rewards of all steps that are remembered, in the order of ``History.places``.
+
+        Raises:
+            NonFiniteError: when an observation, an action or a reward is NaN or infinite.
+        """
+        steps = self.history.transitions(self.history.places())
+        return self.rewards(steps.obs, steps.actions)
+
     def state(self) -> State:
-        """Teacher, reward, what is remembered, and when the next session is."""
-        known = {"history": self.history.state(), "returns": self._returns, "next": self._next}
-        return super().state() | known
+        """Teacher, reward, and when the next session is; the history is kept by whoever made it."""
+        return super().state() | {"returns": self._returns, "next": self._next}
 
     def restore(self, state: State) -> None:
         """Take back what ``state`` handed out."""
         super().restore(state)
-        self.history.restore(state["history"])
         self._returns, self._next = state["returns"], state["next"]
 
     def _score(self, segments: SegmentBatch, pairs: Pairs) -> FloatArray:

@@ -29,6 +29,7 @@ from sailctl.algorithms.sac import (
     to_policy,
 )
 from sailctl.algorithms.sb3 import LearnedReward, sessions_of
+from sailctl.buffers import History
 from sailctl.checkpoint import load_policy, save_policy
 from sailctl.compose import compose_jobs
 from sailctl.config import PPORun, RunConfig, SACRun
@@ -191,8 +192,7 @@ def test_a_share_of_the_windows_in_questions_is_cut_short(monkeypatch: pytest.Mo
             Schedule(first_at=40, first=50, every=40, queries=10),
             selection="uniform",
             window=4,
-            envs=4,
-            rows=200,
+            history=History(200, 4, SPEC),
             spec=SPEC,
             generators=generators,
             bounded=True,

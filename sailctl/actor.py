@@ -1,0 +1,189 @@
+"""SAIL on single actions: a policy that is moved by preferences between actions it would take.
+
+In each state of a minibatch the policy draws K actions. The critic says which of two is worth more, and how
+surely (``objectives.actions``); the objective is SAIL's, its penalty that of SAIL-RevKL, in closed form for
+each state. Nothing is simulated for it, and nothing here has seen a reward.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sailctl.config import ActionsConfig
+from sailctl.critic import Critic
+from sailctl.objectives import (
+    kl_penalty,
+    label_temperature,
+    pathwise_action_loss,
+    project_ball,
+    ranked_action_loss,
+    score_action_loss,
+)
+from sailctl.policy import GaussianPolicy, log_density
+from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
+from sailctl.types import FloatArray, NonFiniteError
+
+
+class Actor:
+    """The policy that is trained, the reference it is compared with, and the average that is handed out.
+
+    All three see states through the policy's present observation statistics: what moves one against another
+    is the gradient alone.
+
+    Args:
+        policy: trained in place.
+        config: objective, reference and optimiser.
+        rng: where the actions that are compared are drawn from.
+    """
+
+    def __init__(self, policy: GaussianPolicy, config: ActionsConfig, rng: np.random.Generator) -> None:
+        self.policy = policy
+        self.reference = policy.snapshot()
+        self.average = policy.snapshot()
+        """A running mean of the policy's parameters: what is evaluated and saved."""
+        self.updates = 0
+        """Updates done so far."""
+        self._config = config
+        self._rng = rng
+        self._parameters = [p for p in policy.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.Adam(self._parameters, lr=config.lr, fused=True)
+
+    @torch.no_grad()
+    def draw(self, features: Tensor) -> Tensor:
+        """(B, A) an action of the policy in each of the states (B, F)."""
+        mean = self.policy.mean(features)
+        return mean + self.policy.log_std.exp() * self._noise(*mean.shape)
+
+    def observe(self, obs: FloatArray) -> None:
+        """Merge raw observations (N, O) into the statistics that states are seen through."""
+        self.policy.observe(obs)
+        for other in (self.reference, self.average):
+            for mine, theirs in zip(other.buffers(), self.policy.buffers(), strict=True):
+                mine.copy_(theirs)
+
+    def update(self, features: Tensor, critic: Critic) -> dict[str, Tensor]:
+        """One gradient step on the states (B, F) of a minibatch; the reference follows where it is due.
+
+        Returns:
+            Diagnostics taken before the step, scalars without gradient.
+        """
+        config, policy = self._config, self.policy
+        mean, log_std = policy.mean(features), policy.log_std
+        with torch.no_grad():
+            ref_mean = self.reference.mean(features)
+        losses, metrics = self._loss(features, mean, ref_mean, critic)
+        loss = losses.mean()
+        theirs = ref_mean, self.reference.log_std
+        if config.gamma > 0.0:
+            loss = loss + config.gamma * kl_penalty(config.kl, mean, log_std, *theirs).mean()
+        self._optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
+        grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit)
+        self._optimiser.step()
+        with torch.no_grad():
+            log_std.clamp_(min=math.log(config.least_std))
+            metrics |= {
+                "kl_ref_pi": kl_penalty("kl_ref_pi", mean, log_std, *theirs).mean(),
+                "kl_pi_ref": kl_penalty("kl_pi_ref", mean, log_std, *theirs).mean(),
+                "loss": loss.detach(),
+                "grad_norm": grad_norm,
+            }
+        if config.radius is not None:
+            project_ball(self._parameters, config.radius)
+        self.updates += 1
+        self._follow()
+        return metrics
+
+    def refuse_non_finite(self) -> None:
+        """Stop where a parameter is not a number.
+
+        Raises:
+            NonFiniteError: with the parameters.
+        """
+        parameters = {name: value.detach() for name, value in self.policy.named_parameters()}
+        if not all(torch.isfinite(value).all() for value in parameters.values()):
+            raise NonFiniteError(
+                f"the policy is not finite after {self.updates} updates; "
+                f"a smaller algo.lr than {self._config.lr} may help",
+                parameters,
+            )
+
+    def state(self) -> State:
+        """Policy, reference, average, optimiser, number of updates."""
+        return {
+            "policy": module_state(self.policy),
+            "reference": module_state(self.reference),
+            "average": module_state(self.average),
+            "optimiser": optimiser_state(self._optimiser),
+            "updates": self.updates,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take back what ``state`` handed out; the policy is changed in place."""
+        restore_module(self.policy, state["policy"])
+        restore_module(self.reference, state["reference"])
+        restore_module(self.average, state["average"])
+        restore_optimiser(self._optimiser, state["optimiser"])
+        self.updates = state["updates"]
+
+    def _loss(
+        self, features: Tensor, mean: Tensor, ref_mean: Tensor, critic: Critic
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B,) losses of K actions in each state, and metrics."""
+        config, log_std, ref_log_std = self._config, self.policy.log_std, self.reference.log_std
+        states, choices = len(features), config.actions
+        noise = self._noise(states, choices, mean.shape[-1])
+        actions = mean[:, None] + log_std.exp() * noise
+        fixed, seen = actions.detach(), features[:, None].expand(states, choices, -1)
+        if config.gradient == "pathwise":
+            q = critic.value(seen, actions)
+            losses, metrics = pathwise_action_loss(
+                q,
+                log_density(actions, mean.detach()[:, None], log_std.detach()),
+                log_density(actions, ref_mean[:, None], ref_log_std),
+                temperature=label_temperature(q, config.kappa),
+                beta=config.beta,
+                c=config.c,
+                rho=config.rho,
+                worst_case=config.worst_case,
+                logp_fixed=log_density(fixed, mean[:, None], log_std) if config.rho > 0 else None,
+            )
+            return losses, metrics | {"q": q.detach().mean()}
+        with torch.no_grad():
+            q = critic.value(seen, fixed)
+            ref_logp = log_density(fixed, ref_mean[:, None], ref_log_std)
+        logp = log_density(fixed, mean[:, None], log_std)
+        baseline = config.baseline == "leave_one_out"
+        if config.comparison == "ranking":
+            losses, metrics = ranked_action_loss(
+                q, logp, ref_logp, beta=config.beta, c=config.c, baseline=baseline
+            )
+        else:
+            losses, metrics = score_action_loss(
+                q,
+                logp,
+                ref_logp,
+                temperature=label_temperature(q, config.kappa),
+                beta=config.beta,
+                c=config.c,
+                baseline=baseline,
+                rho=config.rho,
+                worst_case=config.worst_case,
+            )
+        return losses, metrics | {"q": q.mean()}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average on, and the reference where it is due."""
+        for mine, theirs in zip(self.average.parameters(), self.policy.parameters(), strict=True):
+            mine.lerp_(theirs, self._config.average)
+        if self._config.refresh and self.updates % self._config.refresh == 0:
+            self.reference = self.policy.snapshot()
+
+    def _noise(self, *shape: int) -> Tensor:
+        return torch.from_numpy(self._rng.standard_normal(shape, dtype=np.float32))
