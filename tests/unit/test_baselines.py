@@ -310,13 +310,13 @@ def test_a_run_whose_acting_alone_takes_all_its_env_steps_ends_with_one_iteratio
 def test_a_baseline_that_is_not_finite_leaves_its_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true_train = SAC.train
+    true_learn = SAC.learn
 
     def poisoned(model: SAC, *arguments: object, **named: object) -> None:
-        true_train(model, *arguments, **named)
+        true_learn(model, *arguments, **named)
         model.actor.mu.bias.data[0] = torch.nan
 
-    monkeypatch.setattr(SAC, "train", poisoned)
+    monkeypatch.setattr(SAC, "learn", poisoned)
     with pytest.raises(NonFiniteError, match=r"SAC is not finite after \d+ env steps: actor\.mu\.bias"):
         trained(tmp_path, "sac")
     (dump,) = tmp_path.rglob("nonfinite.safetensors")

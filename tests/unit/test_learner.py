@@ -19,7 +19,7 @@ import sailctl.learner
 import sailctl.objectives
 import sailctl.policy
 from sailctl.config import AlgoConfig, PolicyConfig, RolloutConfig
-from sailctl.labelling import TRUTHFUL
+from sailctl.labelling.labeller import TRUTHFUL
 from sailctl.learner import Learner, rows_by_group
 from sailctl.oracle import Teacher
 from sailctl.policy import GaussianPolicy
