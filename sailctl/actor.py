@@ -65,17 +65,18 @@ class Actor:
             for mine, theirs in zip(other.buffers(), self.policy.buffers(), strict=True):
                 mine.copy_(theirs)
 
-    def update(self, features: Tensor, critic: Critic) -> dict[str, Tensor]:
+    def update(self, features: Tensor, critic: Critic, measured: bool = True) -> dict[str, Tensor]:
         """One gradient step on the states (B, F) of a minibatch; the reference follows where it is due.
 
         Returns:
-            Diagnostics taken before the step, scalars without gradient.
+            Diagnostics taken before the step, scalars without gradient; none unless ``measured``: they take a
+            fifth of the time.
         """
         config, policy = self._config, self.policy
         mean, log_std = policy.mean(features), policy.log_std
         with torch.no_grad():
             ref_mean = self.reference.mean(features)
-        losses, metrics = self._loss(features, mean, ref_mean, critic)
+        losses, metrics = self._loss(features, mean, ref_mean, critic, measured)
         loss = losses.mean()
         theirs = ref_mean, self.reference.log_std
         if config.gamma > 0.0:
@@ -84,20 +85,22 @@ class Actor:
         torch.autograd.backward(loss)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit)
+        if measured:
+            with torch.no_grad():
+                metrics |= {
+                    "kl_ref_pi": kl_penalty("kl_ref_pi", mean, log_std, *theirs).mean(),
+                    "kl_pi_ref": kl_penalty("kl_pi_ref", mean, log_std, *theirs).mean(),
+                    "loss": loss.detach(),
+                    "grad_norm": grad_norm,
+                }
         self._optimiser.step()
         with torch.no_grad():
             log_std.clamp_(min=math.log(config.least_std))
-            metrics |= {
-                "kl_ref_pi": kl_penalty("kl_ref_pi", mean, log_std, *theirs).mean(),
-                "kl_pi_ref": kl_penalty("kl_pi_ref", mean, log_std, *theirs).mean(),
-                "loss": loss.detach(),
-                "grad_norm": grad_norm,
-            }
         if config.radius is not None:
             project_ball(self._parameters, config.radius)
         self.updates += 1
         self._follow()
-        return metrics
+        return metrics if measured else {}
 
     def refuse_non_finite(self) -> None:
         """Stop where a parameter is not a number.
@@ -132,7 +135,7 @@ class Actor:
         self.updates = state["updates"]
 
     def _loss(
-        self, features: Tensor, mean: Tensor, ref_mean: Tensor, critic: Critic
+        self, features: Tensor, mean: Tensor, ref_mean: Tensor, critic: Critic, measured: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(B,) losses of K actions in each state, and metrics."""
         config, log_std, ref_log_std = self._config, self.policy.log_std, self.reference.log_std
@@ -152,6 +155,7 @@ class Actor:
                 rho=config.rho,
                 worst_case=config.worst_case,
                 logp_fixed=log_density(fixed, mean[:, None], log_std) if config.rho > 0 else None,
+                measured=measured,
             )
             return losses, metrics | {"q": q.detach().mean()}
         with torch.no_grad():

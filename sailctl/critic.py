@@ -119,8 +119,7 @@ class Critic:
 class TwinNetworks(nn.Module):
     """Two networks of one shape, evaluated together: normalised ReLU layers and a linear output.
 
-    Weights and biases are uniform on +-1/sqrt(inputs of the layer). The first layer of both is one product,
-    since both see the same inputs.
+    Weights and biases are uniform on +-1/sqrt(inputs of the layer).
 
     Args:
         widths: inputs, hidden layers, 1.
@@ -131,19 +130,16 @@ class TwinNetworks(nn.Module):
         super().__init__()
         seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for layer, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        for inputs, outputs in itertools.pairwise(widths):
             bound = 1.0 / math.sqrt(inputs)
-            shapes = (
-                ((2, inputs, outputs), (2, 1, outputs)) if layer else ((inputs, 2 * outputs), (2 * outputs,))
-            )
-            for kind, shape in zip((self.weights, self.biases), shapes, strict=True):
-                kind.append(nn.Parameter(torch.empty(shape)))
+            for kind, rows in ((self.weights, inputs), (self.biases, 1)):
+                kind.append(nn.Parameter(torch.empty(2, rows, outputs)))
                 nn.init.uniform_(kind[-1], -bound, bound, generator=seed)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(2, N) values of inputs (N, F + A)."""
         first, *others = zip(self.weights, self.biases, strict=True)
-        both = torch.addmm(first[1], inputs, first[0]).view(len(inputs), 2, -1).transpose(0, 1)
+        both = torch.baddbmm(first[1], inputs.expand(2, -1, -1), first[0])
         for weight, bias in others:
             both = torch.baddbmm(bias, layer_norm(both, both.shape[-1:]).relu(), weight)
         values: Tensor = both.squeeze(-1)

@@ -36,6 +36,8 @@ REMEMBERED = 1_000_000
 """Env steps in the replay buffer at most."""
 GROUP = 16
 """Updates for which targets are computed at once: the copies behind them hardly move meanwhile."""
+MEASURED = 10
+"""Actor updates of which one is measured."""
 NUMBERS = (
     "h_abs",
     "F",
@@ -51,7 +53,7 @@ NUMBERS = (
     "q",
     "critic_loss",
 )
-"""Means over the updates of an iteration; NaN where there was none."""
+"""Means over the updates of an iteration that were measured; NaN where there was none."""
 LEAST_SPREAD = 1e-6
 """Where rewards vary less than this, they are not scaled up."""
 
@@ -247,7 +249,8 @@ class ActionSAIL:
             error = self._critic.update(features[rows], actions[rows], wanted[rows])
             totals["critic_loss"].append(error)
             if not warm and self._critic.updates % algo.delay == 0:
-                for name, value in self._actor.update(features[rows], self._critic).items():
+                measured = self._actor.updates % MEASURED == 0
+                for name, value in self._actor.update(features[rows], self._critic, measured).items():
                     totals[name].append(value)
 
     @torch.no_grad()

@@ -172,6 +172,7 @@ def pathwise_action_loss(
     rho: float = 0.0,
     worst_case: str = "exact",
     logp_fixed: Tensor | None = None,
+    measured: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of each state whose gradient is *minus* T1 + T2 in pathwise form, through the actions.
 
@@ -200,10 +201,11 @@ def pathwise_action_loss(
         worst_case: ``exact`` charges rho |h|; ``clipped`` keeps the adversary's p within [0, 1].
         logp_fixed: (B, K) log pi_theta with gradient in theta and none in the actions, of which rho > 0 makes
             use.
+        measured: whether metrics are wanted; they take as long as the losses.
 
     Returns:
         (B,) losses, the mean over the pairs of a state, and the metrics of ``score_action_loss`` with a
-        baseline, ``t1_weight`` and ``t2_weight`` included: they say how much each term asks for, not how it
+        baseline, or none of them. ``t1_weight`` and ``t2_weight`` say how much each term asks for, not how it
         is estimated.
 
     Raises:
@@ -212,8 +214,7 @@ def pathwise_action_loss(
     """
     if temperature <= 0:
         raise ValueError("hard labels have no slope: the pathwise form needs a temperature above 0")
-    with torch.no_grad():
-        held, metrics = _held_loss(q, logp, ref_logp, temperature, beta, rho, worst_case)
+    _check_shapes(q, logp, ref_logp)
     u_1, u_2 = _pairs(q / temperature)
     r_1, r_2 = _pairs(beta * (logp - ref_logp))
     losses = beta * (
@@ -232,7 +233,12 @@ def pathwise_action_loss(
         if rho != 0:
             costs = costs + robust_cost(h, rho, label_chance(label, worst_case))
         losses = losses + c * costs
-        metrics["t2_weight"] = _sampling_factor(-held, c, True).abs().mean()
+    if not measured:
+        return losses.mean(dim=1), {}
+    with torch.no_grad():
+        held, metrics = _held_loss(q, logp, ref_logp, temperature, beta, rho, worst_case)
+        if c != 0:
+            metrics["t2_weight"] = _sampling_factor(-held, c, True).abs().mean()
     return losses.mean(dim=1), metrics
 
 
