@@ -130,7 +130,7 @@ class ActionSAIL:
                 self._ask()
             if self._sessions is None or self._sessions.learned:
                 with clock.measure("update_s"):
-                    self._learn(totals)
+                    self._keep_up(totals)
         self._critic.refuse_non_finite()
         self._actor.refuse_non_finite()
         metrics = {
@@ -226,19 +226,19 @@ class ActionSAIL:
 
     # Learning
 
-    def _learn(self, totals: defaultdict[str, list[Tensor]]) -> None:
+    def _keep_up(self, totals: defaultdict[str, list[Tensor]]) -> None:
         """The updates that are owed for the env steps so far; before the first of the actor, its warm-up."""
         algo = self._algo
         while self._critic.updates < algo.warmup:
-            self._updates(min(GROUP, algo.warmup - self._critic.updates), totals, warm=True)
+            self.learn(min(GROUP, algo.warmup - self._critic.updates), totals, warm=True)
         self._owed += algo.envs * algo.updates
         whole = int(self._owed)
         self._owed -= whole
         while whole > 0:
-            self._updates(min(GROUP, whole), totals)
+            self.learn(min(GROUP, whole), totals)
             whole -= GROUP
 
-    def _updates(self, count: int, totals: defaultdict[str, list[Tensor]], warm: bool = False) -> None:
+    def learn(self, count: int, totals: defaultdict[str, list[Tensor]], warm: bool = False) -> None:
         """So many updates of the critic, on targets that are computed for all of them at once, and each
         ``algo.delay``-th time one of the actor."""
         algo = self._algo
