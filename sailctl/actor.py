@@ -81,6 +81,8 @@ class Actor:
         theirs = ref_mean, self.reference.log_std
         if config.gamma > 0.0:
             loss = loss + config.gamma * kl_penalty(config.kl, mean, log_std, *theirs).mean()
+        # Beyond the actuators' range all actions are one, and no value leads a mean back that has left it.
+        loss = loss + (mean.abs() - 1.0).clamp(min=0.0).square().sum(dim=1).mean()
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm

@@ -178,6 +178,15 @@ class RewardEnsemble:
         self._optimiser.step()
         return int((losses < CHANCE).sum())
 
+    def _thinned(self, segments: SegmentBatch) -> SegmentBatch:
+        """Each ``config.thin``-th step, counted so many times; without thinning nothing is drawn."""
+        thin = min(self._config.thin, segments.mask.shape[1])
+        if thin == 1:
+            return segments
+        kept = slice(int(self._rng.integers(thin)), None, thin)
+        obs, actions, mask = segments.obs[:, kept], segments.actions[:, kept], segments.mask[:, kept]
+        return SegmentBatch(obs, actions, mask * np.float32(thin), segments.forks)
+
     @torch.no_grad()
     def _measure(self) -> None:
         segments, answers = self._answers.latest(MEASURED)

@@ -93,6 +93,7 @@ AT_LEAST_ONE = (
     "reward.epochs",
     "reward.batch",
     "reward.steps",
+    "reward.thin",
     "evaluation.every",
     "evaluation.iterations",
     "evaluation.episodes",

@@ -58,6 +58,7 @@ class RewardConfig:
     enough: float
     batch: int
     steps: int | None
+    thin: int
     bounded: bool
     questions: str
     cut: float
