@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     (path,) = (tmp_path / "killed").glob("*/*/*")
     old, new = sorted((path / "checkpoints").iterdir())
     content = bytearray(new.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[-1] ^= 1  # in a tensor: a header that is damaged shows without a checksum
     new.write_bytes(bytes(content))
     assert_same_run(train(config_of(tmp_path / "whole"), []), train(config, []))
     assert f"sailctl: warning: {new} cannot be used: its checksum is wrong" in capsys.readouterr().err
