@@ -84,15 +84,16 @@ class Actor:
         torch.autograd.backward(loss)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit)
-        self._optimiser.step()
         with torch.no_grad():
-            log_std.clamp_(min=math.log(config.least_std))
             metrics |= {
                 "kl_ref_pi": kl_penalty("kl_ref_pi", mean, log_std, *theirs).mean(),
                 "kl_pi_ref": kl_penalty("kl_pi_ref", mean, log_std, *theirs).mean(),
                 "loss": loss.detach(),
                 "grad_norm": grad_norm,
             }
+        self._optimiser.step()
+        with torch.no_grad():
+            log_std.clamp_(min=math.log(config.least_std))
         if config.radius is not None:
             project_ball(self._parameters, config.radius)
         self.updates += 1
