@@ -19,7 +19,7 @@ import sailctl.learner
 import sailctl.objectives
 import sailctl.policy
 from sailctl.config import AlgoConfig, PolicyConfig, RolloutConfig
-from sailctl.labelling import TRUTHFUL
+from sailctl.labelling.labeller import TRUTHFUL
 from sailctl.learner import Learner, rows_by_group
 from sailctl.oracle import Teacher
 from sailctl.policy import GaussianPolicy
@@ -42,7 +42,7 @@ SAIL = AlgoConfig(
     beta=0.1,
     c=0.3,
     baseline="leave_one_out",
-    responses="policy",
+    responses="segments",
     labels="teacher",
     w=1.0,
     data=None,
