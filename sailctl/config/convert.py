@@ -49,7 +49,8 @@ def to_config(cfg: DictConfig) -> RunConfig:
     except InterpolationResolutionError as error:
         raise UserError(f"{error.full_key} cannot be resolved: {first_line(error)}") from error
     except ConfigKeyError as error:
-        raise unknown_key(str(error.full_key)) from error
+        name = OmegaConf.select(own, "algo.name") if str(error.full_key).startswith("algo.") else None
+        raise unknown_key(str(error.full_key), None if name is None else str(name)) from error
     except OmegaConfBaseException as error:
         key = str(error.full_key).split("[")[0]
         what, value = _in_words(leaf_types().get(key)), OmegaConf.select(cfg, key)

@@ -14,6 +14,7 @@ from sailctl.actor import Actor
 from sailctl.compose import compose_jobs
 from sailctl.config import ActionsConfig, PolicyConfig
 from sailctl.policy import GaussianPolicy, log_density
+from sailctl.state import from_bytes, to_bytes
 from sailctl.types import EnvSpec, NonFiniteError
 
 SPEC = EnvSpec("toy-v0", 3, 2, -np.ones(2), np.ones(2), 100, 0.1)
@@ -223,7 +224,7 @@ def test_observations_are_seen_through_the_same_statistics_by_all_three():
 def test_a_restored_actor_goes_on_as_the_one_that_was_kept():
     one, two = (actor_of("algo.refresh=3", "algo.lr=0.02") for _ in range(2))
     updated(one, 4)
-    two.restore(one.state())
+    two.restore(from_bytes(to_bytes(one.state())))
     two._rng.bit_generator.state = one._rng.bit_generator.state
     for actor in (one, two):
         updated(actor, 5)

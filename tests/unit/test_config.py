@@ -111,6 +111,8 @@ BAD = [
     ("algo.minibatches=2", "algo.minibatches is no setting of the chosen algo sail_revkl; sail_revkl_seg"),
     ("algo=dpo_online_segments algo.kappa=0", "the chosen algo dpo_online_segments; dpo_online has it: "),
     ("algo=ppo algo.kappa=0", "algo.kappa is no setting of the chosen algo ppo: sailctl train --cfg job"),
+    ("experiment=foresight", "of the chosen algo sail_revkl; sail_revkl_segments has it: "),
+    ("experiment=alignment algo=sail_segments", "the chosen algo sail_segments; sail has it: "),
     # values of SAIL on actions
     ("algo.gradient=both", "algo.gradient must be pathwise or score, got 'both'"),
     ("algo.comparison=triples", "algo.comparison must be pairs or ranking"),
