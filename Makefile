@@ -75,7 +75,7 @@ regress: venv ## the gate: is learning worse than the baselines in results/basel
 	$(BIN)/sailctl regress
 
 evidence: venv ## SAIL, SAIL-RevKL and online DPO on three tasks, eight seeds, and their report (an hour; results/)
-	$(BIN)/sailctl train -m experiment=evidence algo=sail,sail_revkl,dpo_online \
+	$(BIN)/sailctl train -m experiment=evidence algo=sail_segments,sail_revkl_segments,dpo_online_segments \
 		env=halfcheetah-v5,hopper-v5,swimmer-v5 'seed=range(0,8)' out=runs/evidence
 	rm -f results/evidence/runs.csv
 	$(BIN)/sailctl compare runs/evidence --save results/evidence/runs.csv
@@ -85,10 +85,10 @@ SEEDS ?= 10
 
 results: venv ## the protocols in results/protocols, beside what is there already (SEEDS=10: a day and a night on two cores)
 	$(BIN)/python -m benchmarks.protocols scratch --env-steps 150000 --seeds $(SEEDS)
-	$(BIN)/python -m benchmarks.protocols alignment --algorithms sail sail_revkl --env-steps 400000 --seeds $(SEEDS)
-	$(BIN)/python -m benchmarks.protocols alignment_kept --algorithms sail sail_revkl --env-steps 400000 --seeds $(SEEDS)
+	$(BIN)/python -m benchmarks.protocols alignment --algorithms sail_segments sail_revkl_segments --env-steps 400000 --seeds $(SEEDS)
+	$(BIN)/python -m benchmarks.protocols alignment_kept --algorithms sail_segments sail_revkl_segments --env-steps 400000 --seeds $(SEEDS)
 	$(BIN)/python -m benchmarks.protocols labels --tasks cheetah_run walker_walk --env-steps 150000 --seeds $(SEEDS)
-	$(BIN)/python -m benchmarks.protocols teachers_mistaken --tasks walker_stand --algorithms sail sail_robust \
+	$(BIN)/python -m benchmarks.protocols teachers_mistaken --tasks walker_stand --algorithms sail_segments sail_robust_segments \
 		--env-steps 200000 --seeds $(SEEDS)
 
 bench: venv theory ## measure speed, memory, learning, sweeps and crashes (four hours; writes into results/)

@@ -21,7 +21,7 @@ ASKING = ["algo.first=100", "algo.queries=100", "algo.every=10_000"]
 ON_POLICY = ["algo.envs=16", "algo.steps=128", "algo.batch=256", "policy.initial_std=0.4"]
 OFF_POLICY = ["algo.updates=0.25", "algo.target_every=1", "algo.hidden=[128,128]"]
 SWEEPS = (
-    ["algo=sail,sail_revkl", "seed=range(0,5)"],
+    ["algo=sail_segments,sail_revkl_segments", "seed=range(0,5)"],
     ["algo=ppo", "seed=range(0,5)", *ON_POLICY],
     ["algo=rlhf_ppo", "seed=range(0,5)", *ON_POLICY, *ASKING, "algo.start=10_000"],
     ["algo=pebble,sail_mujoco_parity", "seed=range(0,3)", *OFF_POLICY, *ASKING],

@@ -37,7 +37,7 @@ def write_runs(folder: Path) -> int:
     rng = np.random.default_rng(0)
     count = 0
     for task in TASKS:
-        (job,) = compose_jobs([f"env={task}", "algo=sail_revkl", f"out={folder}"]).jobs
+        (job,) = compose_jobs([f"env={task}", "algo=sail_revkl_segments", f"out={folder}"]).jobs
         for gamma in GAMMAS:
             config = replace(job.config, algo=replace(job.config.algo, gamma=float(gamma)))
             for seed in range(SEEDS):

@@ -38,19 +38,24 @@ COMMON = (
     "logger.progress=false",
 )
 KINDS = {
-    "sail_revkl": ("algo=sail_revkl", "env=hopper-v5"),
-    "sail, stochastic teacher": ("algo=sail", "env=walker2d-v5", "oracle=stochastic", "oracle.mistake=0.1"),
-    "sail_robust": ("algo=sail_robust", "env=cheetah_run", "algo.refresh=5"),
-    "dpo_online, linear policy": ("algo=dpo_online", "env=reacher-v5", "policy=linear"),
+    "sail_revkl_segments": ("algo=sail_revkl_segments", "env=hopper-v5"),
+    "sail_segments, stochastic teacher": (
+        "algo=sail_segments",
+        "env=walker2d-v5",
+        "oracle=stochastic",
+        "oracle.mistake=0.1",
+    ),
+    "sail_robust_segments": ("algo=sail_robust_segments", "env=cheetah_run", "algo.refresh=5"),
+    "dpo_online_segments, linear policy": ("algo=dpo_online_segments", "env=reacher-v5", "policy=linear"),
     "reward model with foresight": (
         "experiment=foresight",
-        "algo=sail",
+        "algo=sail_segments",
         "env=hopper-v5",
         "reward.start=2000",
     ),
     "reference that moves": (
-        "experiment=alignment",
-        "algo=sail_revkl",
+        "experiment=alignment_segments",
+        "algo=sail_revkl_segments",
         "algo.c=0.003",
         "algo.gamma=0.01",
         "algo.radius=60",

@@ -25,11 +25,13 @@ from unittest import mock
 from benchmarks import record
 from benchmarks.record import RESULTS
 from sailctl import cli, launch
-from sailctl.config import CHOICES, GROUPS, Config, conf_dir, leaf_types
+from sailctl.config import CHOICES, GROUPS, ActionsRun, Config, conf_dir, leaf_types
 from sailctl.config.checks import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARES
 
-KEYS = leaf_types(Config)
-"""Settings of a run of SAIL-RevKL, the default, and their types."""
+FORMS = ((leaf_types(ActionsRun), ()), (leaf_types(Config), ("algo=sail_revkl_segments",)))
+"""Settings of a run of SAIL-RevKL and their types: of the default, on actions, and of the form on segments,
+with the word that chooses it."""
+KEYS = {key: hint for keys, _ in FORMS for key, hint in keys.items()}
 LETTERS = "abcdefghijklmnopqrstuvwxyz_."
 
 
@@ -62,8 +64,10 @@ def wrong_type(rng: random.Random) -> Case:
         float: ("much", "[0.1]", "{a: 1}"),
         bool: ("maybe", "7.5"),
     }
-    key = rng.choice([name for name, hint in KEYS.items() if bare(hint) in numbers])
-    return Case("a value of the wrong type", ["train", f"{key}={rng.choice(numbers[bare(KEYS[key])])}"])
+    keys, form = rng.choice(FORMS)
+    key = rng.choice([name for name, hint in keys.items() if bare(hint) in numbers])
+    value = rng.choice(numbers[bare(keys[key])])
+    return Case("a value of the wrong type", ["train", f"{key}={value}", *form])
 
 
 def out_of_range(rng: random.Random) -> Case:
@@ -73,13 +77,21 @@ def out_of_range(rng: random.Random) -> Case:
         **dict.fromkeys(AT_LEAST_ONE, ("0", "-3")),
         **dict.fromkeys(SHARES, ("-0.1", "1.1", "nan")),
     }
-    key = rng.choice([name for name in below if name in KEYS])
-    return Case("a value out of its range", ["train", f"{key}={rng.choice(below[key])}"])
+    keys, form = rng.choice(FORMS)
+    key = rng.choice([name for name in below if name in keys])
+    return Case("a value out of its range", ["train", f"{key}={rng.choice(below[key])}", *form])
 
 
 def no_choice(rng: random.Random) -> Case:
-    key = rng.choice([name for name in CHOICES if name in KEYS])
-    return Case("a word that is no choice", ["train", f"{key}={word(rng)}"])
+    keys, form = rng.choice(FORMS)
+    key = rng.choice([name for name in CHOICES if name in keys])
+    return Case("a word that is no choice", ["train", f"{key}={word(rng)}", *form])
+
+
+def other_form(rng: random.Random) -> Case:
+    (theirs, _), (keys, form) = rng.sample(FORMS, 2)
+    key = rng.choice([name for name in theirs if name not in keys])
+    return Case("a setting of another form", ["train", f"{key}=1", *form])
 
 
 def no_option(rng: random.Random) -> Case:
@@ -168,7 +180,7 @@ def wrong_value_in_file(rng: random.Random) -> Case:
     ]
     return Case(
         "a wrong value in a file",
-        ["train", "experiment=mine"],
+        ["train", "experiment=mine", *case.words[2:]],
         ("experiment/mine.yaml", "\n".join(lines) + "\n"),
     )
 
@@ -183,6 +195,7 @@ MAKERS: tuple[Callable[[random.Random], Case], ...] = (
     wrong_type,
     out_of_range,
     no_choice,
+    other_form,
     no_option,
     no_sweep,
     broken,

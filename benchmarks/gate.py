@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument(
         "--baseline",
         type=Path,
-        default=RESULTS / "baselines" / "reacher-v5-sail_revkl-50k.csv",
+        default=RESULTS / "baselines" / "reacher-v5-sail_revkl_segments-50k.csv",
         help="its CSV",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/gate"), help="folder of the runs")

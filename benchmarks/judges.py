@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks import record
-from sailctl.algorithms.segments import first_policy
+from sailctl.algorithms.start import first_policy
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, segment_lengths
 from sailctl.foresight import Foresight
@@ -62,7 +62,13 @@ def main() -> None:
 
 def measure(task: str, level: str, seed: int) -> list[dict[str, object]]:
     """One row for each judge, about one policy."""
-    words = ["experiment=foresight", f"env={task}", f"algo.reference={level}", f"seed={seed}"]
+    words = [
+        "experiment=foresight",
+        "algo=sail_revkl_segments",
+        f"env={task}",
+        f"algo.reference={level}",
+        f"seed={seed}",
+    ]
     config = compose_jobs(words).jobs[0].config
     assert isinstance(config, Config)
     simulator, generators = open_simulator(task, 1), named_generators(seed)

@@ -31,8 +31,8 @@ AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 """The results from scratch are older than these two settings: without them their command still makes them."""
 KEPT = "algo.refresh=0"
 """The reference policy stays the one that training began with."""
-MISTAKEN = ("experiment=alignment", KEPT, "oracle.mistake=0,0.1,0.2,0.3,0.4")
-"""Those results are older than the reference of ``experiment=alignment`` that moves."""
+MISTAKEN = ("experiment=alignment_segments", KEPT, "oracle.mistake=0,0.1,0.2,0.3,0.4")
+"""Those results are older than the reference of ``experiment=alignment_segments`` that moves."""
 ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
 
@@ -52,11 +52,11 @@ class Protocol:
 
 def from_reference(level: str, *words: str) -> tuple[tuple[str, ...], ...]:
     """Sweeps of four algorithms from a reference policy, with labels that look ahead."""
-    common = ("experiment=alignment", f"algo.reference={level}", *words)
+    common = ("experiment=alignment_segments", f"algo.reference={level}", *words)
     return (
-        ("algo=sail,sail_robust", C, *common),
-        ("algo=sail_revkl", C, *PENALISED, *common),
-        ("algo=dpo_online", *common),
+        ("algo=sail_segments,sail_robust_segments", C, *common),
+        ("algo=sail_revkl_segments", C, *PENALISED, *common),
+        ("algo=dpo_online_segments", *common),
     )
 
 
@@ -69,7 +69,7 @@ def asking(budget: int) -> tuple[str, ...]:
     queries = max(8, -(-budget // ITERATIONS))
     return (
         "experiment=foresight",
-        "algo=sail_revkl",
+        "algo=sail_revkl_segments",
         f"algo.name=labels_{budget}",
         f"algo.queries={queries}",
         f"oracle.budget={budget}",
@@ -80,24 +80,24 @@ PROTOCOLS = {
     "alignment": Protocol(
         "alignment from the medium reference policy: SAIL, SAIL-RevKL, online DPO and robust SAIL",
         from_reference("medium"),
-        ("--baseline", "sail"),
+        ("--baseline", "sail_segments"),
     ),
     "alignment_kept": Protocol(
         "the same, with the one reference for good",
         from_reference("medium", KEPT),
-        ("--baseline", "sail"),
+        ("--baseline", "sail_segments"),
     ),
     "alignment_expert": Protocol(
         "alignment from the expert: what is kept of it",
         from_reference("expert"),
-        ("--baseline", "sail"),
+        ("--baseline", "sail_segments"),
     ),
     "scratch": Protocol(
         "from scratch: SAIL and SAIL-RevKL with labels that look ahead, SAIL-RevKL with the teacher's own, "
         "and PPO with the true reward",
         (
-            ("experiment=foresight", "algo=sail,sail_revkl", *AS_COMMITTED),
-            ("algo=sail_revkl", "algo.name=sail_revkl_direct", *AS_COMMITTED),
+            ("experiment=foresight", "algo=sail_segments,sail_revkl_segments", *AS_COMMITTED),
+            ("algo=sail_revkl_segments", "algo.name=sail_revkl_direct", *AS_COMMITTED),
             ("algo=ppo",),
         ),
         # PPO asks for no labels and shares no setting with the others: --force overrules the proof of it.
@@ -112,38 +112,45 @@ PROTOCOLS = {
     "teachers_mistaken": Protocol(
         "teachers whose answers are flipped, from the medium reference policy",
         (
-            ("algo=sail,sail_robust", C, *MISTAKEN),
-            ("algo=sail_revkl", C, *PENALISED, *MISTAKEN),
+            ("algo=sail_segments,sail_robust_segments", C, *MISTAKEN),
+            ("algo=sail_revkl_segments", C, *PENALISED, *MISTAKEN),
         ),
-        ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail oracle.mistake=0.0"),
+        ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail_segments oracle.mistake=0.0"),
     ),
     "map_gamma": Protocol(
         "strength of the penalty, from a medium policy with much noise and from one with little",
         (
             (
-                "experiment=alignment",
-                "algo=sail_revkl",
+                "experiment=alignment_segments",
+                "algo=sail_revkl_segments",
                 C,
                 "algo.radius=60",
                 "algo.gamma=0,0.003,0.01",
             ),
         ),
-        ("--by", "algo.gamma", "--baseline", "sail_revkl algo.gamma=0.0"),
+        ("--by", "algo.gamma", "--baseline", "sail_revkl_segments algo.gamma=0.0"),
         tasks=("hopper-v5", "walker_stand"),
     ),
     "map_gamma_beta": Protocol(
         "strength of the penalty against scale of the score, from the medium reference policy",
         (
             (
-                "experiment=alignment",
-                "algo=sail_revkl",
+                "experiment=alignment_segments",
+                "algo=sail_revkl_segments",
                 C,
                 "algo.radius=60",
                 "algo.gamma=0,0.003,0.01,0.03,0.1",
                 "algo.beta=0.01,0.1",
             ),
         ),
-        ("--by", "algo.gamma", "--by", "algo.beta", "--baseline", "sail_revkl algo.beta=0.01 algo.gamma=0.0"),
+        (
+            "--by",
+            "algo.gamma",
+            "--by",
+            "algo.beta",
+            "--baseline",
+            "sail_revkl_segments algo.beta=0.01 algo.gamma=0.0",
+        ),
     ),
 }
 

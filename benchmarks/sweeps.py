@@ -33,15 +33,15 @@ from sailctl.state import State
 from sailctl.stopping import Interrupted
 from sailctl.train import train
 
-ALGORITHMS = ("sail", "sail_revkl")
+ALGORITHMS = ("sail_segments", "sail_revkl_segments")
 TASKS = ("halfcheetah-v5", "hopper-v5")
 SEEDS = 4
 EFFICIENCY = 0.9
 CHECKPOINTS = 0.02
 """What is asked of the share of a run that its checkpoints take, at most."""
 KEPT = {
-    "a policy alone": ("algo=sail_revkl", "env=halfcheetah-v5"),
-    "a reward model and its answers": ("experiment=foresight", "algo=sail", "env=hopper-v5"),
+    "a policy alone": ("algo=sail_revkl_segments", "env=halfcheetah-v5"),
+    "a reward model and its answers": ("experiment=foresight", "algo=sail_segments", "env=hopper-v5"),
 }
 
 Row = dict[str, object]

@@ -60,7 +60,13 @@ def measure_training(task: str, env_steps: int, turns: int, seconds: float) -> l
     bare_random, bare_own, ours = np.empty(turns), np.empty(turns), np.empty(turns)
     for turn in range(turns):
         with tempfile.TemporaryDirectory() as out:
-            overrides = [f"env={task}", f"env_steps={env_steps}", f"seed={turn}", f"out={out}"]
+            overrides = [
+                "algo=sail_revkl_segments",
+                f"env={task}",
+                f"env_steps={env_steps}",
+                f"seed={turn}",
+                f"out={out}",
+            ]
             config = compose_jobs(overrides).jobs[0].config
             bare_random[turn] = bare_rate(simulator, *random_behaviour(simulator), seconds)
             run = train(config, overrides)

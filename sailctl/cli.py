@@ -306,7 +306,9 @@ def _comparison_parser(verb: str, description: str) -> _Parser:
         "(default: algo.*)",
     )
     parser.add_argument(
-        "--baseline", metavar="ARM", help="arm that the others are compared with (default: sail)"
+        "--baseline",
+        metavar="ARM",
+        help="arm that the others are compared with (default: sail, else sail_segments, ...)",
     )
     parser.add_argument(
         "--scale",
@@ -421,7 +423,8 @@ def collect(arguments: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
 
     # Composed as a sweep, so that several values are refused in words of this verb, which has no use for -m.
-    plan = compose_jobs(options.overrides, multirun=True, overlay=options.config_dir)
+    form = [] if any(word.startswith("algo=") for word in options.overrides) else ["algo=sail_segments"]
+    plan = compose_jobs([*form, *options.overrides], multirun=True, overlay=options.config_dir)
     if options.multirun or len(plan.jobs) > 1:
         raise UserError("sailctl collect makes one file: leave out -m, and give each key one value")
 

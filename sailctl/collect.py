@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sailctl.algorithms.start import first_policy
-from sailctl.config import Config, RunConfig, segment_lengths, to_dict
+from sailctl.config import ActionsRun, Config, RunConfig, segment_lengths, to_dict
 from sailctl.data import check_new, from_arrays, save_preferences
 from sailctl.oracle import Teacher
 from sailctl.provenance import provenance
@@ -37,7 +37,7 @@ def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) ->
         UserError: when this cannot be collected, or the file exists or cannot be made; nothing is simulated.
         RunError: when the teacher does not answer any more, or writing fails; no file is left.
     """
-    if not isinstance(config, Config):
+    if not isinstance(config, Config | ActionsRun):
         raise UserError(f"algo={config.algo.name} is a baseline: leave it out, and name algo.reference")
     _check(config, pairs)
     check_new(out)
@@ -84,7 +84,7 @@ def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) ->
     )
 
 
-def _check(config: Config, pairs: int) -> None:
+def _check(config: RunConfig, pairs: int) -> None:
     """Refuse what a data set cannot hold, and what only makes sense while something learns."""
     budget, pairing = config.oracle.budget, config.rollout.pairing
     if pairs < 1:

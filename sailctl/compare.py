@@ -34,7 +34,7 @@ GAIN = 0.25
 PROFILE_POINTS = 101
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 """What is said of too few runs."""
-BASELINES = ("sail", "dpo_online")
+BASELINES = ("sail", "sail_segments", "dpo_online", "dpo_online_segments")
 """Arms that are the baseline when none is named: the first of these that there is, else the first by name."""
 
 

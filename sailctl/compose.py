@@ -203,9 +203,21 @@ def _compose(words: list[str]) -> DictConfig:
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         cause = error.__cause__
         if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-            raise unknown_key(str(cause.full_key)) from error
+            key = str(cause.full_key)
+            raise unknown_key(key, _chosen(key.partition(".")[0], words)) from error
         text = " ".join(f"{error} {first_line(cause) if cause else ''}".split())
         raise UserError(f"the configuration cannot be composed: {text}") from error
+
+
+def _chosen(group: str, words: Sequence[str]) -> str | None:
+    """The option of a group by the command line, or by the defaults of ``config.yaml``."""
+    import yaml
+
+    told = [word.partition("=")[2] for word in words if word.partition("=")[0] == group]
+    if told:
+        return told[-1]
+    defaults = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    return next((str(entry[group]) for entry in defaults if isinstance(entry, dict) and group in entry), None)
 
 
 def _refuse_sweeps(parsed: Sequence[Override]) -> None:

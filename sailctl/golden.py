@@ -1,9 +1,9 @@
 """Golden trajectories: the losses and gradient norms of the first updates of every algorithm, kept in a file.
 
 They say whether the numbers changed, not whether learning became worse: a wrong sign shows in the first
-updates, long before a return does. Every algorithm of ``conf/algo`` is trained for ``UPDATES`` updates with
-the settings of ``SETTING``; those that need a data set get one that is collected first. Beside them are the
-experiments that the published results are made with. The same code on the
+updates, long before a return does. Every algorithm of ``conf/algo`` is trained for ``UPDATES`` iterations
+with the settings of ``SETTINGS``; those that need a data set get one that is collected first. Beside them are
+the experiments that the published results are made with. The same code on the
 same machine gives the same bits. Another processor rounds differently, and the differences grow from update
 to update: ``TOLERANCE`` is what is let through.
 """
@@ -23,7 +23,7 @@ import yaml
 
 from sailctl.collect import collect
 from sailctl.compose import compose_jobs
-from sailctl.config import conf_dir
+from sailctl.config import conf_dir, kind_of
 from sailctl.evidence import read_columns, write_table
 from sailctl.provenance import provenance
 from sailctl.results import METRICS
@@ -34,16 +34,9 @@ UPDATES = 20
 SERIES = ("loss", "grad_norm")
 """Columns of ``metrics.csv`` that are kept."""
 
-SETTING = (
+COMMON = (
     "env=reacher-v5",  # smooth and without contacts: rounding does not turn answers around
-    "rollout.prompts=8",
-    "rollout.segment=10",
-    "rollout.judged=20",
     "policy.hidden=[32,32]",
-    "algo.epochs=2",
-    "algo.minibatches=2",
-    f"algo.iterations={UPDATES}",
-    "env_steps=1_000_000",
     "evaluation.every=1_000_000",
     "evaluation.iterations=1_000_000",
     "evaluation.episodes=1",
@@ -52,12 +45,44 @@ SETTING = (
     "logger.progress=false",
     "seed=0",
 )
-EXPERIMENTS = {
-    "experiment=foresight": ("algo=sail_revkl", "reward.start=0"),
-    # Swimmer has reference policies, and no contacts either.
-    "experiment=alignment": ("algo=sail", "algo.c=0.003", "reward.start=0", "env=swimmer-v5"),
+SETTINGS = {
+    "segments": (
+        *COMMON,
+        "rollout.prompts=8",
+        "rollout.segment=10",
+        "rollout.judged=20",
+        "algo.epochs=2",
+        "algo.minibatches=2",
+        f"algo.iterations={UPDATES}",
+        "env_steps=1_000_000",
+    ),
+    "actions": (
+        *COMMON,
+        "algo.envs=4",
+        "algo.interval=40",
+        f"env_steps={40 * UPDATES}",
+        "algo.start=80",
+        "algo.warmup=20",
+        "algo.batch=32",
+        "algo.hidden=[32,32]",
+        "algo.first=8",
+        "algo.queries=4",
+        "algo.every=200",
+        "algo.window=10",
+    ),
 }
-"""What is trained as the algorithms are, with these words beside or in place of those of ``SETTING``."""
+"""By kind of run. One on actions has no update in its first iterations: rows that are no number."""
+EXPERIMENTS = {
+    "experiment=foresight": ("algo=sail_revkl_segments", "reward.start=0"),
+    # Swimmer has reference policies, and no contacts either.
+    "experiment=alignment_segments": (
+        "algo=sail_segments",
+        "algo.c=0.003",
+        "reward.start=0",
+        "env=swimmer-v5",
+    ),
+}
+"""What is trained as the algorithms on segments are, with these words beside or in place of theirs."""
 PAIRS = 64
 """Answers in the data set of the algorithms that need one."""
 
@@ -101,8 +126,8 @@ def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str,
     with TemporaryDirectory() as place:
         data = Path(place) / "pairs.parquet"
         for name in names:
-            words = [*_words(name), f"out={place}"]
-            if name not in EXPERIMENTS and _needs_data(name, overlay):
+            words = [*_words(name, overlay), f"out={place}"]
+            if name not in EXPERIMENTS and _values(name, overlay).get("data") == "???":
                 if not data.is_file():
                     _collect(data)
                 words.append(f"algo.data={data}")
@@ -123,7 +148,8 @@ def algorithms(overlay: Path | None = None) -> list[str]:
     A baseline (its file has the key ``learner``) is the work of Stable-Baselines3, and has no such series.
     """
     files = [file for folder in _folders(overlay) for file in folder.glob("*.yaml")]
-    return sorted({file.stem for file in files if "learner" not in _values(file)})
+    found = {file.stem for file in files}
+    return sorted(name for name in found if "learner" not in _values(name, overlay))
 
 
 def drifts(stored: Trajectories, now: Trajectories) -> list[Drift]:
@@ -155,7 +181,8 @@ def save(found: Trajectories, path: Path, about: Mapping[str, object]) -> None:
     for name, series in found.items():
         for update, values in enumerate(zip(*(series[key] for key in SERIES), strict=True), start=1):
             lines.append(",".join((name, str(update), *(repr(float(value)) for value in values))))
-    record = {**about, "setting": list(SETTING), "pairs": PAIRS, **provenance(["sailctl", "regress"])}
+    settings = {kind: list(words) for kind, words in SETTINGS.items()}
+    record = {**about, "settings": settings, "pairs": PAIRS, **provenance(["sailctl", "regress"])}
     write_table(path, lines, record)
 
 
@@ -189,11 +216,16 @@ def history(path: Path) -> list[dict[str, object]]:
         raise UserError(f"cannot read {path.with_suffix('.json')}: {error!r}") from error
 
 
-def _words(name: str) -> list[str]:
+def _words(name: str, overlay: Path | None) -> list[str]:
     """What ``sailctl train`` is told."""
-    own = [name, *EXPERIMENTS[name]] if name in EXPERIMENTS else [f"algo={name}"]
+    own, kind = [f"algo={name}"], "segments"
+    if name in EXPERIMENTS:
+        own = [name, *EXPERIMENTS[name]]
+    else:
+        responses = _values(name, overlay).get("responses")
+        kind = kind_of(None if responses is None else str(responses), None)
     told = {word.partition("=")[0] for word in own}
-    return own + [word for word in SETTING if word.partition("=")[0] not in told]
+    return own + [word for word in SETTINGS[kind] if word.partition("=")[0] not in told]
 
 
 def _folders(overlay: Path | None) -> list[Path]:
@@ -201,17 +233,19 @@ def _folders(overlay: Path | None) -> list[Path]:
     return [folder / "algo" for folder in (overlay, conf_dir()) if folder is not None]
 
 
-def _needs_data(name: str, overlay: Path | None) -> bool:
+def _values(name: str, overlay: Path | None) -> dict[str, object]:
+    """What a file of ``conf/algo`` sets, with what it takes over from others of its group."""
     files = [folder / f"{name}.yaml" for folder in _folders(overlay)]
-    return bool(_values(next(filter(Path.is_file, files))).get("data") == "???")
-
-
-def _values(file: Path) -> dict[str, object]:
-    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+    own = dict(yaml.safe_load(next(filter(Path.is_file, files)).read_text(encoding="utf-8")))
+    others = [other for other in own.pop("defaults", []) if isinstance(other, str) and other != "_self_"]
+    found: dict[str, object] = {}
+    for other in others:
+        found |= _values(other, overlay)
+    return found | own
 
 
 def _collect(file: Path) -> None:
     """A data set of the task; the line that ``collect`` prints is for its users."""
-    (job,) = compose_jobs(list(SETTING)).jobs
+    (job,) = compose_jobs(["algo=sail_segments", *SETTINGS["segments"]]).jobs
     with redirect_stdout(io.StringIO()):
         collect(job.config, PAIRS, file, ["sailctl", "collect"])

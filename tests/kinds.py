@@ -13,6 +13,7 @@ from sailctl.config import RunConfig
 from sailctl.results import load_run
 
 SMALL = (
+    "algo=sail_revkl_segments",
     "env=hopper-v5",
     "rollout.prompts=8",
     "rollout.segment=5",
@@ -30,19 +31,19 @@ SMALL = (
 )
 REWARD = ("reward.hidden=[8]", "reward.members=2")
 KINDS = {
-    "sail": ("algo=sail", "algo.refresh=3"),
-    "revkl": ("algo=sail_revkl", "algo.kl=kl_pi_ref", "algo.anneal=true"),
-    "sgd": ("algo=sail_robust", "algo.optimiser=sgd", "algo.target_kl=null", "algo.clip=0.1"),
+    "sail": ("algo=sail_segments", "algo.refresh=3"),
+    "revkl": ("algo=sail_revkl_segments", "algo.kl=kl_pi_ref", "algo.anneal=true"),
+    "sgd": ("algo=sail_robust_segments", "algo.optimiser=sgd", "algo.target_kl=null", "algo.clip=0.1"),
     "proximal": (
-        "algo=sail_robust",
+        "algo=sail_robust_segments",
         "algo.optimiser=sgd",
         "algo.step=proximal",
         "policy=linear",
         "policy.features=4",
     ),
-    "linear": ("algo=dpo_online", "policy=linear", "policy.features=8"),
+    "linear": ("algo=dpo_online_segments", "policy=linear", "policy.features=8"),
     "teacher": (
-        "algo=sail",
+        "algo=sail_segments",
         "oracle=stochastic",
         "oracle.normalise=true",
         "oracle.skip=0.1",
@@ -50,16 +51,77 @@ KINDS = {
         "oracle.rho=0.1",
         "oracle.budget=40",
     ),
-    "ranked": ("algo=sail", "rollout=ranked", "rollout.prompts=8", "rollout.segment=5", "rollout.judged=5"),
-    "chosen": ("algo=sail", "algo.queries=3", "algo.selection=disagreement", *REWARD),
-    "starts": ("algo=sail", "rollout.start_fraction=0.5", "rollout.restart=0.3"),
-    "contacts": ("algo=sail", "env=ant-v5", "evaluation.every=100000", "evaluation.episodes=1"),
-    "memory": ("algo=sail", "env=reacher-v5"),
+    "ranked": (
+        "algo=sail_segments",
+        "rollout=ranked",
+        "rollout.prompts=8",
+        "rollout.segment=5",
+        "rollout.judged=5",
+    ),
+    "chosen": ("algo=sail_segments", "algo.queries=3", "algo.selection=disagreement", *REWARD),
+    "starts": ("algo=sail_segments", "rollout.start_fraction=0.5", "rollout.restart=0.3"),
+    "contacts": ("algo=sail_segments", "env=ant-v5", "evaluation.every=100000", "evaluation.episodes=1"),
+    "memory": ("algo=sail_segments", "env=reacher-v5"),
     "dpr": ("algo=sail_dpr", *REWARD),
     "dpp": ("algo=sail_dpp",),
     "offline": ("algo=dpo_offline",),
-    "foresight": ("experiment=foresight", "algo=sail", "reward.start=60", "rollout.prompts=8", *REWARD),
+    "foresight": (
+        "experiment=foresight",
+        "algo=sail_segments",
+        "reward.start=60",
+        "rollout.prompts=8",
+        *REWARD,
+    ),
 }
+"""Of the algorithms on segments."""
+
+SMALL_ACTIONS = (
+    "env=hopper-v5",
+    "env_steps=280",
+    "evaluation.every=120",
+    "evaluation.episodes=1",
+    "policy.hidden=[8]",
+    "reward.hidden=[8]",
+    "reward.members=2",
+    "reward.epochs=2",
+    "algo.envs=4",
+    "algo.interval=40",
+    "algo.start=40",
+    "algo.warmup=5",
+    "algo.batch=8",
+    "algo.hidden=[8]",
+    "algo.window=5",
+    "algo.first=4",
+    "algo.queries=2",
+    "algo.every=40",
+    "logger.wandb=disabled",
+    "logger.progress=false",
+    "logger.checkpoint=0",
+)
+ACTIONS = {
+    "actions": ("algo=sail", "algo.refresh=7", "algo.selection=disagreement", "algo.observe=100"),
+    "actions_score": ("algo=sail_revkl", "algo.gradient=score", "algo.kl=kl_pi_ref", "algo.actions=3"),
+    "actions_ranking": (
+        "algo=dpo_online",
+        "algo.gradient=score",
+        "algo.comparison=ranking",
+        "algo.actions=3",
+        "algo.delay=1",
+        "policy=linear",
+        "policy.features=8",
+    ),
+    "actions_teacher": ("algo=sail", "algo.reward=teacher", "algo.steps=3", "env=reacher-v5"),
+    "actions_robust": (
+        "algo=sail_robust",
+        "algo.worst_case=clipped",
+        "oracle=stochastic",
+        "oracle.normalise=true",
+        "oracle.skip=0.1",
+        "oracle.mistake=0.2",
+        "oracle.budget=9",
+    ),
+}
+"""Of the algorithms on single actions."""
 
 
 def composed(out: Path, *words: str) -> RunConfig:
@@ -71,6 +133,10 @@ def composed(out: Path, *words: str) -> RunConfig:
 
 def config_of(out: Path, *overrides: str) -> RunConfig:
     return composed(out, *SMALL, *overrides)
+
+
+def actions_of(out: Path, *overrides: str) -> RunConfig:
+    return composed(out, *SMALL_ACTIONS, *overrides)
 
 
 def assert_same_run(one: Path, two: Path) -> None:

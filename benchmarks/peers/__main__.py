@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TIMEOUT = 900.0
 """Seconds after which a worker is given up."""
-REFERENCE = {"stepping": "sailctl", "ppo": "ppo-sailctl", "preferences": "sail_revkl"}
+REFERENCE = {"stepping": "sailctl", "ppo": "ppo-sailctl", "preferences": "sail_revkl_segments"}
 """Of each comparison, the contender that the others are divided by."""
 LIMIT = "bare-mj_step"
 PPO = {"n_steps": 256, "batch_size": 256, "n_epochs": 10}
@@ -62,7 +62,13 @@ CONTENDERS = (
     Contender("ppo-sailctl", "ppo", "worker_sailctl", None, {"kind": "ppo", "envs": 16, "ppo": PPO}),
     Contender("ppo-sb3-dummy", "ppo", "worker_sb3", "sb3", {"kind": "dummy", "envs": 16, "ppo": PPO}),
     Contender("ppo-sb3-subproc", "ppo", "worker_sb3", "sb3", {"kind": "subproc", "envs": 16, "ppo": PPO}),
-    Contender("sail_revkl", "preferences", "worker_sailctl", None, {"kind": "train", "algo": "sail_revkl"}),
+    Contender(
+        "sail_revkl_segments",
+        "preferences",
+        "worker_sailctl",
+        None,
+        {"kind": "train", "algo": "sail_revkl_segments"},
+    ),
     Contender("imitation", "preferences", "worker_imitation", "imitation", {"kind": "dummy"}),
 )
 

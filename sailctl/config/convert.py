@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get
 
 from sailctl.config.checks import validate
 from sailctl.config.code import code_version
-from sailctl.config.places import reference_place
-from sailctl.config.schema import GROUPS, NUMBERLESS, RUNS, Config, RunConfig, kind_of, to_dict
-from sailctl.config.words import did_you_mean, first_line, refused
+from sailctl.config.places import conf_dir, reference_place
+from sailctl.config.schema import FORMS, GROUPS, NUMBERLESS, RUNS, Config, RunConfig, kind_of, to_dict
+from sailctl.config.words import did_you_mean, first_line, refused, show
 from sailctl.types import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def to_config(cfg: DictConfig) -> RunConfig:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
         kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
+        _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
         config = OmegaConf.to_object(OmegaConf.merge(_schema(kind), values))
     except MissingMandatoryValue as error:
         made = " (`sailctl collect` makes such a file)" if error.full_key == "algo.data" else ""
@@ -48,7 +49,8 @@ def to_config(cfg: DictConfig) -> RunConfig:
     except InterpolationResolutionError as error:
         raise UserError(f"{error.full_key} cannot be resolved: {first_line(error)}") from error
     except ConfigKeyError as error:
-        raise unknown_key(str(error.full_key)) from error
+        name = OmegaConf.select(own, "algo.name") if str(error.full_key).startswith("algo.") else None
+        raise unknown_key(str(error.full_key), None if name is None else str(name)) from error
     except OmegaConfBaseException as error:
         key = str(error.full_key).split("[")[0]
         what, value = _in_words(leaf_types().get(key)), OmegaConf.select(cfg, key)
@@ -59,6 +61,31 @@ def to_config(cfg: DictConfig) -> RunConfig:
         raise TypeError(f"expected a Config, composed a {type(config).__name__}")
     validate(config)
     return config
+
+
+def _check_form(kind: str, algo: Any) -> None:
+    """Refuse ``algo.responses`` of another form than that of which the algorithm has the settings.
+
+    Raises:
+        UserError: with the form that it has, and the algorithm of the form that was asked for.
+    """
+    if not isinstance(algo, dict):
+        return
+    settings = {form: {key for key in leaf_types(RUNS[form]) if key.startswith("algo.")} for form in FORMS}
+    own = {f"algo.{key}" for key in algo}
+    fitting = [form for form in FORMS if own <= settings[form]]
+    if kind not in FORMS or not fitting or kind in fitting:
+        return
+    name = str(algo.get("name"))
+    other = f"{name}_segments" if kind == "segments" else name.removesuffix("_segments")
+    exists = (
+        algo.get("responses") in FORMS and other != name and (conf_dir() / "algo" / f"{other}.yaml").is_file()
+    )
+    wanted = "actions" if fitting == ["actions"] else "segments or data"
+    hint = f"; for {algo.get('responses')} use algo={other}" if exists else ""
+    raise UserError(
+        f"algo.responses must be {wanted} with algo={name}, got {show(algo.get('responses'))}{hint}"
+    )
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -122,12 +149,34 @@ def _in_words(hint: Any) -> str:
     return words.get(kind, "a list of whole numbers, such as [64, 64]") + (" or null" if nullable else "")
 
 
-def unknown_key(key: str) -> UserError:
-    """The error about a key that does not exist, with the nearest one that does."""
+def _options_with(key: str, chosen: str | None) -> list[str]:
+    """Shipped options of the key's group that have it: those of the chosen one's name and another ending."""
+    import yaml
+
+    group, _, name = key.partition(".")
+    if chosen is None:
+        return []
+    stem = chosen.removesuffix("_segments")
+    files = [conf_dir() / group / f"{option}.yaml" for option in (stem, f"{stem}_segments")]
+    found = [file for file in files if file.stem != chosen and file.is_file()]
+    return [file.stem for file in found if name in yaml.safe_load(file.read_text(encoding="utf-8"))]
+
+
+def unknown_key(key: str, chosen: str | None = None) -> UserError:
+    """The error about a key that does not exist, with the nearest one that does.
+
+    Args:
+        key: what was asked for.
+        chosen: the option of its group, where it is known.
+    """
     if key in leaf_types():
         group = key.partition(".")[0]
+        having = _options_with(key, chosen)
+        where = f" {chosen}" if chosen else ""
+        hint = f"; {' and '.join(having)} {'has' if len(having) == 1 else 'have'} it" if having else ""
         return UserError(
-            f"{key} is no setting of the chosen {group}: sailctl train --cfg job {group}=... lists them"
+            f"{key} is no setting of the chosen {group}{where}{hint}: "
+            f"sailctl train --cfg job {group}=... lists all"
         )
     known = [*leaf_types(), *GROUPS, "experiment"]
     last_words = {name.rpartition(".")[2]: name for name in reversed(known)}

@@ -317,6 +317,10 @@ RUNS: dict[str, type[RunConfig]] = {"segments": Config, "actions": ActionsRun, "
 """The kinds of run, by what ``kind_of`` says of ``algo``."""
 
 
+FORMS = ("segments", "actions")
+"""Kinds of run that are SAIL: ``algo.responses`` tells them apart."""
+
+
 def kind_of(responses: str | None, learner: str | None) -> str:
     """The kind of run, a key of ``RUNS``, by ``algo.responses`` and ``algo.learner`` (None: no such key)."""
     if learner in RUNS:

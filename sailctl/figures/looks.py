@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 GREY = "#606060"
 """What belongs to no arm."""
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers and in grey.
+# Okabe and Ito's colours, which stay apart for colour-blind readers and in grey. A form on segments has the
+# hue of the form on actions, darker.
 LOOKS = {
     "sail": ("#0072B2", "o"),
     "sail_revkl": ("#D55E00", "s"),
     "dpo_online": ("#009E73", "^"),
     "sail_robust": ("#CC79A7", "D"),
+    "sail_segments": ("#003F63", "8"),
+    "sail_revkl_segments": ("#863B00", "H"),
+    "dpo_online_segments": ("#00573F", "1"),
+    "sail_robust_segments": ("#7A4566", "2"),
     "sail_dpr": ("#E69F00", "v"),
     "sail_dpp": ("#56B4E9", "P"),
     "sail_ddp": ("#000000", "*"),
@@ -34,7 +39,7 @@ LOOKS = {
     "sail_mujoco_parity": ("#7A9A01", "d"),
 }
 """Colour and marker of an algorithm."""
-_OTHER_LOOKS = (("#8C510A", "H"), ("#3F007D", "8"), ("#67001F", "1"), ("#00441B", "2"))
+_OTHER_LOOKS = (("#8C510A", "3"), ("#3F007D", "4"), ("#67001F", "+"), ("#00441B", "x"))
 _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # tell the settings of one algorithm apart
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sailctl.compose import compose_jobs, describe, read_comments
-from sailctl.config import GROUPS, RUNS, Config, conf_dir, leaf_types, to_dict
+from sailctl.config import GROUPS, RUNS, conf_dir, kind_of, leaf_types, to_dict
 from sailctl.references import read_references
 from sailctl.tasks import forks_anywhere, known_tasks
 from sailctl.types import UserError
@@ -56,9 +56,22 @@ def needs_data(option: str) -> bool:
     return group == "algo" and values_of(CONF / group / f"{name}.yaml").get("data") == "???"
 
 
-def learner_of(file: Path) -> str:
-    """What is underneath an algorithm, which decides its keys: a key of RUNS."""
-    return str(values_of(file).get("learner", "sail"))
+def kind_of_file(file: Path) -> str:
+    """What an algorithm is built on, which decides its keys: a key of RUNS."""
+    values = values_of(file)
+    return kind_of(values.get("responses"), values.get("learner"))
+
+
+ON_SEGMENTS = ("experiment=foresight", "experiment=alignment_segments")
+"""Experiments with settings of the algorithms on segments; all layouts of segments are theirs too."""
+FROM_REFERENCE = ("experiment=alignment", "experiment=alignment_segments", "experiment=demo")
+"""Experiments that start from the medium reference policy of the task."""
+
+
+def companions(option: str) -> list[str]:
+    """The algorithm without which an option has no meaning."""
+    needed = option in ON_SEGMENTS or option.startswith("rollout=")
+    return ["algo=sail_revkl_segments"] if needed else []
 
 
 @pytest.mark.parametrize("task", known_tasks())
@@ -73,10 +86,11 @@ def test_every_task_composes_and_validates(task: str) -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_validates_with_tasks(option: str, task: str) -> None:
     more = [f"algo.data={__file__}"] if needs_data(option) else []  # composing looks whether there is a file
-    if option == "experiment=alignment" and task not in read_references():
+    more += companions(option)
+    if option in FROM_REFERENCE and task not in read_references():
         with pytest.raises(UserError, match=f"there is no medium reference policy of {task}"):
-            compose_jobs([option, f"env={task}"])
-        more = ["algo.reference=initial"]
+            compose_jobs([option, f"env={task}", *more])
+        more += ["algo.reference=initial"]
     (job,) = compose_jobs([option, f"env={task}", *more]).jobs
     assert job.config.env.id == task
     group, name = option.split("=")
@@ -93,8 +107,8 @@ def test_an_algorithm_that_learns_from_data_asks_for_them() -> None:
 
 
 def test_baselines_are_told_from_the_algorithms_of_the_suite() -> None:
-    found = {file.stem: learner_of(file) for file in (CONF / "algo").glob("*.yaml")}
-    built_on = {name: learner for name, learner in found.items() if learner != "sail"}
+    found = {file.stem: kind_of_file(file) for file in (CONF / "algo").glob("*.yaml")}
+    built_on = {name: kind for name, kind in found.items() if kind in ("ppo", "sac")}
     assert built_on == {
         "ppo": "ppo",
         "rlhf_ppo": "ppo",
@@ -104,9 +118,20 @@ def test_baselines_are_told_from_the_algorithms_of_the_suite() -> None:
     }
 
 
+def test_each_algorithm_on_actions_has_its_form_on_segments() -> None:
+    found = {file.stem: kind_of_file(file) for file in (CONF / "algo").glob("*.yaml")}
+    on_actions = {name for name, kind in found.items() if kind == "actions"}
+    assert on_actions == {"sail", "sail_revkl", "sail_robust", "dpo_online"}
+    assert all(found[f"{name}_segments"] == "segments" for name in on_actions)
+
+
 @pytest.mark.parametrize(
     "option",
-    [f"algo={file.stem}" for file in sorted((CONF / "algo").glob("*.yaml")) if learner_of(file) == "sail"],
+    [
+        f"algo={file.stem}"
+        for file in sorted((CONF / "algo").glob("*.yaml"))
+        if kind_of_file(file) in ("segments", "actions")
+    ],
 )
 def test_the_penalties_compose_with_every_algorithm(option: str) -> None:
     data = [f"algo.data={__file__}"] if needs_data(option) else []
@@ -124,7 +149,7 @@ def test_every_value_has_a_comment(file: Path) -> None:
 @pytest.mark.parametrize("file", [file for file in FILES if file.parent.name in GROUPS], ids=name_of)
 def test_every_option_sets_exactly_the_fields_of_its_dataclass(file: Path) -> None:
     group = file.parent.name
-    kinds = (RUNS[learner_of(file)],) if group == "algo" else ()
+    kinds = (RUNS[kind_of_file(file)],) if group == "algo" else ()
     declared = [key.partition(".")[2] for key in leaf_types(*kinds) if key.startswith(f"{group}.")]
     assert list(values_of(file)) == declared  # in one order, so that two files compare line by line
 
@@ -140,8 +165,8 @@ def test_an_experiment_only_sets_declared_keys(file: Path) -> None:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_key_is_explained_in_the_same_words_in_every_option(group: str) -> None:
-    for learner in RUNS:
-        files = [file for file in sorted((CONF / group).glob("*.yaml")) if learner_of(file) == learner]
+    for kind in RUNS:
+        files = [file for file in sorted((CONF / group).glob("*.yaml")) if kind_of_file(file) == kind]
         comments = [read_comments(file) for file in files]
         assert all(other == comments[0] for other in comments)
 
@@ -151,7 +176,7 @@ def test_config_yaml_stays_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [(), ("experiment=demo",), ("rollout=episodes", "policy=linear", "algo=sail")]
+    "overrides", [(), ("experiment=demo",), ("rollout=episodes", "policy=linear", "algo=sail_segments")]
 )
 def test_describe_is_yaml_with_a_comment_on_every_value(overrides: tuple[str, ...]) -> None:
     (job,) = compose_jobs(overrides).jobs
@@ -160,7 +185,7 @@ def test_describe_is_yaml_with_a_comment_on_every_value(overrides: tuple[str, ..
     lines = [
         line for line in text.splitlines() if re.fullmatch(r" *[\w]+: \S.*", line) and ":  # " not in line
     ]
-    assert len(lines) == len(leaf_types(Config))
+    assert len(lines) == len(leaf_types(type(job.config)))
     assert not [line for line in lines if "  # " not in line]
 
 
@@ -169,5 +194,5 @@ def test_describe_names_what_was_chosen() -> None:
     text = describe(job.composed, job.composed.hydra.runtime.choices)
     assert text.startswith("# experiment=demo\n")
     assert "algo:  # algo=sail\n" in text
-    assert re.search(r"^  lr: 0\.0003 +# learning rate$", text, re.MULTILINE)
+    assert re.search(r"^  lr: 0\.0003 +# learning rate of the actor \(Adam\)$", text, re.MULTILINE)
     assert re.search(r"^seed: 0 +# every random draw of the run follows from this$", text, re.MULTILINE)

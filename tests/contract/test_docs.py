@@ -143,7 +143,7 @@ def test_formulas_are_closed(page: Path) -> None:
 
 @pytest.mark.parametrize("name", [*ALGORITHMS, "rankings"])
 def test_options_exist_and_have_the_default_that_is_stated(name: str, given: Given) -> None:
-    chosen = ["rollout=ranked"] if name == "rankings" else [f"algo={name}"]
+    chosen = ["algo=sail_segments", "rollout=ranked"] if name == "rankings" else [f"algo={name}"]
     data = [f"algo.data={given.data}"] if required(name) else []
     values = to_dict(compose_jobs([*chosen, *data]).jobs[0].config)
     rows = tables(section(page_of(name), "Options"), "key")
@@ -193,6 +193,10 @@ BASELINES = (
     (*ASKING, "algo=sail_mujoco_parity", "algo.pretrain=0", "algo.interval=20", "algo.hidden=[4]"),
 )
 """Two of them, which between them have every column that a baseline can have."""
+ON_ACTIONS = (
+    *ASKING,
+    *("algo=sail", "algo.window=5", "algo.envs=4", "algo.warmup=2", "algo.interval=20", "algo.hidden=[4]"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -370,9 +374,11 @@ def documented(heading: str) -> list[str]:
 
 
 def test_every_column_of_a_run_is_documented_and_no_other(given: Given, tmp_path: Path) -> None:
-    everything, plain = (set(load_run(run).metrics) for run in (given.run, small_run(tmp_path, "algo=sail")))
+    everything, plain = (
+        set(load_run(run).metrics) for run in (given.run, small_run(tmp_path, "algo=sail_segments"))
+    )
     assert plain < everything, "the run that the table is compared with has every column of its kind"
-    for words in BASELINES:
+    for words in (*BASELINES, ON_ACTIONS):
         everything |= set(load_run(run_of(tmp_path, *words)).metrics)
     columns = documented("metrics.csv")
     assert len(columns) == len(set(columns))
@@ -424,14 +430,14 @@ def one_step(config: AlgoConfig, seed: int = 0) -> Tensor:
     policy = GaussianPolicy(PolicyConfig("mlp", [6], 0, 0.5, True, True), SPEC, np.random.default_rng(1))
     learner = Learner(policy, policy.snapshot(), config, named_generators(seed), data, PROMPTS)
     before = torch.nn.utils.parameters_to_vector(policy.parameters()).detach().clone()
-    learner.update(*((toy_segments(1), toy_answers(2)) if config.responses == "policy" else ()))
+    learner.update(*((toy_segments(1), toy_answers(2)) if config.responses == "segments" else ()))
     return torch.nn.utils.parameters_to_vector(policy.parameters()).detach() - before
 
 
-@pytest.mark.parametrize("algo", ["sail", "sail_revkl", "sail_robust"])
+@pytest.mark.parametrize("algo", ["sail_segments", "sail_revkl_segments", "sail_robust_segments"])
 def test_the_first_step_after_a_snapshot_is_that_of_online_dpo(algo: str) -> None:
     """h is 0 there and every F log 1/2: T2 with its baseline, the KL and the cost have no gradient."""
-    online = one_step(plain("dpo_online"))
+    online = one_step(plain("dpo_online_segments"))
     assert float(online.norm()) > 1e-2
     torch.testing.assert_close(one_step(plain(algo)), online, rtol=1e-5, atol=1e-6)
     without = one_step(plain(algo, "algo.baseline=none"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sailctl.algorithms.segments import first_policy
+from sailctl.algorithms.start import first_policy
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
 from sailctl.evaluate import evaluate
@@ -24,7 +24,7 @@ from sailctl_envs import ALL_TASKS
 pytestmark = pytest.mark.learning
 
 SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
-ALGORITHMS = pytest.mark.parametrize("algo", ["sail", "sail_revkl"])
+ALGORITHMS = pytest.mark.parametrize("algo", ["sail_segments", "sail_revkl_segments"])
 
 
 def config_of(out: Path, *overrides: str) -> Config:

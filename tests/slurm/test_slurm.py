@@ -26,8 +26,8 @@ SMALL = (
     "policy.hidden=[8]",
     "logger.wandb=disabled",
 )
-SWEEP = (*SMALL, "algo=sail,sail_revkl", "seed=0,1", "env=swimmer-v5", "env_steps=3000")
-LONG = (*SMALL, "env=hopper-v5", "algo=sail_revkl", "env_steps=25000", "evaluation.every=5000")
+SWEEP = (*SMALL, "algo=sail_segments,sail_revkl_segments", "seed=0,1", "env=swimmer-v5", "env_steps=3000")
+LONG = (*SMALL, "env=hopper-v5", "algo=sail_revkl_segments", "env_steps=25000", "evaluation.every=5000")
 """Long enough to be stopped on its way."""
 SLURM = "hydra/launcher=submitit_slurm"
 

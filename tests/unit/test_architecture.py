@@ -39,6 +39,8 @@ LINE = (
     "queries",
     "labelling",
     "learner",
+    "critic",
+    "actor",
     "checkpoint",
     "claims",
     "logger",

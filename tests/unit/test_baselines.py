@@ -374,7 +374,7 @@ def test_a_policy_acts_as_the_deterministic_actor(tmp_path: Path) -> None:
 def test_a_sac_run_is_a_reference_of_sail(tmp_path: Path) -> None:
     run = trained(tmp_path, "sac")
     words = [*SMALL, "rollout.prompts=4", "env_steps=64", "algo.epochs=1", "algo.minibatches=2"]
-    (job,) = compose_jobs([*words, "algo=sail", f"algo.reference={run}", f"out={tmp_path}"]).jobs
+    (job,) = compose_jobs([*words, "algo=sail_segments", f"algo.reference={run}", f"out={tmp_path}"]).jobs
     policy = load_policy(train(job.config, []))
     assert (policy.config.kind, policy.config.normalise) == ("squashed", False)
     assert not torch.equal(policy.net[0].weight, load_policy(run).net[0].weight)

@@ -26,7 +26,7 @@ def test_efficiency_by_hand():
 
 
 def test_checkpoints_are_timed_and_the_run_is_as_it_was(tmp_path: Path):
-    words = [*TINY, "algo=sail", "env=hopper-v5", "logger.checkpoint=0"]
+    words = [*TINY, "algo=sail_segments", "env=hopper-v5", "logger.checkpoint=0"]
     true_keep = sweeps.Run.keep
     rows, cheap = kept("often", words, 4.0, tmp_path)
     assert sweeps.Run.keep is true_keep
@@ -39,7 +39,9 @@ def test_checkpoints_are_timed_and_the_run_is_as_it_was(tmp_path: Path):
 @pytest.mark.slow
 def test_the_whole_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sweeps, "SEEDS", 1)
-    monkeypatch.setattr(sweeps, "KEPT", {"often": ("algo=sail", "env=hopper-v5", "logger.checkpoint=0")})
+    monkeypatch.setattr(
+        sweeps, "KEPT", {"often": ("algo=sail_segments", "env=hopper-v5", "logger.checkpoint=0")}
+    )
     monkeypatch.chdir(tmp_path)
     asked = [
         "--env-steps",

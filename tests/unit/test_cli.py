@@ -84,11 +84,11 @@ def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"usage: sailctl {verb}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["train", "--help"])
-    assert "dpo_offline, dpo_online, pebble, ppo" in capsys.readouterr().out
+    assert "dpo_offline, dpo_online, dpo_online_segments, pebble, ppo" in capsys.readouterr().out
 
 
 def test_cfg_job_shows_the_configuration_and_runs_nothing(tmp_path: Path) -> None:
-    done = sailctl("train", "--cfg", "job", "algo=sail", "algo.gamma=0.25", cwd=tmp_path)
+    done = sailctl("train", "--cfg", "job", "algo=sail_segments", "algo.gamma=0.25", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stderr == ""
     assert (

@@ -27,6 +27,7 @@ from sailctl.stopping import Interrupted, stoppable
 from sailctl.types import RunError, UserError
 
 TINY = (
+    "algo=sail_revkl_segments",
     "env=invertedpendulum-v5",
     "rollout.prompts=8",
     "rollout.segment=5",

@@ -101,7 +101,7 @@ def test_it_records_where_the_answers_come_from(tmp_path: Path):
 def test_the_policy_is_the_one_that_training_would_start_from_and_stays_so(reference: bool, tmp_path: Path):
     """With hardly any noise, every action in the file is that policy's mean action."""
     words = [*CHEETAH, "policy.initial_std=1e-6", "seed=5"]
-    config = config_of(*words, "algo.minibatches=4")
+    config = config_of(*words, "algo=sail_segments", "algo.minibatches=4")
     spec = TaskSimulator(ALL_TASKS["halfcheetah-v5"]()).spec
     policy = GaussianPolicy(config.policy, spec, named_generators(99 if reference else 5).init)
     if reference:

@@ -12,6 +12,7 @@ import yaml
 
 from sailctl.compose import compose_jobs, describe
 from sailctl.config import (
+    ActionsRun,
     Config,
     conf_dir,
     leaf_types,
@@ -45,7 +46,7 @@ BAD = [
     # options of a group
     (
         "algo=sial",
-        "unknown algo 'sial'; did you mean 'sail'? (known: dpo_offline, dpo_online, pebble, ppo",
+        "unknown algo 'sial'; did you mean 'sail'? (known: dpo_offline, dpo_online, dpo_online_segments",
     ),
     ("env=hoper-v5", "did you mean 'hopper-v5'?"),
     ("experiment=dmeo", "unknown experiment 'dmeo'; did you mean 'demo'?"),
@@ -89,15 +90,60 @@ BAD = [
     # values
     ("env.id=hoper-v5", "got 'hoper-v5'; did you mean 'hopper-v5'?"),
     ("rollout.pairing=froked", "must be forked or unrelated or ranked, got 'froked'; did you mean 'forked'?"),
-    ("algo.responses=model", "algo.responses must be policy or data"),
-    ("algo.labels=god", "algo.labels must be teacher or reward_model or policy, got 'god'"),
+    ("algo=sail_segments algo.responses=model", "algo.responses must be actions or segments or data"),
+    ("algo=sail algo.responses=model", "algo.responses must be actions with algo=sail, got 'model'"),
+    (
+        "algo=sail algo.responses=segments",
+        "algo.responses must be actions with algo=sail, got 'segments'; for segments use algo=sail_segments",
+    ),
+    ("algo.responses=segments", "for segments use algo=sail_revkl_segments"),
+    (
+        "algo=sail_segments algo.responses=actions",
+        "algo.responses must be segments or data with algo=sail_segments, got 'actions'; "
+        "for actions use algo=sail",
+    ),
+    (
+        f"algo=sail_dpp algo.data={__file__} algo.responses=actions",
+        "algo.responses must be segments or data with algo=sail_dpp, got 'actions'",
+    ),
+    # settings of another kind of run
+    ("algo=sail algo.epochs=3", "algo.epochs is no setting of the chosen algo sail; sail_segments has it: "),
+    ("algo.minibatches=2", "algo.minibatches is no setting of the chosen algo sail_revkl; sail_revkl_seg"),
+    ("algo=dpo_online_segments algo.kappa=0", "the chosen algo dpo_online_segments; dpo_online has it: "),
+    ("algo=ppo algo.kappa=0", "algo.kappa is no setting of the chosen algo ppo: sailctl train --cfg job"),
+    ("experiment=foresight", "of the chosen algo sail_revkl; sail_revkl_segments has it: "),
+    ("experiment=alignment algo=sail_segments", "the chosen algo sail_segments; sail has it: "),
+    # values of SAIL on actions
+    ("algo.gradient=both", "algo.gradient must be pathwise or score, got 'both'"),
+    ("algo.comparison=triples", "algo.comparison must be pairs or ranking"),
+    ("algo.reward='true'", "algo.reward must be model or teacher with this algorithm, got 'true'"),
+    ("algo.actions=1", "algo.actions must be at least 2, got 1"),
+    ("algo.kappa=0", "algo.kappa must be above 0 with algo.gradient=pathwise"),
+    ("algo.kappa=-1 algo.gradient=score", "algo.kappa must be 0 or more"),
+    ("algo.comparison=ranking", "algo.comparison must be pairs with algo.gradient=pathwise"),
+    (
+        "algo.comparison=ranking algo.gradient=score algo.rho=0.1",
+        "algo.rho must be 0 with algo.comparison=ranking",
+    ),
+    ("algo.window=1001", "algo.window must be at most 1000 (an episode)"),
+    ("algo.hidden=[]", "algo.hidden must be at least one width"),
+    ("algo.first=0", "algo.first must be at least 1 with algo.reward=model"),
+    ("oracle.budget=100", "oracle.budget must be at least algo.first=200, got 100"),
+    ("rollout=ranked", "rollout.pairing must be forked or unrelated with this algorithm"),
+    ("env.discount=1", "env.discount must be below 1"),
+    ("algo.average=0", "algo.average must be above 0"),
+    ("algo.least_std=0", "algo.least_std must be above 0"),
+    (
+        "algo=sail_segments algo.labels=god",
+        "algo.labels must be teacher or reward_model or policy, got 'god'",
+    ),
     ("algo.selection=best", "algo.selection must be uniform or disagreement"),
     ("algo.worst_case=worse", "algo.worst_case must be exact or clipped"),
-    ("algo.step=newton", "algo.step must be gradient or proximal"),
+    ("algo=sail_segments algo.step=newton", "algo.step must be gradient or proximal"),
     ("policy.kind=cnn", "policy.kind must be mlp or linear"),
     ("algo.kl=reverse", "algo.kl must be kl_ref_pi or kl_pi_ref"),
     ("algo.baseline=mean", "algo.baseline must be leave_one_out or none"),
-    ("algo.optimiser=rmsprop", "algo.optimiser must be adam or sgd"),
+    ("algo=sail_segments algo.optimiser=rmsprop", "algo.optimiser must be adam or sgd"),
     ("logger.wandb=on", "logger.wandb must be offline or online or disabled"),
     ("logger.project=", "logger.project must be a name"),
     ("algo.beta=-1", "algo.beta must be above 0, got -1.0"),
@@ -108,9 +154,12 @@ BAD = [
     ("algo.radius=0", "algo.radius must be above 0"),
     ("algo.max_grad_norm=-1", "algo.max_grad_norm must be above 0"),
     ("algo.refresh=-1", "algo.refresh must be 0 or more"),
-    ("algo.epochs=0", "algo.epochs must be at least 1"),
-    ("algo.minibatches=0", "algo.minibatches must be at least 1"),
-    ("algo.minibatches=5", "algo.minibatches must be a divisor of rollout.prompts=64, got 5"),
+    ("algo=sail_segments algo.epochs=0", "algo.epochs must be at least 1"),
+    ("algo=sail_segments algo.minibatches=0", "algo.minibatches must be at least 1"),
+    (
+        "algo=sail_segments algo.minibatches=5",
+        "algo.minibatches must be a divisor of rollout.prompts=64, got 5",
+    ),
     ("algo.name=a/b", "algo.name must be a plain word"),
     ("algo.name=", "algo.name must be a plain word"),
     ("algo.reference=nowhere", "algo.reference must be initial, weak, medium, expert, or a run directory"),
@@ -124,36 +173,66 @@ BAD = [
     ("oracle.skip=-1", "oracle.skip must be 0 or more"),
     ("oracle.equal=-1", "oracle.equal must be 0 or more"),
     ("oracle=skip rollout.start_fraction=1", "rollout.start_fraction must be below 1 with oracle.skip or"),
-    ("algo.w=1.5", "algo.w must be from 0 to 1"),
+    ("algo=sail_segments algo.w=1.5", "algo.w must be from 0 to 1"),
     ("algo.rho=0.5", "algo.rho must be below 0.5"),
     ("algo.rho=-0.1", "algo.rho must be 0 or more"),
     ("algo.queries=-1", "algo.queries must be 0 or more"),
-    ("algo.queries=0", "algo.queries must be above 0 with algo.labels=teacher"),
-    ("algo.labels=reward_model algo.queries=0", "algo.queries must be above 0 without algo.data"),
-    ("algo.iterations=0", "algo.iterations must be at least 1"),
+    ("algo=sail_segments algo.queries=0", "algo.queries must be above 0 with algo.labels=teacher"),
+    (
+        "algo=sail_segments algo.labels=reward_model algo.queries=0",
+        "algo.queries must be above 0 without algo.data",
+    ),
+    ("algo=sail_segments algo.iterations=0", "algo.iterations must be at least 1"),
     ("evaluation.iterations=0", "evaluation.iterations must be at least 1"),
     (
         "algo=sail_ddp",
         "algo.data has no value; set it with algo.data=... (`sailctl collect` makes such a file)",
     ),
-    ("algo.w=0.5", "algo.data must be a file of preferences, as `sailctl collect` makes it"),
-    ("algo.responses=data", "algo.data must be a file of preferences"),
-    ("algo.w=0.5 algo.data=nowhere", "algo.data must be an existing file, as `sailctl collect` makes it"),
-    (f"algo.w=0 algo.data={__file__}", "algo.iterations must be a number: this run simulates nothing"),
+    (
+        "algo=sail_segments algo.w=0.5",
+        "algo.data must be a file of preferences, as `sailctl collect` makes it",
+    ),
+    ("algo=sail_segments algo.responses=data", "algo.data must be a file of preferences"),
+    (
+        "algo=sail_segments algo.w=0.5 algo.data=nowhere",
+        "algo.data must be an existing file, as `sailctl collect` makes it",
+    ),
+    (
+        f"algo=sail_segments algo.w=0 algo.data={__file__}",
+        "algo.iterations must be a number: this run simulates nothing",
+    ),
     (
         f"algo=sail_ddp algo.data={__file__} algo.labels=reward_model",
-        "algo.responses must be policy with algo.labels=reward_model",
+        "algo.responses must be segments with algo.labels=reward_model",
     ),
-    ("rollout=ranked algo.labels=reward_model", "algo.labels must be teacher with rollout.pairing=ranked"),
-    ("rollout=ranked algo.rho=0.1", "algo.rho must be 0 with rollout.pairing=ranked"),
-    ("rollout=ranked algo.queries=3 algo.selection=entropy", "algo.selection must be uniform with rollout"),
-    ("rollout=ranked oracle.mistake=0.1", "oracle.mistake must be 0 with rollout.pairing=ranked"),
-    ("rollout=ranked oracle.budget=2", "oracle.budget must be at least 3, what one ranking costs, got 2"),
-    ("rollout=ranked oracle=worst_case", "oracle.rho must be 0 with rollout.pairing=ranked"),
-    ("algo.step=proximal", "algo.step must be gradient, unless policy.kind=linear"),
-    ("algo.step=proximal policy=linear", "algo.step must be gradient, unless policy.kind=linear"),
     (
-        "algo.step=proximal policy=linear algo.optimiser=sgd algo.worst_case=clipped",
+        "algo=sail_segments rollout=ranked algo.labels=reward_model",
+        "algo.labels must be teacher with rollout.pairing=ranked",
+    ),
+    ("algo=sail_segments rollout=ranked algo.rho=0.1", "algo.rho must be 0 with rollout.pairing=ranked"),
+    (
+        "algo=sail_segments rollout=ranked algo.queries=3 algo.selection=entropy",
+        "algo.selection must be uniform with rollout",
+    ),
+    (
+        "algo=sail_segments rollout=ranked oracle.mistake=0.1",
+        "oracle.mistake must be 0 with rollout.pairing=ranked",
+    ),
+    (
+        "algo=sail_segments rollout=ranked oracle.budget=2",
+        "oracle.budget must be at least 3, what one ranking costs, got 2",
+    ),
+    (
+        "algo=sail_segments rollout=ranked oracle=worst_case",
+        "oracle.rho must be 0 with rollout.pairing=ranked",
+    ),
+    ("algo=sail_segments algo.step=proximal", "algo.step must be gradient, unless policy.kind=linear"),
+    (
+        "algo=sail_segments algo.step=proximal policy=linear",
+        "algo.step must be gradient, unless policy.kind=linear",
+    ),
+    (
+        "algo=sail_segments algo.step=proximal policy=linear algo.optimiser=sgd algo.worst_case=clipped",
         "algo.worst_case must be exact with algo.step=proximal",
     ),
     ("reward.members=0", "reward.members must be at least 1"),
@@ -292,19 +371,20 @@ def test_lengths_follow_the_task_and_null_is_an_episode() -> None:
 
 
 def test_config_is_typed_and_frozen() -> None:
-    config = composed("algo.gamma=1", "policy.hidden=[32]", "oracle.budget=100")
+    config = composed("algo.gamma=1", "policy.hidden=[32]", "oracle.budget=1000")
     assert type(config.algo.gamma) is float
     assert config.policy.hidden == [32]
     assert type(config.policy.hidden) is list
-    assert config.oracle.budget == 100
+    assert config.oracle.budget == 1000
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.algo.gamma = 2.0
 
 
-def test_yaml_round_trip() -> None:
+@pytest.mark.parametrize("algo", ["sail", "sail_segments"])
+def test_yaml_round_trip(algo: str) -> None:
     from omegaconf import OmegaConf
 
-    config = composed("algo=sail", "algo.lr=1e-5", "oracle.budget=7", "policy.hidden=[8,8,8]")
+    config = composed(f"algo={algo}", "algo.lr=1e-5", "oracle.budget=700", "policy.hidden=[8,8,8]")
     assert to_config(OmegaConf.create(to_yaml(config))) == config
     assert yaml.safe_load(to_yaml(config)) == to_dict(config)
 
@@ -319,9 +399,17 @@ def changed(value: object) -> object:
     return [7] if isinstance(value, list) else 7
 
 
-@pytest.mark.parametrize("key", [key for key in leaf_types(Config) if key != "algo.data"])
-def test_run_id_follows_all_that_changes_the_numbers_and_nothing_else(key: str) -> None:
-    config = composed("algo.beta=0.25")
+@pytest.mark.parametrize(
+    ("algo", "key"),
+    [
+        (algo, key)
+        for algo, kind in (("sail_revkl", ActionsRun), ("sail_revkl_segments", Config))
+        for key in leaf_types(kind)
+        if key != "algo.data"
+    ],
+)
+def test_run_id_follows_all_that_changes_the_numbers_and_nothing_else(algo: str, key: str) -> None:
+    config = composed(f"algo={algo}", "algo.beta=0.25")
     group, _, name = key.rpartition(".")
     if group:
         part = getattr(config, group)
@@ -382,7 +470,9 @@ def test_user_folder_adds_options_and_keeps_the_schema(tmp_path: Path) -> None:
         compose_jobs(["algo=bad"], overlay=folder)
     with pytest.raises(UserError, match=r"^[^\n]*broken.yaml[^\n]*$"):
         compose_jobs(["algo=broken"], overlay=folder)
-    with pytest.raises(UserError, match="known: bad, broken, dpo_offline, dpo_online, good, pebble, ppo"):
+    with pytest.raises(
+        UserError, match="known: bad, broken, dpo_offline, dpo_online, dpo_online_segments, good, pebble"
+    ):
         compose_jobs(["algo=nothing"], overlay=folder)
     with pytest.raises(UserError, match="--config-dir must be an existing folder"):
         compose_jobs([], overlay=tmp_path / "absent")
@@ -408,6 +498,6 @@ def test_a_value_of_a_swept_group_goes_to_the_options_that_have_it() -> None:
     ]  # fmt: skip
     assert plan.arguments == ["algo=ppo,rlhf_ppo", "algo.envs=choice(16)", "policy.hidden=[8]", "seed=0,1"]
     with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):
-        compose_jobs(["algo=ppo,sail", "algo.envs=16"], multirun=True)
+        compose_jobs(["algo=ppo,sail_segments", "algo.envs=16"], multirun=True)
     with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):
-        compose_jobs(["algo=sail", "algo.envs=16"])
+        compose_jobs(["algo=sail_segments", "algo.envs=16"])

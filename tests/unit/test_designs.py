@@ -31,7 +31,7 @@ PLAIN = AlgoConfig(
     beta=0.4,
     c=0.3,
     baseline="leave_one_out",
-    responses="policy",
+    responses="segments",
     labels="teacher",
     w=1.0,
     data=None,
@@ -143,7 +143,7 @@ def test_a_mixture_step_is_the_weighted_sum_of_its_sources(design: str):
     config = replace(
         PLAIN,
         labels="teacher" if design == "dpr" else "policy",
-        responses="data" if design == "ddp" else "policy",
+        responses="data" if design == "ddp" else "segments",
         gamma=0.2,
         rho=0.1,
     )
@@ -194,13 +194,13 @@ def test_recorded_segments_have_no_term_of_their_own_drawing(c: float):
     assert torch.equal(moved(learner_of(replace(config, c=c))), moved(learner_of(replace(config, c=0.0))))
 
 
-@pytest.mark.parametrize("responses", ["policy", "data"])
+@pytest.mark.parametrize("responses", ["segments", "data"])
 def test_own_labels_are_drawn_from_the_policy_as_it_is(responses: str):
     """The step of DPP and DDP with the labels redrawn here from the same stream, the terms written out."""
     config = replace(PLAIN, labels="policy", responses=responses, c=0.6, baseline="none")
     policy = policy_of(1)
     segments, pairs = (
-        (SEGMENTS, ANSWERS.pairs) if responses == "policy" else (DATA.segments, DATA.preferences.pairs)
+        (SEGMENTS, ANSWERS.pairs) if responses == "segments" else (DATA.segments, DATA.preferences.pairs)
     )
     order = generator(0, "minibatch").permutation(PROMPTS)
     if responses == "data":
@@ -214,10 +214,10 @@ def test_own_labels_are_drawn_from_the_policy_as_it_is(responses: str):
     assert abs(float(label.sum())) < PROMPTS, "both labels must occur"
     value = logsigmoid(label * h)
     surrogate = value + 0.6 * value.detach() * value
-    if responses == "policy":
+    if responses == "segments":
         logp = log_prob(policy, segments)
         surrogate = surrogate + 0.6 * value.detach() * (logp[pairs.first] + logp[pairs.second])
-    given = (SEGMENTS, ANSWERS.pairs) if responses == "policy" else ()
+    given = (SEGMENTS, ANSWERS.pairs) if responses == "segments" else ()
     torch.testing.assert_close(
         moved(learner_of(config), *given), ascent(policy, surrogate), rtol=1e-4, atol=1e-6
     )

@@ -24,6 +24,7 @@ from sailctl.train import train
 from sailctl.types import UserError
 
 SMALL = (
+    "algo=sail_revkl_segments",
     "env=invertedpendulum-v5",
     "rollout.prompts=8",
     "rollout.segment=5",

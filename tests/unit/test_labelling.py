@@ -50,7 +50,7 @@ def collected_of(seed: int = 0, forks: int = 2) -> Collected:
 
 
 def labeller_of(*overrides: str, data: PreferenceData | None = None) -> Labeller:
-    config = compose_jobs(["env=halfcheetah-v5", *overrides]).jobs[0].config
+    config = compose_jobs(["algo=sail_revkl_segments", "env=halfcheetah-v5", *overrides]).jobs[0].config
     return Labeller(config, SPEC, named_generators(0), data)
 
 

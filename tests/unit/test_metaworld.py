@@ -131,7 +131,13 @@ def test_an_action_that_is_not_finite_stops_the_run(simulator: MetaWorldSimulato
 
 
 def test_prompts_are_paired_resets() -> None:
-    words = ["experiment=metaworld", f"env={TASK}", "rollout.prompts=2", "algo.minibatches=1"]
+    words = [
+        "experiment=metaworld",
+        "algo=sail_segments",
+        f"env={TASK}",
+        "rollout.prompts=2",
+        "algo.minibatches=1",
+    ]
     (job,) = compose_jobs([*words, "env.judged=30"]).jobs
     found = []
     for _ in range(2):
@@ -151,6 +157,7 @@ def test_a_run_evaluates_from_fixed_starts_and_records_success(
 ) -> None:
     words = [
         "experiment=metaworld",
+        "algo=sail_segments",
         f"env={TASK}",
         "rollout.prompts=2",
         "algo.minibatches=1",

@@ -93,7 +93,7 @@ def test_numbers_of_cores_are_not_mixed():
 
 def test_only_rates_have_ratios():
     more = {"labels_per_s": 8.0, "true_return": -5.0}
-    measurements = [measured("sail_revkl", 0, 10, 2, **more), measured("imitation", 0, 5, 2, **more)]
+    measurements = [measured("sail_revkl_segments", 0, 10, 2, **more), measured("imitation", 0, 5, 2, **more)]
     rows = summary(measurements, "t")
     assert row_of(rows, "imitation", "labels_per_s", 2)["of_reference"] == 1.0
     returned = row_of(rows, "imitation", "true_return", 2)

@@ -36,19 +36,25 @@ def test_a_protocol_can_be_trained_and_holds_its_baseline(name: str):
 def test_some_algorithms_of_a_protocol():
     scratch = PROTOCOLS["scratch"]
     assert tuple(swept(scratch)) == scratch.sweeps
-    some = swept(scratch, ["sail_revkl", "ppo"])
-    assert [words[:2] for words in some] == [("experiment=foresight", "algo=sail_revkl"), ("algo=ppo",)]
+    some = swept(scratch, ["sail_revkl_segments", "ppo"])
+    assert [words[:2] for words in some] == [
+        ("experiment=foresight", "algo=sail_revkl_segments"),
+        ("algo=ppo",),
+    ]
     assert swept(scratch, ["sail_revkl_direct"]) == [scratch.sweeps[1]]
-    assert names_of(scratch) == ["sail", "sail_revkl", "sail_revkl_direct", "ppo"]
+    assert names_of(scratch) == ["sail_segments", "sail_revkl_segments", "sail_revkl_direct", "ppo"]
 
 
 def test_an_algorithm_that_a_protocol_has_not_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("sys.argv", ["protocols", "alignment", "--algorithms", "sail", "sac"])
+    monkeypatch.setattr("sys.argv", ["protocols", "alignment", "--algorithms", "sail_segments", "sac"])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "alignment has no sac; its algorithms are sail, sail_robust, sail_revkl" in capsys.readouterr().err
+    assert (
+        "alignment has no sac; its algorithms are sail_segments, sail_robust_segments, sail_revkl_segments"
+        in capsys.readouterr().err
+    )
 
 
 def test_at_equal_cost_a_slow_learner_is_cut_where_the_baseline_ended():

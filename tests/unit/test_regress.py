@@ -25,6 +25,7 @@ from sailctl.regress import Protocol, changed_settings, operating, scores_of, to
 from sailctl.types import RunError, UserError
 
 TINY = [
+    "algo=sail_revkl_segments",
     "env=reacher-v5",
     "rollout.prompts=4",
     "rollout.segment=5",
@@ -49,7 +50,7 @@ def trial(seed: int, final: float, state: str = "finished") -> Trial:
     settings = settings_of_protocol()
     return Trial(
         task="reacher-v5",
-        algorithm="sail_revkl",
+        algorithm="sail_revkl_segments",
         seed=seed,
         state=state,
         error=None if state == "finished" else "something broke",
@@ -73,7 +74,7 @@ def baseline(tmp_path: Path) -> Path:
     """A folder with a baseline of eight seeds that score 5 to 12."""
     entry = {"reason": "first", "date": "2026-11-21", "commit": "abc", "dirty": False, "cpu": "a CPU"}
     about = {"protocol": vars(PROTOCOL), "history": [entry]}
-    file = tmp_path / "baselines" / "reacher-v5-sail_revkl-tiny.csv"
+    file = tmp_path / "baselines" / "reacher-v5-sail_revkl_segments-tiny.csv"
     save_trials([trial(seed, score) for seed, score in enumerate(SCORES)], file, about)
     return file.parent
 
@@ -268,7 +269,7 @@ def test_worse_goes_before_could_not_judge(baseline: Path, now):
 
 def test_runs_of_an_earlier_gate_are_not_taken_for_new_ones(baseline: Path, tmp_path: Path, now):
     now(trial(1000, 8.0))
-    (tmp_path / "out" / "reacher-v5-sail_revkl-tiny").mkdir(parents=True)
+    (tmp_path / "out" / "reacher-v5-sail_revkl_segments-tiny").mkdir(parents=True)
     with pytest.raises(UserError, match="without earlier runs"):
         regress.check([baseline], tmp_path / "out")
 
@@ -338,7 +339,7 @@ def test_a_gate_from_its_first_baseline_to_its_verdict(
     folder, out = tmp_path / "baselines", tmp_path / "runs"
     protocol = replace(PROTOCOL, gate_seeds=[1000, 1001], alpha=0.2)
     assert regress.create(folder, protocol, range(4), "first one", out / "a", jobs=1) == 0
-    found = load_trials([folder / "reacher-v5-sail_revkl-tiny.csv"])
+    found = load_trials([folder / "reacher-v5-sail_revkl_segments-tiny.csv"])
     assert [run.seed for run in found] == list(range(4))
     assert all(run.finished for run in found)
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from stable_baselines3 import PPO, SAC
 
+from sailctl.actor import Actor
 from sailctl.collect import collect
 from sailctl.config import RunConfig
 from sailctl.learner import Learner
 from sailctl.results import load_run
 from sailctl.train import train
 from sailctl.types import UserError
-from tests.kinds import KINDS, SMALL, assert_same_run, composed, config_of
+from tests.kinds import ACTIONS, KINDS, SMALL, actions_of, assert_same_run, composed, config_of
 
 QUICK = ("revkl", "teacher", "ranked", "chosen", "dpr", "foresight")
 """Those that `make test` looks at; together they touch everything that is kept."""
@@ -56,6 +57,7 @@ BASELINES = {
     "sail_mujoco_parity": (*TINY_PEBBLE, "algo.gamma=0.001", "algo.refresh=120"),
 }
 ITERATIONS = 8
+ACTION_ITERATIONS = 7
 
 
 def baseline_of(out: Path, kind: str, *overrides: str) -> RunConfig:
@@ -95,7 +97,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set for those that need one."""
     folder = tmp_path_factory.mktemp("answers")
     file = folder / "answers.parquet"
-    collect(config_of(folder, "algo=sail"), 40, file, [])
+    collect(config_of(folder, "algo=sail_segments"), 40, file, [])
     return file
 
 
@@ -113,6 +115,25 @@ def test_a_killed_run_ends_as_one_that_was_not(
     killed_in(1, config, monkeypatch)  # before there was any checkpoint
     killed_in(3, config, monkeypatch)
     killed_in(2, config, monkeypatch)
+    assert_same_run(whole, train(config, []))
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_a_run_on_actions_that_is_killed_ends_as_one_that_was_not(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed within an update; the memory is too small for the run and begins again in front."""
+    monkeypatch.setattr("sailctl.algorithms.actions.REMEMBERED", 160)
+    whole = train(actions_of(tmp_path / "whole", *ACTIONS[kind]), [])
+    record = load_run(whole)
+    assert len(record.metrics) == ACTION_ITERATIONS
+    assert record.metrics["grad_norm"].notna().sum() >= ACTION_ITERATIONS - 1
+    config = actions_of(tmp_path / "killed", *ACTIONS[kind])
+    killed = partial(killed_in, learner=Actor, method="update")
+    killed(1, config, monkeypatch)
+    killed(8, config, monkeypatch)
+    killed(5, config, monkeypatch)
+    killed(23, config, monkeypatch)
     assert_same_run(whole, train(config, []))
 
 

@@ -83,8 +83,9 @@ def test_the_group_gymnasium_takes_any_id_and_checks_lengths_against_its_horizon
 @pytest.mark.parametrize("task", sorted(tasks.METAWORLD))
 def test_metaworld_asks_for_prompts_that_are_starts(task: str) -> None:
     with pytest.raises(UserError, match=r"rollout\.start_fraction must be 1 with .*, got 0.5"):
-        compose_jobs([f"env={task}"])
-    (job,) = compose_jobs([f"env={task}", "rollout.start_fraction=1", "rollout.judged=null"]).jobs
+        compose_jobs(["algo=sail_segments", f"env={task}"])
+    words = ["algo=sail_segments", f"env={task}", "rollout.start_fraction=1", "rollout.judged=null"]
+    (job,) = compose_jobs(words).jobs
     assert segment_lengths(job.config) == (25, 500)
     (job,) = compose_jobs(["experiment=metaworld", f"env={task}"]).jobs
     assert (job.config.env.id, job.config.rollout.start_fraction) == (task, 1.0)

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 import sailctl.train
-from sailctl.algorithms.segments import first_policy
+from sailctl.algorithms.start import first_policy
 from sailctl.checkpoint import load_policy, save_policy
 from sailctl.collect import collect
 from sailctl.compose import compose_jobs
@@ -30,8 +30,10 @@ from sailctl.simulator import Step, TaskSimulator
 from sailctl.train import train
 from sailctl.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
 from sailctl_envs import ALL_TASKS
+from tests.kinds import actions_of
 
 SMALL = (
+    "algo=sail_revkl_segments",
     "env=reacher-v5",
     "rollout.prompts=8",
     "env_steps=2000",
@@ -136,6 +138,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+OPTIONS = [conf_dir() / "algo" / f"{name}.yaml" for name in algorithms()]
+ON_ACTIONS = [file for file in OPTIONS if yaml.safe_load(file.read_text())["responses"] == "actions"]
+
+
 def words_of(option: Path, data: Path) -> list[str]:
     """Overrides that choose an algorithm, with a data set and few iterations where it needs them."""
     values = yaml.safe_load(option.read_text())
@@ -144,7 +150,7 @@ def words_of(option: Path, data: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "option", [conf_dir() / "algo" / f"{name}.yaml" for name in algorithms()], ids=lambda option: option.stem
+    "option", [file for file in OPTIONS if file not in ON_ACTIONS], ids=lambda option: option.stem
 )
 def test_every_algorithm_runs_and_one_seed_is_one_run(option: Path, data: Path, tmp_path: Path):
     words = (*words_of(option, data), "evaluation.iterations=2", "algo.gamma=0.1", "algo.rho=0.1")
@@ -156,6 +162,28 @@ def test_every_algorithm_runs_and_one_seed_is_one_run(option: Path, data: Path, 
     start = first_policy(
         config_of(tmp_path / "start", *words),
         TaskSimulator(ALL_TASKS["reacher-v5"]()).spec,
+        named_generators(0),
+    )
+    assert not torch.equal(start.net[0].weight, load_policy(one).net[0].weight)
+
+
+@pytest.mark.parametrize("option", ON_ACTIONS, ids=lambda option: option.stem)
+def test_every_algorithm_on_actions_runs_and_one_seed_is_one_run(option: Path, tmp_path: Path):
+    words = (f"algo={option.stem}", "algo.gamma=0.1", "algo.rho=0.1", "evaluation.every=280")
+    one, two, other = (
+        train(actions_of(tmp_path / name, *words, f"seed={seed}"), [])
+        for name, seed in (("one", 0), ("two", 0), ("other", 1))
+    )
+    assert_same_run(one, two)
+    metrics = numbers(one)
+    holes = metrics.iloc[-1].isna()
+    assert not holes.any(), holes[holes].index.tolist()
+    assert not np.array_equal(metrics["loss"].dropna(), numbers(other)["loss"].dropna())
+    assert metrics["env_steps"].tolist() == [40 * i for i in metrics["iteration"]]
+    assert metrics["labels"].tolist() == [4 + 2 * i for i in range(7)]
+    start = first_policy(
+        actions_of(tmp_path / "start", *words),
+        TaskSimulator(ALL_TASKS["hopper-v5"]()).spec,
         named_generators(0),
     )
     assert not torch.equal(start.net[0].weight, load_policy(one).net[0].weight)
@@ -193,7 +221,7 @@ def test_the_record_of_a_run(finished: Path):
     assert (record.state, record.task, record.algorithm, record.seed) == (
         "finished",
         "reacher-v5",
-        "sail_revkl",
+        "sail_revkl_segments",
         0,
     )
     metrics = numbers(finished)
@@ -273,8 +301,8 @@ def test_the_label_budget_is_exact_and_ends_the_run(tmp_path: Path, budget: int)
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("algo=sail", "policy=linear", "policy.features=6"),
-        ("algo=dpo_online", "oracle=stochastic"),
+        ("algo=sail_segments", "policy=linear", "policy.features=6"),
+        ("algo=dpo_online_segments", "oracle=stochastic"),
         ("rollout=unrelated",),
         ("rollout=episodes",),
         ("rollout.forks=3", "rollout.start_fraction=0.5", "algo.optimiser=sgd", "algo.refresh=0"),
@@ -313,7 +341,7 @@ def test_a_start_outside_of_the_ball_is_refused(tmp_path: Path, reference: str):
     """The first projection would make another policy of it."""
     words = ["env=walker_walk", "algo.reference=expert"] if reference != "initial" else ["algo.radius=1"]
     with pytest.raises(UserError, match=r"algo.radius must be above .*, the norm of the parameters of the"):
-        train(config_of(tmp_path, "algo=sail_revkl", *words), ["sailctl"])
+        train(config_of(tmp_path, "algo=sail_revkl_segments", *words), ["sailctl"])
     assert not list(tmp_path.rglob("*")), "nothing is left behind"
 
 

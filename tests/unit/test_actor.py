@@ -1,0 +1,245 @@
+"""The actor: what each update does to the policy, its reference and its average."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sailctl.actor import Actor
+from sailctl.compose import compose_jobs
+from sailctl.config import ActionsConfig, PolicyConfig
+from sailctl.policy import GaussianPolicy, log_density
+from sailctl.state import from_bytes, to_bytes
+from sailctl.types import EnvSpec, NonFiniteError
+
+SPEC = EnvSpec("toy-v0", 3, 2, -np.ones(2), np.ones(2), 100, 0.1)
+BEST = torch.tensor([0.4, -0.3])
+
+
+class Quadratic:
+    """A value that is known: the nearer to BEST, the better, in every state."""
+
+    def value(self, features: Tensor, actions: Tensor) -> Tensor:
+        return -(actions - BEST).square().sum(-1)
+
+
+def config_of(*words: str) -> ActionsConfig:
+    return compose_jobs(["algo=sail", *words]).jobs[0].config.algo
+
+
+def policy_of(learn_std: bool = True) -> GaussianPolicy:
+    config = PolicyConfig("mlp", [16], 0, 0.3, learn_std, False)
+    return GaussianPolicy(config, SPEC, np.random.default_rng(0))
+
+
+def actor_of(*words: str, learn_std: bool = True) -> Actor:
+    return Actor(policy_of(learn_std), config_of(*words), np.random.default_rng(1))
+
+
+def states(count: int = 32) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(2).normal(size=(count, 3)).astype(np.float32))
+
+
+def updated(actor: Actor, times: int, critic: Any = None) -> list[dict[str, Tensor]]:
+    return [actor.update(states(), critic or Quadratic()) for _ in range(times)]
+
+
+def vector(policy: GaussianPolicy) -> Tensor:
+    return torch.nn.utils.parameters_to_vector(policy.parameters()).detach().clone()
+
+
+def test_the_reference_is_replaced_exactly_every_so_many_updates():
+    actor = actor_of("algo.refresh=4")
+    first = vector(actor.policy)
+    changed = []
+    for update in range(1, 13):
+        before = vector(actor.reference)
+        updated(actor, 1)
+        if not torch.equal(before, vector(actor.reference)):
+            changed.append(update)
+            assert torch.equal(vector(actor.reference), vector(actor.policy))
+    assert changed == [4, 8, 12]
+    assert not torch.equal(first, vector(actor.reference))
+
+
+def test_without_refreshing_the_reference_stays():
+    actor = actor_of("algo.refresh=0")
+    first = vector(actor.policy)
+    updated(actor, 6)
+    assert torch.equal(vector(actor.reference), first)
+    assert not torch.equal(vector(actor.policy), first)
+
+
+GRADIENTS = pytest.mark.parametrize("gradient", ["pathwise", "score"])
+
+
+@GRADIENTS
+@pytest.mark.parametrize(
+    ("off", "on", "words"),
+    [
+        ("algo.gamma=0", "algo.gamma=0.5", ("algo.kl=kl_ref_pi", "algo.kl=kl_pi_ref")),
+        ("algo.rho=0", "algo.rho=0.2", ("algo.worst_case=exact", "algo.worst_case=clipped")),
+    ],
+)
+def test_without_its_weight_a_term_has_no_part_in_the_update(
+    gradient: str, off: str, on: str, words: tuple[str, str]
+):
+    """Two kinds of a term that has no weight give the same parameters, bit for bit; with one, they differ."""
+    common = (f"algo.gradient={gradient}", "algo.refresh=0", "algo.lr=0.05")
+
+    def after(weight: str, kind: str) -> Tensor:
+        actor = actor_of(*common, weight, kind)
+        updated(actor, 8)
+        return vector(actor.policy)
+
+    without = [after(off, kind) for kind in words]
+    assert torch.equal(*without)
+    with_it = [after(on, kind) for kind in words]
+    assert not torch.equal(with_it[0], without[0])
+    assert not torch.equal(*with_it)
+
+
+def test_without_gamma_rho_and_c_an_update_is_that_of_t1_alone():
+    """One step of Adam on the pathwise form of T1, written out; online DPO, bit for bit."""
+    words = ("algo.c=0", "algo.gamma=0", "algo.rho=0", "algo.refresh=0", "algo.beta=0.7", "algo.kappa=0.5")
+    actor, policy, rng = actor_of(*words), policy_of(), np.random.default_rng(1)
+    reference = policy.snapshot()
+    optimiser = torch.optim.Adam(policy.parameters(), lr=3e-4, fused=True)
+    for _ in range(3):
+        mean, log_std = policy.mean(states()), policy.log_std
+        noise = torch.from_numpy(rng.standard_normal((32, 2, 2), dtype=np.float32))
+        actions = mean[:, None] + log_std.exp() * noise
+        q = Quadratic().value(states(), actions)
+        ours = log_density(actions, mean.detach()[:, None], log_std.detach())
+        theirs = log_density(actions, reference.mean(states())[:, None].detach(), reference.log_std.detach())
+        temperature = 0.5 * (q[:, 0] - q[:, 1]).detach().abs().mean()
+        u, r = q / temperature, 0.7 * (ours - theirs)
+        moved = [
+            (r[:, i] - r[:, j].detach()).sigmoid() - (u[:, i] - u[:, j].detach()).sigmoid()
+            for i, j in ((0, 1), (1, 0))
+        ]
+        loss = 0.7 * (moved[0] + moved[1]).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+        optimiser.step()
+        updated(actor, 1)
+    torch.testing.assert_close(vector(actor.policy), vector(policy), rtol=1e-5, atol=1e-7)
+
+
+@GRADIENTS
+def test_c_weighs_t2(gradient: str):
+    def after(*words: str) -> Tensor:
+        actor = actor_of(f"algo.gradient={gradient}", "algo.refresh=0", *words)
+        updated(actor, 4)
+        return vector(actor.policy)
+
+    assert torch.equal(after("algo.c=0"), after("algo.c=0", "algo.baseline=none"))
+    assert not torch.equal(after("algo.c=0"), after("algo.c=1"))
+
+
+def test_the_standard_deviation_stays_above_the_least():
+    """A value that is sharp at its maximum asks for no noise at all."""
+    actor = actor_of("algo.least_std=0.2", "algo.lr=0.05", "algo.refresh=5")
+    updated(actor, 200)
+    std = actor.policy.log_std.detach().exp()
+    torch.testing.assert_close(std, torch.full((2,), 0.2), rtol=1e-5, atol=0)
+    free = actor_of("algo.least_std=0.01", "algo.lr=0.05", "algo.refresh=5")
+    updated(free, 200)
+    assert float(free.policy.log_std.detach().exp().max()) < 0.2
+
+
+def test_the_average_follows_by_its_share():
+    actor = actor_of("algo.average=0.25", "algo.lr=0.01")
+    for _ in range(3):
+        before = vector(actor.average)
+        updated(actor, 1)
+        assert torch.equal(vector(actor.average), before.lerp(vector(actor.policy), 0.25))
+    own = actor_of("algo.average=1", "algo.lr=0.01")
+    updated(own, 3)
+    assert torch.equal(vector(own.average), vector(own.policy))
+
+
+def test_parameters_stay_within_the_ball():
+    radius = policy_of().norm() + 0.05
+    held, free = (actor_of("algo.lr=0.05", *words) for words in ((f"algo.radius={radius}",), ()))
+    updated(free, 40)
+    assert free.policy.norm() > radius
+    for _ in range(40):
+        updated(held, 1)
+        assert held.policy.norm() <= radius * (1 + 1e-6)
+    assert held.policy.norm() == pytest.approx(radius, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "tolerance"),
+    [
+        (("algo.gradient=pathwise",), 0.05),
+        (("algo.gradient=pathwise", "algo.c=0", "algo.actions=4"), 0.05),
+        (("algo.gradient=score", "algo.actions=4"), 0.1),
+        (("algo.gradient=score", "algo.kappa=0", "algo.actions=4"), 0.1),
+        (("algo.gradient=score", "algo.comparison=ranking", "algo.actions=4"), 0.1),
+    ],
+    ids=["pathwise", "pathwise-dpo", "score", "score-hard", "ranking"],
+)
+def test_the_mean_moves_to_the_maximum_of_a_known_value(words: tuple[str, ...], tolerance: float):
+    actor = actor_of("algo.lr=0.01", "algo.refresh=10", "algo.average=0.05", *words)
+    assert float((actor.policy.mean(states()).detach() - BEST).abs().max()) > 0.3
+    metrics = updated(actor, 400)
+    mean = actor.average.mean(states()).detach()
+    assert float((mean.mean(0) - BEST).abs().max()) < tolerance
+    assert float((mean - BEST).abs().max()) < 3 * tolerance
+    if "algo.comparison=ranking" not in words:
+        first, last = (
+            float(torch.stack([m["q"] for m in part]).mean()) for part in (metrics[:20], metrics[-20:])
+        )
+        assert last > first
+
+
+def test_diagnostics_are_of_the_policy_before_the_step():
+    """At the reference both KL are 0; after one step of a large learning rate they are not."""
+    actor = actor_of("algo.refresh=0", "algo.lr=0.1")
+    first, second = updated(actor, 2)
+    assert float(first["kl_ref_pi"]) == float(first["kl_pi_ref"]) == 0.0
+    assert float(second["kl_ref_pi"]) > 1e-3
+
+
+def test_observations_are_seen_through_the_same_statistics_by_all_three():
+    config = PolicyConfig("mlp", [16], 0, 0.3, True, True)
+    policy = GaussianPolicy(config, SPEC, np.random.default_rng(0))
+    actor = Actor(policy, config_of(), np.random.default_rng(1))
+    obs = np.random.default_rng(3).normal(5.0, 2.0, (50, 3)).astype(np.float32)
+    actor.observe(obs)
+    seen = policy.features(torch.from_numpy(obs))
+    assert abs(float(seen.mean())) < 0.1
+    for other in (actor.reference, actor.average):
+        assert torch.equal(other.features(torch.from_numpy(obs)), seen)
+
+
+def test_a_restored_actor_goes_on_as_the_one_that_was_kept():
+    one, two = (actor_of("algo.refresh=3", "algo.lr=0.02") for _ in range(2))
+    updated(one, 4)
+    two.restore(from_bytes(to_bytes(one.state())))
+    two._rng.bit_generator.state = one._rng.bit_generator.state
+    for actor in (one, two):
+        updated(actor, 5)
+    for name in ("policy", "reference", "average"):
+        assert torch.equal(vector(getattr(one, name)), vector(getattr(two, name)))
+
+
+def test_what_is_not_a_number_is_refused():
+    class Broken:
+        def value(self, features: Tensor, actions: Tensor) -> Tensor:
+            return math.nan * actions.sum(-1)
+
+    actor = actor_of()
+    updated(actor, 1)
+    actor.refuse_non_finite()
+    updated(actor, 1, Broken())
+    with pytest.raises(NonFiniteError, match=r"not finite after 2 updates; a smaller algo\.lr than 0\.0003"):
+        actor.refuse_non_finite()
