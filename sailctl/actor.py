@@ -28,6 +28,10 @@ from sailctl.state import State, module_state, optimiser_state, restore_module, 
 from sailctl.types import FloatArray, NonFiniteError
 
 
+RISING = 500
+"""Updates in which the learning rate rises from 0 to its value."""
+
+
 class Actor:
     """The policy that is trained, the reference it is compared with, and the average that is handed out.
 
@@ -51,6 +55,7 @@ class Actor:
         self._rng = rng
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         self._optimiser = torch.optim.Adam(self._parameters, lr=config.lr, fused=True)
+        self._set_rate()
 
     @torch.no_grad()
     def draw(self, features: Tensor) -> Tensor:
@@ -101,6 +106,7 @@ class Actor:
         if config.radius is not None:
             project_ball(self._parameters, config.radius)
         self.updates += 1
+        self._set_rate()
         self._follow()
         return metrics if measured else {}
 
@@ -135,6 +141,7 @@ class Actor:
         restore_module(self.average, state["average"])
         restore_optimiser(self._optimiser, state["optimiser"])
         self.updates = state["updates"]
+        self._set_rate()
 
     def _loss(
         self, features: Tensor, mean: Tensor, ref_mean: Tensor, critic: Critic, measured: bool
@@ -182,6 +189,15 @@ class Actor:
                 worst_case=config.worst_case,
             )
         return losses, metrics | {"q": q.mean()}
+
+    def _set_rate(self) -> None:
+        """The learning rate of the next update, which rises in the first ones.
+
+        The first steps of Adam have the length of the rate whatever the gradient is, and a policy that can do
+        something already would be off its path before the moments of its gradients are known.
+        """
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._config.lr * min(1.0, (self.updates + 1) / RISING)
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -48,6 +48,9 @@ COMMON = (
 SETTINGS = {
     "segments": (
         *COMMON,
+        "reward.hidden=[64,64]",
+        "reward.steps=null",
+        "reward.thin=1",
         "rollout.prompts=8",
         "rollout.segment=10",
         "rollout.judged=20",
@@ -73,12 +76,13 @@ SETTINGS = {
 }
 """By kind of run. One on actions has no update in its first iterations: rows that are no number."""
 EXPERIMENTS = {
-    "experiment=foresight": ("algo=sail_revkl_segments", "reward.start=0"),
+    "experiment=foresight": ("algo=sail_revkl_segments", "reward.start=0", "reward.steps=20"),
     # Swimmer has reference policies, and no contacts either.
     "experiment=alignment_segments": (
         "algo=sail_segments",
         "algo.c=0.003",
         "reward.start=0",
+        "reward.steps=20",
         "env=swimmer-v5",
     ),
 }

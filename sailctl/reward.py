@@ -164,10 +164,17 @@ class RewardEnsemble:
                 break
 
     def _step(self, chosen: IntArray) -> int:
-        """One gradient step of each member on its row of answers (M, B); how many were explained."""
+        """One gradient step of each member on its row of answers (M, B); how many were explained.
+
+        With ``config.thin`` it looks at each so many-th step, from a random one on: neighbours are alike, and
+        what they earn is about what it earns.
+        """
         both = self._answers.pairs[chosen]
         used, place = np.unique(both, return_inverse=True)
-        segments, places = self._answers.take(used), torch.from_numpy(place.reshape(both.shape))
+        segments, places = (
+            self._thinned(self._answers.take(used)),
+            torch.from_numpy(place.reshape(both.shape)),
+        )
         rewards = self._networks(self._inputs(segments)[places].flatten(1, 3)).view(*both.shape, -1)
         mask = torch.from_numpy(segments.mask)[places]
         losses = pair_losses(rewards, mask, torch.from_numpy(self._answers.label[chosen]))

@@ -166,7 +166,7 @@ def test_the_average_follows_by_its_share():
 
 
 def test_parameters_stay_within_the_ball():
-    radius = policy_of().norm() + 0.05
+    radius = policy_of().norm() - 0.05
     held, free = (actor_of("algo.lr=0.05", *words) for words in ((f"algo.radius={radius}",), ()))
     updated(free, 40)
     assert free.policy.norm() > radius

@@ -50,7 +50,7 @@ SMALL = (
     "rollout.segment=4",
     "rollout.judged=4",
     "reward.hidden=[8]",
-    "reward.epochs=2",
+    "reward.steps=2",
     "env_steps=160",
     "evaluation.every=80",
     "evaluation.episodes=1",
@@ -112,7 +112,14 @@ def sessions_on(config: PPORun | SACRun, spec: EnvSpec, first_at: int) -> Sessio
 
 def asking(*overrides: str, envs: int = 4) -> Sessions:
     """One that asks about windows of four steps, and fits a reward well."""
-    fit = ("reward.hidden=[16]", "reward.epochs=60", "reward.lr=0.01", "oracle.budget=200", "algo.first=150")
+    fit = (
+        "reward.hidden=[16]",
+        "reward.steps=null",
+        "reward.epochs=60",
+        "reward.lr=0.01",
+        "oracle.budget=200",
+        "algo.first=150",
+    )
     return sessions_on(sac_config("pebble", *fit, f"algo.envs={envs}", *overrides), SPEC, first_at=40)
 
 

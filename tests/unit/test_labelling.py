@@ -101,7 +101,11 @@ def test_only_the_chosen_pairs_are_asked_and_only_they_are_learned_from(rule: st
 
 def test_a_reward_model_labels_all_pairs_from_the_few_that_the_teacher_answered():
     labeller = labeller_of(
-        "algo.labels=reward_model", "algo.queries=6", "reward.inverse_temperature=null", "reward.epochs=40"
+        "algo.labels=reward_model",
+        "algo.queries=6",
+        "reward.inverse_temperature=null",
+        "reward.steps=null",
+        "reward.epochs=40",
     )
     agreement = []
     for iteration in range(12):
@@ -118,7 +122,7 @@ def test_a_reward_model_labels_all_pairs_from_the_few_that_the_teacher_answered(
 def test_a_reward_model_learns_from_the_data_set_first():
     labeller = labeller_of(
         *("algo.labels=reward_model", "algo.queries=0", f"algo.data={__file__}"),
-        *("reward.inverse_temperature=null", "reward.epochs=100"),
+        *("reward.inverse_temperature=null", "reward.steps=null", "reward.epochs=100"),
         data=data_of(200),
     )
     labeller.learn_from_data()
@@ -132,7 +136,7 @@ def test_a_reward_model_learns_from_the_data_set_first():
 def test_questions_about_unrelated_pairs_teach_the_reward_model_and_reach_nobody_else():
     labeller = labeller_of(
         *("algo.labels=reward_model", "reward.questions=unrelated", "algo.queries=8"),
-        *("reward.inverse_temperature=null", "reward.epochs=40"),
+        *("reward.inverse_temperature=null", "reward.steps=null", "reward.epochs=40"),
     )
     agreement = []
     for iteration in range(12):

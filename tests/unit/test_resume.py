@@ -46,7 +46,7 @@ TINY_SAC = (
     "algo.updates=0.25",
     "algo.target_every=1",
 )
-TINY_MODEL = ("algo.first=6", "algo.queries=4", "algo.every=80", "reward.hidden=[8]", "reward.epochs=2")
+TINY_MODEL = ("algo.first=6", "algo.queries=4", "algo.every=80", "reward.hidden=[8]", "reward.steps=2")
 TINY_TEACHER = ("oracle=stochastic", "oracle.normalise=true", "oracle.skip=40", "oracle.mistake=0.2")
 TINY_PEBBLE = (*TINY_SAC, *TINY_MODEL, "algo.pretrain=80")
 BASELINES = {

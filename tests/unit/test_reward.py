@@ -24,6 +24,7 @@ CONFIG = RewardConfig(
     enough=1.0,
     batch=32,
     steps=None,
+    thin=1,
     bounded=False,
     questions="forked",
     cut=0.0,
@@ -590,3 +591,39 @@ def test_ties_do_not_keep_a_fit_from_ending():
 
     early, whole = parameters(epochs=60, enough=0.8), parameters(epochs=60)
     assert not all(map(torch.equal, early, whole))
+
+
+# Thinning
+
+
+def test_a_thinned_fit_sees_each_so_many_th_step_and_counts_it_so_often(monkeypatch: pytest.MonkeyPatch):
+    """A segment of L steps weighs L in the mean, from whichever step on it is looked at."""
+    config, seen = replace(QUICK, thin=2, steps=200), []
+
+    def losses(rewards: torch.Tensor, mask: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        seen.append(mask.sum(-1).flatten())
+        return true_losses(rewards, mask, label)
+
+    true_losses = pair_losses
+    monkeypatch.setattr(sailctl.reward, "pair_losses", losses)
+    taught(config)
+    assert {value % 2 for value in torch.cat(seen).tolist()} == {0.0}  # each step that is left counts 2
+    assert float(torch.cat(seen).mean()) == pytest.approx(
+        float(segments_of(40, 1).mask.sum(1).mean()), rel=0.1
+    )
+
+
+def test_a_fit_that_is_thinned_to_nothing_of_a_segment_is_finite():
+    """Segments that are shorter than the stride still teach."""
+    ensemble = taught(replace(QUICK, thin=100, steps=5))
+    assert math.isfinite(ensemble.metrics()["reward_loss"])
+
+
+def test_a_thinned_fit_learns_a_reward_that_hardly_changes_from_step_to_step():
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=(200, 1, OBS)).repeat(20, axis=1).astype(np.float32)
+    actions, mask = np.zeros((200, 20, ACT), np.float32), np.ones((200, 20), np.float32)
+    segments = SegmentBatch(level, actions, mask, forks=1)
+    ensemble = ensemble_of(replace(CONFIG, thin=5, steps=200))
+    ensemble.learn(segments, answers_to(segments))
+    assert ensemble.metrics()["reward_accuracy"] > 0.95
