@@ -27,7 +27,6 @@ from sailctl.policy import GaussianPolicy, log_density
 from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import FloatArray, NonFiniteError
 
-
 RISING = 500
 """Updates in which the learning rate rises from 0 to its value."""
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sailctl.actor import Actor
+import sailctl.actor
+from sailctl.actor import RISING, Actor
 from sailctl.compose import compose_jobs
 from sailctl.config import ActionsConfig, PolicyConfig
 from sailctl.policy import GaussianPolicy, log_density
@@ -26,6 +27,12 @@ class Quadratic:
 
     def value(self, features: Tensor, actions: Tensor) -> Tensor:
         return -(actions - BEST).square().sum(-1)
+
+
+@pytest.fixture(autouse=True)
+def _no_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The learning rate is what it is from the first update on, but where its rise is what is tested."""
+    monkeypatch.setattr(sailctl.actor, "RISING", 1)
 
 
 def config_of(*words: str) -> ActionsConfig:
@@ -132,6 +139,40 @@ def test_without_gamma_rho_and_c_an_update_is_that_of_t1_alone():
     torch.testing.assert_close(vector(actor.policy), vector(policy), rtol=1e-5, atol=1e-7)
 
 
+def test_the_learning_rate_rises_to_its_value(monkeypatch: pytest.MonkeyPatch):
+    """The first steps of Adam are as long as the rate; an actor that is restored goes on where it was."""
+    monkeypatch.setattr(sailctl.actor, "RISING", 4)
+    assert RISING > 100
+
+    def lengths(actor: Actor, times: int) -> list[float]:
+        steps = []
+        for _ in range(times):
+            before = actor.policy.net[0].bias.detach().clone()
+            updated(actor, 1)
+            steps.append(float((actor.policy.net[0].bias.detach() - before).abs().max()))
+        return steps
+
+    actor = actor_of("algo.lr=1e-5", "algo.c=0")
+    np.testing.assert_allclose(lengths(actor, 3), [0.25e-5, 0.5e-5, 0.75e-5], rtol=0.05)
+    again = actor_of("algo.lr=1e-5", "algo.c=0")
+    again.restore(actor.state())
+    np.testing.assert_allclose(lengths(again, 3), [1e-5, 1e-5, 1e-5], rtol=0.05)
+
+
+def test_a_mean_beyond_the_actuators_range_is_led_back():
+    """No value says anything there: all such actions are one."""
+
+    class Flat:
+        def value(self, features: Tensor, actions: Tensor) -> Tensor:
+            return 0.0 * actions.sum(-1)
+
+    actor = actor_of("algo.lr=0.01", "algo.refresh=0")
+    with torch.no_grad():
+        actor.policy.net[-1].bias.copy_(torch.tensor([2.0, -3.0]))
+    updated(actor, 400, Flat())
+    assert actor.policy.mean(states()).abs().max() < 1.2
+
+
 @GRADIENTS
 def test_c_weighs_t2(gradient: str):
     def after(*words: str) -> Tensor:
@@ -166,8 +207,8 @@ def test_the_average_follows_by_its_share():
 
 
 def test_parameters_stay_within_the_ball():
-    radius = policy_of().norm() - 0.05
-    held, free = (actor_of("algo.lr=0.05", *words) for words in ((f"algo.radius={radius}",), ()))
+    radius, common = policy_of().norm() + 0.05, ("algo.lr=0.05", "algo.least_std=0.05")
+    held, free = (actor_of(*common, *words) for words in ((f"algo.radius={radius}",), ()))
     updated(free, 40)
     assert free.policy.norm() > radius
     for _ in range(40):
