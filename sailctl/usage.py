@@ -41,7 +41,7 @@ Train a policy. Each KEY=VALUE changes one setting; everything else keeps its de
 
   GROUP=OPTION   choose a whole file of settings:
 {groups}
-  KEY=VALUE      change one value: algo.gamma=0.1 rollout.forks=4 env_steps=500000 out=my_runs
+  KEY=VALUE      change one value: algo.gamma=0.1 algo.queries=50 env_steps=500000 out=my_runs
 
 options:
   -m, --multirun       a run for every combination of comma-separated values, one per core;
@@ -58,7 +58,7 @@ examples:
   sailctl train algo=sail_revkl env=halfcheetah-v5 algo.gamma=0.1 seed=3
   sailctl train -m algo=sail,sail_revkl 'seed=range(0,5)'
   sailctl train experiment=demo algo=sail
-  sailctl train --cfg job rollout=episodes
+  sailctl train algo=sail_segments rollout=episodes
 
 A run that was stopped goes on where it was, when it is asked for again; one that is finished is not
 trained twice. Ctrl-C and SIGTERM let the iteration end and keep it; a second one stops at once.
