@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import record
 from benchmarks.record import RESULTS
 from sailctl.evidence import FINAL_EVALUATIONS, Trial, load_trials
+from sailctl.objectives import effective_beta
 from sailctl.references import read_references, scale_of_references
 from sailctl.statistics import bootstrap, iqm
 from sailctl.types import DoubleArray
@@ -35,6 +36,10 @@ MISTAKEN = ("experiment=alignment_segments", KEPT, "oracle.mistake=0,0.1,0.2,0.3
 """Those results are older than the reference of ``experiment=alignment_segments`` that moves."""
 ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
+
+
+EQUAL_BETA = effective_beta(beta=0.3, gamma=0.3)
+"""The beta of SAIL that is as strong, near the reference, as beta and gamma of ``algo=sail_revkl``."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,15 @@ def asking(budget: int) -> tuple[str, ...]:
 
 
 PROTOCOLS = {
+    "actions": Protocol(
+        "alignment on single actions from the medium reference policy: SAIL-RevKL, SAIL with the same beta, and "
+        "SAIL with the beta that the penalty amounts to",
+        (
+            ("experiment=alignment", "algo=sail,sail_revkl"),
+            ("experiment=alignment", "algo=sail", "algo.name=sail_equal_beta", f"algo.beta={EQUAL_BETA:g}"),
+        ),
+        ("--baseline", "sail"),
+    ),
     "alignment": Protocol(
         "alignment from the medium reference policy: SAIL, SAIL-RevKL, online DPO and robust SAIL",
         from_reference("medium"),
