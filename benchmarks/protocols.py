@@ -83,8 +83,8 @@ def asking(budget: int) -> tuple[str, ...]:
 
 PROTOCOLS = {
     "actions": Protocol(
-        "alignment on single actions from the medium reference policy: SAIL-RevKL, SAIL with the same beta, and "
-        "SAIL with the beta that the penalty amounts to",
+        "alignment on single actions from the medium reference policy: SAIL-RevKL, SAIL with the same beta, "
+        "and SAIL with the beta that the penalty amounts to",
         (
             ("experiment=alignment", "algo=sail,sail_revkl"),
             ("experiment=alignment", "algo=sail", "algo.name=sail_equal_beta", f"algo.beta={EQUAL_BETA:g}"),
