@@ -1,0 +1,133 @@
+"""SAIL on actions as an algorithm: what it does in an iteration, what it asks, and what it never sees."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sailctl.algorithms.actions import ActionSAIL
+from sailctl.algorithms.protocol import Clock
+from sailctl.config import ActionsRun
+from sailctl.simulator import Simulator, Step, open_simulator
+from tests.kinds import actions_of
+
+TASK = "reacher-v5"
+
+
+def algorithm_of(tmp_path: Path, *words: str, simulator: Simulator | None = None) -> ActionSAIL:
+    config = actions_of(tmp_path, f"env={TASK}", "algo=sail_revkl", *words)
+    assert isinstance(config, ActionsRun)
+    return ActionSAIL(config, simulator or open_simulator(TASK))
+
+
+def iterated(algorithm: ActionSAIL, times: int) -> list[dict[str, float]]:
+    clock = Clock()
+    return [algorithm.iterate(clock, 1.0) for _ in range(times)]
+
+
+def parameters(algorithm: ActionSAIL) -> torch.Tensor:
+    return torch.nn.utils.parameters_to_vector(algorithm.policy().parameters())
+
+
+def test_questions_follow_the_schedule_until_the_budget_is_spent(tmp_path: Path):
+    words = ("algo.start=40", "algo.every=40", "algo.first=4", "algo.queries=3", "oracle.budget=9")
+    algorithm = algorithm_of(tmp_path, *words)
+    labels = []
+    for _ in range(5):
+        iterated(algorithm, 1)
+        labels.append(algorithm.labels)
+    # The last one is what the budget still pays for, and the run goes on without new answers.
+    assert labels == [4, 7, 9, 9, 9]
+    assert not algorithm.exhausted
+    assert algorithm.env_steps == 200
+
+
+def test_before_the_start_nothing_is_learned_and_the_buffer_is_filled(tmp_path: Path):
+    algorithm = algorithm_of(tmp_path, "algo.start=100")
+    before = parameters(algorithm)
+    rows = iterated(algorithm, 2)
+    assert torch.equal(parameters(algorithm), before)
+    assert algorithm.labels == 0
+    assert all(math.isnan(row["critic_loss"]) and math.isnan(row["loss"]) for row in rows)
+    (row,) = iterated(algorithm, 1)
+    assert not torch.equal(parameters(algorithm), before)
+    assert math.isfinite(row["critic_loss"])
+
+
+def test_the_critic_warms_up_before_the_policy_moves(tmp_path: Path):
+    """With a warm-up that no run of this length ends, every update would be one of it: there is none left."""
+    words = ("algo.start=40", "algo.updates=0.5", "algo.delay=1")
+    short, long = (algorithm_of(tmp_path, *words, f"algo.warmup={updates}") for updates in (0, 64))
+    first, second = (iterated(algorithm, 1)[0] for algorithm in (short, long))
+    assert long._critic.updates == short._critic.updates + 64
+    assert long._actor.updates == short._actor.updates > 0
+    assert second["critic_loss"] < first["critic_loss"]
+
+
+def test_updates_keep_up_with_env_steps_whatever_the_ratio(tmp_path: Path):
+    words = ("algo.start=40", "algo.warmup=0", "algo.delay=3", "algo.envs=4", "algo.interval=40")
+    algorithm = algorithm_of(tmp_path, *words, "algo.updates=0.3")
+    iterated(algorithm, 5)
+    learned_for = 200 - 40 + 4  # the step that reaches the start is learned from already
+    assert algorithm._critic.updates == int(0.3 * learned_for)
+    assert algorithm._actor.updates == algorithm._critic.updates // 3
+
+
+class Twisted:
+    """The same task, with another true reward."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._simulator, name)
+
+    def step(self, states: object, action: object) -> Step:
+        done = self._simulator.step(states, action)
+        return Step(done.states, 5.0 * done.reward + 3.0, done.terminated, done.truncated, done.success)
+
+
+@pytest.mark.parametrize(("reward", "same"), [("model", True), ("teacher", False)])
+def test_true_rewards_reach_the_policy_through_answers_alone(tmp_path: Path, reward: str, same: bool):
+    """Answers do not change when every reward is five times as much and three more, so nothing may.
+
+    With ``reward=teacher`` the critic sees the reward itself, and it does. (Windows of one length: of unlike
+    ones the longer would win by the three.)
+    """
+    words = (f"algo.reward={reward}", "reward.cut=0", "algo.start=40")
+    plain = algorithm_of(tmp_path, *words)
+    twisted = algorithm_of(tmp_path, *words, simulator=Twisted(open_simulator(TASK)))
+    for algorithm in (plain, twisted):
+        iterated(algorithm, 4)
+    assert torch.equal(parameters(plain), parameters(twisted)) == same
+    assert plain.labels == twisted.labels == (0 if reward == "teacher" else plain.labels)
+
+
+def test_statistics_follow_as_long_as_they_are_told_to(tmp_path: Path):
+    counts = {}
+    for observe in ("null", "80", "0"):
+        algorithm = algorithm_of(tmp_path, f"algo.observe={observe}")
+        iterated(algorithm, 4)
+        counts[observe] = float(algorithm.policy().obs_count)
+    assert counts == {"null": 160.0, "80": 80.0, "0": 0.0}
+
+
+def test_values_are_of_the_order_of_one_whatever_the_reward(tmp_path: Path):
+    """Rewards are scaled by their spread, and by the horizon of the discount."""
+    words = ("algo.reward=teacher", "algo.start=40")
+    algorithm = algorithm_of(tmp_path, *words, simulator=Twisted(open_simulator(TASK)))
+    iterated(algorithm, 3)
+    rewards = algorithm._replay.sample(4096, 1, 0.99, np.random.default_rng(0)).returns
+    assert rewards.std() == pytest.approx(1 - 0.99, rel=0.2)
+
+
+def test_what_is_drawn_for_questions_shifts_nothing_that_is_acted(tmp_path: Path):
+    """Until the first update two runs that ask differently do the same, to the bit."""
+    asked, silent = (algorithm_of(tmp_path, f"algo.start={start}") for start in (80, 1000))
+    for algorithm in (asked, silent):
+        iterated(algorithm, 1)
+    assert np.array_equal(asked._states.physics, silent._states.physics)
