@@ -87,6 +87,8 @@ EXPERIMENTS = {
     ),
 }
 """What is trained as the algorithms on segments are, with these words beside or in place of theirs."""
+JUMPING = ("sail_robust",)
+"""Algorithms without a trajectory: the subgradient of rho |h| jumps with the sign of h, which rounding decides."""
 PAIRS = 64
 """Answers in the data set of the algorithms that need one."""
 
@@ -142,8 +144,8 @@ def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str,
 
 
 def names(overlay: Path | None = None) -> list[str]:
-    """All that has a trajectory: ``algorithms``, then ``EXPERIMENTS``."""
-    return [*algorithms(overlay), *EXPERIMENTS]
+    """All that has a trajectory: ``algorithms`` but those that are ``JUMPING``, then ``EXPERIMENTS``."""
+    return [*(name for name in algorithms(overlay) if name not in JUMPING), *EXPERIMENTS]
 
 
 def algorithms(overlay: Path | None = None) -> list[str]:
