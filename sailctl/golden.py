@@ -88,7 +88,7 @@ EXPERIMENTS = {
 }
 """What is trained as the algorithms on segments are, with these words beside or in place of theirs."""
 JUMPING = ("sail_robust",)
-"""Algorithms without a trajectory: the subgradient of rho |h| jumps with the sign of h, which rounding decides."""
+"""Algorithms without a trajectory: the subgradient of rho |h| jumps where rounding decides the sign of h."""
 PAIRS = 64
 """Answers in the data set of the algorithms that need one."""
 
