@@ -95,6 +95,7 @@ bench: venv theory ## measure speed, memory, learning, sweeps and crashes (four 
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.tasks
 	$(BIN)/python -m benchmarks.footprint
+	$(BIN)/python -m benchmarks.updates
 	$(BIN)/python -m benchmarks.learning
 	$(BIN)/python -m benchmarks.learning designs
 	$(BIN)/python -m benchmarks.learning teachers
