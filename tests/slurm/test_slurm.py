@@ -85,7 +85,7 @@ def test_a_sweep_gives_the_numbers_of_joblib(tmp_path: Path) -> None:
 
 def test_a_failing_job_is_shown_and_the_others_go_on(tmp_path: Path) -> None:
     """The same command, once the reason is gone, runs what is missing."""
-    words = (*SMALL, "env=swimmer-v5", "env_steps=2000", "logger.checkpoint=0")
+    words = (*SMALL, "algo=sail_revkl_segments", "env=swimmer-v5", "env_steps=2000", "logger.checkpoint=0")
     (job,) = compose_jobs([*words, "seed=1", f"out={tmp_path}"]).jobs
     fault = run_path(job.config) / "checkpoints"  # a file where the run wants a folder
     fault.parent.mkdir(parents=True)
