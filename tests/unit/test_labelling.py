@@ -105,6 +105,7 @@ def test_a_reward_model_labels_all_pairs_from_the_few_that_the_teacher_answered(
         "algo.queries=6",
         "reward.inverse_temperature=null",
         "reward.steps=null",
+        "reward.thin=1",
         "reward.epochs=40",
     )
     agreement = []
@@ -122,7 +123,7 @@ def test_a_reward_model_labels_all_pairs_from_the_few_that_the_teacher_answered(
 def test_a_reward_model_learns_from_the_data_set_first():
     labeller = labeller_of(
         *("algo.labels=reward_model", "algo.queries=0", f"algo.data={__file__}"),
-        *("reward.inverse_temperature=null", "reward.steps=null", "reward.epochs=100"),
+        *("reward.inverse_temperature=null", "reward.steps=null", "reward.thin=1", "reward.epochs=100"),
         data=data_of(200),
     )
     labeller.learn_from_data()
@@ -136,7 +137,7 @@ def test_a_reward_model_learns_from_the_data_set_first():
 def test_questions_about_unrelated_pairs_teach_the_reward_model_and_reach_nobody_else():
     labeller = labeller_of(
         *("algo.labels=reward_model", "reward.questions=unrelated", "algo.queries=8"),
-        *("reward.inverse_temperature=null", "reward.steps=null", "reward.epochs=40"),
+        *("reward.inverse_temperature=null", "reward.steps=null", "reward.thin=1", "reward.epochs=40"),
     )
     agreement = []
     for iteration in range(12):

@@ -189,7 +189,13 @@ def test_a_folder_that_is_none(tmp_path: Path):
 
 def test_two_processes_share_a_sweep(tmp_path: Path):
     """Neither trains what the other one trains, and both end well."""
-    words = ["env=invertedpendulum-v5", "rollout.prompts=8", "rollout.segment=5", "rollout.judged=5"]
+    words = [
+        "algo=sail_revkl_segments",
+        "env=invertedpendulum-v5",
+        "rollout.prompts=8",
+        "rollout.segment=5",
+        "rollout.judged=5",
+    ]
     words += ["algo.iterations=20", "evaluation.episodes=1", "policy.hidden=[8]", "logger.wandb=disabled"]
     words += ["seed=0,1,2,3", "hydra/launcher=basic", "logger.sweep=shared", f"out={tmp_path}"]
     command = [sys.executable, "-m", "sailctl", "train", "-m", *words]
