@@ -289,8 +289,8 @@ def _held_loss(
         rho=rho,
         worst_case=worst_case,
     )
-    chance = (1 + label) / 2
-    metrics["label_entropy"] = (torch.special.entr(chance) + torch.special.entr(1 - chance)).mean()
+    chances = torch.stack([1 + label, 1 - label]) / 2
+    metrics["label_entropy"] = torch.special.entr(chances).sum(dim=0).mean()
     return losses.view_as(label), metrics
 
 
@@ -312,7 +312,7 @@ def _pairs(values: Tensor) -> tuple[Tensor, Tensor]:
     return values[:, first], values[:, second]
 
 
-def _check_shapes(*values: Tensor) -> None:
-    shapes = [tuple(value.shape) for value in values]
-    if len(set(shapes)) != 1 or len(shapes[0]) != 2 or shapes[0][1] < 2:
+def _check_shapes(values: Tensor, *others: Tensor) -> None:
+    if values.ndim != 2 or values.shape[1] < 2 or any(other.shape != values.shape for other in others):
+        shapes = [tuple(each.shape) for each in (values, *others)]
         raise ValueError(f"values of actions must be of one shape (B, K) with K >= 2, got {shapes}")
