@@ -149,6 +149,23 @@ def test_the_pathwise_loss_without_c_or_rho_is_its_terms_alone_bit_for_bit(c: fl
     assert metrics["robust_cost"] == 0
 
 
+def test_the_teacher_is_trusted_by_default_and_the_worst_case_exact() -> None:
+    case, _, draw = sample(4)
+    moving, fixed = (draw.q, draw.logp, draw.ref_logp), (draw.q, draw.logp_fixed, draw.ref_logp.detach())
+    plain, plain_pathwise = case.score(draw, 0.7)[0], case.pathwise(draw, 0.7)[0]
+    exact = replace(case, rho=0.3)
+    losses, _ = score_action_loss(*fixed, temperature=0.8, beta=0.4, c=0.7, baseline=False)
+    assert torch.equal(losses, plain)
+    losses, _ = score_action_loss(*fixed, temperature=0.8, beta=0.4, c=0.7, baseline=False, rho=0.3)
+    assert torch.equal(losses, exact.score(draw, 0.7)[0])
+    losses, _ = pathwise_action_loss(*moving, temperature=0.8, beta=0.4, c=0.7)
+    assert torch.equal(losses, plain_pathwise)
+    losses, _ = pathwise_action_loss(
+        *moving, temperature=0.8, beta=0.4, c=0.7, rho=0.3, logp_fixed=draw.logp_fixed
+    )
+    assert torch.equal(losses, exact.pathwise(draw, 0.7)[0])
+
+
 @pytest.mark.parametrize("rho", [0.2, 1.0])
 def test_the_value_of_the_pathwise_loss_is_t2_and_the_cost(rho: float) -> None:
     case, _, draw = sample(6, rho=rho)
