@@ -242,7 +242,7 @@ def ranked_action_loss(
     """``ranking_loss`` of the order in which Q puts the K actions of each state, the best first.
 
     Plackett-Luce as in Rafailov et al. 2023 (arXiv 2305.18290, appendix on the Plackett-Luce model). The
-    order is hard, so there is no pathwise form. Of equal values the earlier action is put first.
+    order is hard, so there is no pathwise form. Of equal values either may be first.
 
     Args:
         q: (B, K) values of the actions; no gradient passes through them.
@@ -259,7 +259,7 @@ def ranked_action_loss(
         ValueError: when the tensors are not of one shape (B, K) with K >= 2.
     """
     _check_shapes(q, logp, ref_logp)
-    order = q.argsort(dim=1, descending=True, stable=True)
+    order = q.argsort(descending=True)
     return ranking_loss(logp.gather(1, order), ref_logp.gather(1, order), beta=beta, c=c, baseline=baseline)
 
 

