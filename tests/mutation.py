@@ -43,6 +43,41 @@ PRELOADED = (
 
 EQUIVALENT = {
     (
+        "actions.py",
+        "return kappa * (first - second).abs().mean().clamp(min=SMALLEST_SPREAD)",
+        "return kappa * ((-(first - second))).abs().mean().clamp(min=SMALLEST_SPREAD)",
+    ): "its absolute value is taken",
+    (
+        "actions.py",
+        "_check_shapes(q, logp_fixed)",
+        "(_check_shapes(logp_fixed, q))",
+    ): "shapes are equal in any order",
+    (
+        "actions.py",
+        "_check_shapes(q, logp, ref_logp)",
+        "(_check_shapes(logp, q, ref_logp))",
+    ): "shapes are equal in any order",
+    (
+        "actions.py",
+        "_check_shapes(q, logp, ref_logp)",
+        "(_check_shapes(q, ref_logp, logp))",
+    ): "shapes are equal in any order",
+    (
+        "actions.py",
+        "if rho != 0:",
+        "if True:",
+    ): "in T2, with rho = 0 what is added is exactly 0: the test only saves time",
+    (
+        "actions.py",
+        "if rho != 0:",
+        "if rho != -1:",
+    ): "in T2, with rho = 0 what is added is exactly 0, and rho is never negative",
+    (
+        "actions.py",
+        'metrics["t2_weight"] = _sampling_factor(-held, c, True).abs().mean()',
+        'metrics["t2_weight"] = _sampling_factor(held, c, True).abs().mean()',
+    ): "its absolute value is taken",
+    (
         "kl.py",
         "shift = (mean_p - mean_q) * torch.exp(-log_std_q)",
         "shift = (-((mean_p - mean_q) * torch.exp(-log_std_q)))",

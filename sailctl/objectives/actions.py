@@ -248,7 +248,7 @@ def ranked_action_loss(
     """``ranking_loss`` of the order in which Q puts the K actions of each state, the best first.
 
     Plackett-Luce as in Rafailov et al. 2023 (arXiv 2305.18290, appendix on the Plackett-Luce model). The
-    order is hard, so there is no pathwise form. Of equal values the earlier action is put first.
+    order is hard, so there is no pathwise form. Of equal values either may be first.
 
     Args:
         q: (B, K) values of the actions; no gradient passes through them.
@@ -265,7 +265,7 @@ def ranked_action_loss(
         ValueError: when the tensors are not of one shape (B, K) with K >= 2.
     """
     _check_shapes(q, logp, ref_logp)
-    order = q.argsort(dim=1, descending=True, stable=True)
+    order = q.argsort(descending=True)
     return ranking_loss(logp.gather(1, order), ref_logp.gather(1, order), beta=beta, c=c, baseline=baseline)
 
 
@@ -295,8 +295,8 @@ def _held_loss(
         rho=rho,
         worst_case=worst_case,
     )
-    chance = (1 + label) / 2
-    metrics["label_entropy"] = (torch.special.entr(chance) + torch.special.entr(1 - chance)).mean()
+    chances = torch.stack([1 + label, 1 - label]) / 2
+    metrics["label_entropy"] = torch.special.entr(chances).sum(dim=0).mean()
     return losses.view_as(label), metrics
 
 
@@ -318,7 +318,7 @@ def _pairs(values: Tensor) -> tuple[Tensor, Tensor]:
     return values[:, first], values[:, second]
 
 
-def _check_shapes(*values: Tensor) -> None:
-    shapes = [tuple(value.shape) for value in values]
-    if len(set(shapes)) != 1 or len(shapes[0]) != 2 or shapes[0][1] < 2:
+def _check_shapes(values: Tensor, *others: Tensor) -> None:
+    if values.ndim != 2 or values.shape[1] < 2 or any(other.shape != values.shape for other in others):
+        shapes = [tuple(each.shape) for each in (values, *others)]
         raise ValueError(f"values of actions must be of one shape (B, K) with K >= 2, got {shapes}")

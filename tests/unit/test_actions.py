@@ -15,9 +15,11 @@ from torch import Tensor
 from sailctl.objectives import (
     action_labels,
     label_temperature,
+    pathwise_action_loss,
     ranked_action_loss,
     ranking_loss,
     sail_loss,
+    score_action_loss,
 )
 from tests.drawn_actions import Case, Draw, Loss, gradients, sample
 
@@ -52,11 +54,12 @@ def test_many_actions_are_the_mean_over_their_pairs_in_any_order(
 
 @pytest.mark.parametrize("c", [0.0, 0.7])
 @pytest.mark.parametrize("baseline", [True, False])
+@pytest.mark.parametrize("states", [1, 2, 5])
 @each_teacher
 def test_the_score_form_is_sail_on_all_pairs_with_soft_labels(
-    c: float, baseline: bool, teacher: dict[str, object]
+    c: float, baseline: bool, states: int, teacher: dict[str, object]
 ) -> None:
-    case, theta, draw = sample(5)
+    case, theta, draw = sample(states)
     case = replace(case, **teacher)
     losses, metrics = case.score(draw, c, baseline)
     first, second = np.array(list(combinations(range(4), 2))).T
@@ -64,12 +67,12 @@ def test_the_score_form_is_sail_on_all_pairs_with_soft_labels(
     q = draw.q.detach()
     p = ((q[:, first] - q[:, second]) / case.tau).sigmoid()
     pairs = [x.flatten() for x in (logp[:, first], logp[:, second], ref[:, first], ref[:, second])]
-    group = torch.arange(5).repeat_interleave(6) if baseline else None
+    group = torch.arange(states).repeat_interleave(6) if baseline else None
     expected, same = sail_loss(
         *pairs, (2 * p - 1).flatten(), beta=case.beta, c=c, group=group,
         rho=case.rho, worst_case=case.worst_case,
     )  # fmt: skip
-    torch.testing.assert_close(losses, expected.view(5, 6).mean(dim=1))
+    torch.testing.assert_close(losses, expected.view(states, 6).mean(dim=1))
     torch.testing.assert_close(gradients(losses, theta), gradients(expected / 6, theta))
     same["label_entropy"] = -(p * p.log() + (1 - p) * (1 - p).log()).mean()
     assert metrics.keys() == same.keys()
@@ -87,6 +90,25 @@ def test_two_actions_without_a_baseline_are_a_pair_of_sail_bit_for_bit(c: float)
     expected, _ = sail_loss(*pair, label, beta=case.beta, c=c, group=None)
     assert torch.equal(losses, expected)
     assert torch.equal(gradients(losses, theta), gradients(expected, theta))
+
+
+def test_c_zero_never_builds_t2() -> None:
+    """Even an infinite sum of log-probabilities, or an infinite score, which T2 would turn into NaN, leaves
+    no trace."""
+    logp = torch.full((2, 3), 3e38, requires_grad=True)
+    losses, _ = score_action_loss(
+        torch.rand(2, 3), logp, torch.zeros(2, 3), temperature=1.0, beta=0.5, c=0.0, baseline=True
+    )
+    (gradient,) = torch.autograd.grad(losses.sum(), logp)
+    assert torch.isfinite(losses).all()
+    assert torch.isfinite(gradient).all()
+    one = (logp.detach() * torch.tensor([1.0, 0.0, 0.0]))[:, :2].requires_grad_()
+    losses, _ = pathwise_action_loss(
+        torch.rand(2, 2), one, torch.zeros(2, 2), temperature=1.0, beta=2.0, c=0.0
+    )
+    (gradient,) = torch.autograd.grad(losses.sum(), one)
+    assert torch.isfinite(losses).all()
+    assert torch.isfinite(gradient).all()
 
 
 @each_teacher
@@ -127,8 +149,26 @@ def test_the_pathwise_loss_without_c_or_rho_is_its_terms_alone_bit_for_bit(c: fl
     assert metrics["robust_cost"] == 0
 
 
-def test_the_value_of_the_pathwise_loss_is_t2_and_the_cost() -> None:
-    case, _, draw = sample(6, rho=0.2)
+def test_the_teacher_is_trusted_by_default_and_the_worst_case_exact() -> None:
+    case, _, draw = sample(4)
+    moving, fixed = (draw.q, draw.logp, draw.ref_logp), (draw.q, draw.logp_fixed, draw.ref_logp.detach())
+    plain, plain_pathwise = case.score(draw, 0.7)[0], case.pathwise(draw, 0.7)[0]
+    exact = replace(case, rho=0.3)
+    losses, _ = score_action_loss(*fixed, temperature=0.8, beta=0.4, c=0.7, baseline=False)
+    assert torch.equal(losses, plain)
+    losses, _ = score_action_loss(*fixed, temperature=0.8, beta=0.4, c=0.7, baseline=False, rho=0.3)
+    assert torch.equal(losses, exact.score(draw, 0.7)[0])
+    losses, _ = pathwise_action_loss(*moving, temperature=0.8, beta=0.4, c=0.7)
+    assert torch.equal(losses, plain_pathwise)
+    losses, _ = pathwise_action_loss(
+        *moving, temperature=0.8, beta=0.4, c=0.7, rho=0.3, logp_fixed=draw.logp_fixed
+    )
+    assert torch.equal(losses, exact.pathwise(draw, 0.7)[0])
+
+
+@pytest.mark.parametrize("rho", [0.2, 1.0])
+def test_the_value_of_the_pathwise_loss_is_t2_and_the_cost(rho: float) -> None:
+    case, _, draw = sample(6, rho=rho)
     assert torch.equal(replace(case, rho=0.0).pathwise(draw, 0.0)[0], torch.zeros(6, dtype=torch.float64))
     losses, metrics = case.pathwise(draw, 0.5)
     value = -0.5 * (metrics["F"] - metrics["robust_cost"]) + metrics["robust_cost"]
@@ -206,8 +246,7 @@ def test_a_small_kappa_is_hard_labels() -> None:
 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_actions_are_ranked_by_value_the_best_first(baseline: bool) -> None:
-    """Of equal values the earlier one is first."""
-    q = torch.tensor([[0.0, 2.0, 1.0], [5.0, 5.0, 6.0], [1.0, 1.0, 1.0]])
+    q = torch.tensor([[0.0, 2.0, 1.0], [5.0, 4.0, 6.0], [1.0, 0.0, -1.0]])
     order = torch.tensor([[1, 2, 0], [2, 0, 1], [0, 1, 2]])
     _, theta, draw = sample(3, forks=3)
     logp, ref = draw.logp_fixed, draw.ref_logp.detach()
@@ -250,15 +289,15 @@ def test_wrong_shapes_are_refused() -> None:
     used[ranked] = used[score]
     for loss, names in used.items():
         for cut in (flat, alone):
-            with pytest.raises(ValueError, match="one shape"):
+            with pytest.raises(ValueError, match=r"of one shape \(B, K\)"):
                 loss(Draw(*(cut(getattr(draw, name)) for name in ("q", "logp", "ref_logp", "logp_fixed"))))
         for name in names:
-            with pytest.raises(ValueError, match="one shape"):
+            with pytest.raises(ValueError, match=r"of one shape \(B, K\)"):
                 loss(replace(draw, **{name: fewer(getattr(draw, name))}))
     for cut in (flat, alone):
-        with pytest.raises(ValueError, match="one shape"):
+        with pytest.raises(ValueError, match=r"of one shape \(B, K\)"):
             action_labels(cut(draw.q), 1.0)
-        with pytest.raises(ValueError, match="one shape"):
+        with pytest.raises(ValueError, match=r"of one shape \(B, K\)"):
             label_temperature(cut(draw.q), 1.0)
 
 
