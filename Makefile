@@ -31,7 +31,7 @@ $(VENV)/.sailctl-installed: pyproject.toml hatch_build.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (five minutes), draw their curves, film the result
+demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (ten minutes), draw their curves, film the result
 	@finished=$$(grep -ls '"state": "finished"' $(DEMO)/halfcheetah-v5/*/*/status.json || true); \
 	unfinished=$$(grep -Ls '"state": "finished"' $(DEMO)/halfcheetah-v5/*/*/status.json || true); \
 	if [ -n "$$unfinished" ]; then \
