@@ -50,6 +50,8 @@ class Actor:
         """A running mean of the policy's parameters: what is evaluated and saved."""
         self.updates = 0
         """Updates done so far."""
+        self.least_std = config.least_std
+        """What no standard deviation falls below at an update."""
         self._config = config
         self._rng = rng
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
@@ -93,15 +95,15 @@ class Actor:
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit)
         if measured:
             with torch.no_grad():
+                directions = ("kl_ref_pi", "kl_pi_ref")
+                metrics |= {name: kl_penalty(name, mean, log_std, *theirs).mean() for name in directions}
                 metrics |= {
-                    "kl_ref_pi": kl_penalty("kl_ref_pi", mean, log_std, *theirs).mean(),
-                    "kl_pi_ref": kl_penalty("kl_pi_ref", mean, log_std, *theirs).mean(),
-                    "loss": loss.detach(),
+                    "loss": metrics["robust_cost"] - metrics["F"] + config.gamma * metrics[config.kl],
                     "grad_norm": grad_norm,
                 }
         self._optimiser.step()
         with torch.no_grad():
-            log_std.clamp_(min=math.log(config.least_std))
+            log_std.clamp_(min=math.log(self.least_std))
         if config.radius is not None:
             project_ball(self._parameters, config.radius)
         self.updates += 1

@@ -229,6 +229,8 @@ class ActionSAIL:
     def _keep_up(self, totals: defaultdict[str, list[Tensor]]) -> None:
         """The updates that are owed for the env steps so far; before the first of the actor, its warm-up."""
         algo = self._algo
+        early = max(0.0, 1.0 - self._env_steps / algo.settle) if algo.settle else 0.0
+        self._actor.least_std = algo.least_std + early * (algo.early_std - algo.least_std)
         while self._critic.updates < algo.warmup:
             self.learn(min(GROUP, algo.warmup - self._critic.updates), totals, warm=True)
         self._owed += algo.envs * algo.updates

@@ -39,6 +39,7 @@ ABOVE_ZERO = (
     "algo.tau",
     "algo.updates",
     "algo.least_std",
+    "algo.early_std",
     "algo.critic_lr",
     "algo.average",
     "env.discount",
@@ -50,6 +51,7 @@ ABOVE_ZERO = (
 )
 
 NOT_NEGATIVE = (
+    "algo.settle",
     "algo.c",
     "algo.gamma",
     "algo.rho",

@@ -158,6 +158,8 @@ class ActionsConfig:
     observe: int | None
     average: float
     least_std: float
+    early_std: float
+    settle: int
     first: int
     queries: int
     every: int

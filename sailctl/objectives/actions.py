@@ -39,7 +39,7 @@ from torch import Tensor
 
 from sailctl.objectives.ranking import ranking_loss
 from sailctl.objectives.robust import robust_cost
-from sailctl.objectives.sail import dpo_loss, label_chance, sail_loss
+from sailctl.objectives.sail import label_chance, sail_loss
 
 SMALLEST_SPREAD = 1e-6
 """Mean |Q_i - Q_j| below which a batch of values counts as equal: a label then says nothing."""
@@ -86,8 +86,7 @@ def label_temperature(q: Tensor, kappa: float) -> Tensor:
     if kappa < 0:
         raise ValueError(f"kappa must be >= 0, not {kappa}")
     _check_shapes(q)
-    first, second = _pairs(q.detach())
-    return kappa * (first - second).abs().mean().clamp(min=SMALLEST_SPREAD)
+    return kappa * _differences(q.detach()).abs().mean().clamp(min=SMALLEST_SPREAD)
 
 
 def action_labels(q: Tensor, temperature: Tensor | float) -> Tensor:
@@ -108,10 +107,10 @@ def action_labels(q: Tensor, temperature: Tensor | float) -> Tensor:
     if temperature < 0:
         raise ValueError(f"the temperature of labels must be >= 0, not {float(temperature)}")
     _check_shapes(q)
-    first, second = _pairs(q.detach())
+    better = _differences(q.detach())
     if temperature == 0:
-        return (first - second).sign()
-    return ((first - second) / (2 * temperature)).tanh()
+        return better.sign()
+    return (better / (2 * temperature)).tanh()
 
 
 def score_action_loss(
@@ -177,9 +176,12 @@ def pathwise_action_loss(
     """Loss of each state whose gradient is *minus* T1 + T2 in pathwise form, through the actions.
 
     Its expectation is that of ``score_action_loss`` (derived, in the module's head). w is minus itself when
-    the actions of a pair change places, so T1 is the sum over ordered pairs (i, j) of
-    beta * [sigma(u_i - stop(u_j)) - sigma(r_i - stop(r_j))]. The value of T1's surrogate is 0 and that of the
-    loss is -c F, plus robust costs: only the gradient means something.
+    the actions of a pair change places, so with d = u_i - u_j, p = sigma(d) and s = sigma(h), what the loss
+    of an ordered pair (i, j) puts on u_i and on r_i is
+
+        -p (1 - p) (beta + c h)    and    beta s (1 - s) + c (s - p).
+
+    Both are held, and the loss is linear in u and r: the gradient is all that it means.
 
     With rho > 0 the value of a pair is F minus the robust cost (Li et al. 2026, arXiv 2602.20457). The cost
     is continuous, and so pathwise in T2. In T1 it takes rho sign(h) from w, which jumps where h = 0 and is
@@ -215,31 +217,35 @@ def pathwise_action_loss(
     if temperature <= 0:
         raise ValueError("hard labels have no slope: the pathwise form needs a temperature above 0")
     _check_shapes(q, logp, ref_logp)
-    u_1, u_2 = _pairs(q / temperature)
-    r_1, r_2 = _pairs(beta * (logp - ref_logp))
-    losses = beta * (
-        ((r_1 - r_2.detach()).sigmoid() - (u_1 - u_2.detach()).sigmoid())
-        - ((r_1.detach() - r_2).sigmoid() - (u_1.detach() - u_2).sigmoid())
-    )
-    h, label = r_1 - r_2, 2 * (u_1 - u_2).sigmoid() - 1
+    choices = q.shape[1]
+    pairs = choices * (choices - 1) // 2
+    u, r = q / temperature, beta * (logp - ref_logp)
+    with torch.no_grad():
+        h = r[:, :, None] - r[:, None]
+        p, s = (u[:, :, None] - u[:, None]).sigmoid(), h.sigmoid()
+        on_u, on_r = -beta * p * (1 - p), beta * s * (1 - s)
+        if c != 0:
+            on_u, on_r = on_u - c * p * (1 - p) * h, on_r + c * (s - p)
+        # An action is no pair with itself, where p and s are 1/2 and h is 0.
+        on_u, on_r = on_u.sum(dim=2) + beta / 4, on_r.sum(dim=2) - beta / 4
+    losses = (on_u * u + on_r * r).sum(dim=1) / pairs
     if rho != 0:
         if logp_fixed is None:
             raise ValueError("rho > 0 needs logp_fixed: the robust cost keeps the score-function form in T1")
         _check_shapes(q, logp_fixed)
-        fixed_1, fixed_2 = _pairs(beta * (logp_fixed - ref_logp.detach()))
-        losses = losses + robust_cost(fixed_1 - fixed_2, rho, label_chance(label.detach(), worst_case))
-    if c != 0:
-        costs = dpo_loss(h, label)
-        if rho != 0:
-            costs = costs + robust_cost(h, rho, label_chance(label, worst_case))
-        losses = losses + c * costs
+        label = 2 * _differences(u).sigmoid() - 1
+        h_fixed = _differences(beta * (logp_fixed - ref_logp.detach()))
+        costs = robust_cost(h_fixed, rho, label_chance(label.detach(), worst_case))
+        if c != 0:
+            costs = costs + c * robust_cost(_differences(r), rho, label_chance(label, worst_case))
+        losses = losses + costs.mean(dim=1)
     if not measured:
-        return losses.mean(dim=1), {}
+        return losses, {}
     with torch.no_grad():
         held, metrics = _held_loss(q, logp, ref_logp, temperature, beta, rho, worst_case)
         if c != 0:
             metrics["t2_weight"] = _sampling_factor(-held, c, True).abs().mean()
-    return losses.mean(dim=1), metrics
+    return losses, metrics
 
 
 def ranked_action_loss(
@@ -316,6 +322,12 @@ def _pairs(values: Tensor) -> tuple[Tensor, Tensor]:
     """(B, K) values at the first and at the second action of each unordered pair, (B, K(K-1)/2) both."""
     first, second = torch.triu_indices(values.shape[1], values.shape[1], 1)
     return values[:, first], values[:, second]
+
+
+def _differences(values: Tensor) -> Tensor:
+    """(B, K(K-1)/2) the value at the first action of each unordered pair less that at the second."""
+    first, second = _pairs(values)
+    return first - second
 
 
 def _check_shapes(values: Tensor, *others: Tensor) -> None:
