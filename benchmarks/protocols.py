@@ -30,9 +30,9 @@ PENALISED = ("algo.gamma=0.01", "algo.radius=60")
 """A gamma found in looks (docs/protocols.md), and a ball that holds every reference policy."""
 AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 """The results from scratch are older than these two settings: without them their command still makes them."""
-KEPT = "algo.refresh=0"
-"""The reference policy stays the one that training began with."""
-MISTAKEN = ("experiment=alignment_segments", KEPT, "oracle.mistake=0,0.1,0.2,0.3,0.4")
+KEPT = ("algo.refresh=0", "algo.observe=0")
+"""The reference policy stays the one that training began with, and so do the observation statistics."""
+MISTAKEN = ("experiment=alignment_segments", *KEPT, "oracle.mistake=0,0.1,0.2,0.3,0.4")
 """Those results are older than the reference of ``experiment=alignment_segments`` that moves."""
 ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
@@ -98,7 +98,7 @@ PROTOCOLS = {
     ),
     "alignment_kept": Protocol(
         "the same, with the one reference for good",
-        from_reference("medium", KEPT),
+        from_reference("medium", *KEPT),
         ("--baseline", "sail_segments"),
     ),
     "alignment_expert": Protocol(

@@ -123,8 +123,9 @@ class Learner:
     of Schulman et al. 2017 (arXiv 1707.06347, section 4) does: one step is nothing to a policy that acts with
     much noise, and the end of one that acts with little.
 
-    With ``refresh`` 0 the observation statistics stay those of the first segments seen, in the policy and in
-    its reference: what moves one against the other is the gradient alone.
+    The observation statistics follow the segments of the first ``observe`` env steps, those of the reference
+    only when it is replaced. With ``observe`` 0 both keep the ones that training starts with, and what moves
+    one against the other is the gradient alone; where there are none yet, those of the first segments.
     """
 
     def __init__(
@@ -155,10 +156,12 @@ class Learner:
         segments: SegmentBatch | None = None,
         comparisons: Comparisons | None = None,
         left: float = 1.0,
+        env_steps: int = 0,
     ) -> dict[str, float]:
         """Epochs x minibatches of gradient steps on what the policy just did, the data set, or both.
 
-        ``left`` is the share of the run that is left, which the learning rate follows with ``anneal``.
+        ``left`` is the share of the run that is left, which the learning rate follows with ``anneal``;
+        ``env_steps`` is how many came before these segments, which ``observe`` counts.
 
         Returns the diagnostics of the last epoch (over its minibatches; NaN where there was nothing to
         learn from, since the teacher skipped every question, say).
@@ -173,15 +176,15 @@ class Learner:
         self._lr = self._config.lr * self._pace * share
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr
-        frozen = self._config.refresh == 0
-        if segments is not None and frozen and not self.policy.obs_count:
+        observe = self._config.observe
+        if segments is not None and observe == 0 and not self.policy.obs_count:
             for policy in (self.policy, self.reference):
                 policy.observe(segments.obs[segments.mask > 0])
         parts = self._parts(segments, comparisons)
         history, moved = self._passes(
             parts, None if self._config.target_kl is None else self._config.target_kl * share
         )
-        if segments is not None and not frozen:
+        if segments is not None and (observe is None or env_steps < observe):
             self.policy.observe(segments.obs[segments.mask > 0])
         self.updates += 1
         labels = [part.label for part in parts if part.label is not None]

@@ -62,6 +62,7 @@ KINDS = {
     "starts": ("algo=sail_segments", "rollout.start_fraction=0.5", "rollout.restart=0.3"),
     "contacts": ("algo=sail_segments", "env=ant-v5", "evaluation.every=100000", "evaluation.episodes=1"),
     "memory": ("algo=sail_segments", "env=reacher-v5"),
+    "observed": ("algo=sail_segments", "algo.refresh=0", "algo.observe=120"),
     "dpr": ("algo=sail_dpr", *REWARD),
     "dpp": ("algo=sail_dpp",),
     "offline": ("algo=dpo_offline",),

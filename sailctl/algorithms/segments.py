@@ -70,6 +70,7 @@ class SegmentSAIL:
     def iterate(self, clock: Clock, left: float) -> Metrics:
         """One iteration, on new segments where the policy acts at all."""
         collected = comparisons = None
+        before = self._env_steps
         if self._simulates:
             with clock.measure("collect_s"):
                 collected = self._collector.collect(self._policy)
@@ -77,7 +78,8 @@ class SegmentSAIL:
                 comparisons = self._labeller.label(collected, self._learner.score)
             self._env_steps += collected.env_steps
         with clock.measure("update_s"):
-            metrics = self._learner.update(collected.segments if collected else None, comparisons, left)
+            segments = collected.segments if collected else None
+            metrics = self._learner.update(segments, comparisons, left, before)
         return metrics | self._labeller.metrics() | {"reward_per_step": reward_per_step(collected)}
 
     def policy(self) -> GaussianPolicy:

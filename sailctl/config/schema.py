@@ -102,6 +102,7 @@ class AlgoConfig:
     radius: float | None
     reference: str
     refresh: int
+    observe: int | None
     optimiser: str
     lr: float
     anneal: bool

@@ -45,6 +45,7 @@ PLAIN = AlgoConfig(
     radius=None,
     reference="initial",
     refresh=0,
+    observe=0,
     optimiser="sgd",
     lr=0.5,
     anneal=False,

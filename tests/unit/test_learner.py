@@ -56,6 +56,7 @@ SAIL = AlgoConfig(
     radius=None,
     reference="initial",
     refresh=1,
+    observe=None,
     optimiser="adam",
     lr=1e-3,
     anneal=False,
@@ -351,7 +352,7 @@ def test_with_a_bound_many_passes_fit_the_labels_within_it(forks: int):
 
 def test_updates_make_the_labels_likelier():
     """Against a fixed reference, on one batch of consistent labels, F rises and the accuracy with it."""
-    learner = learner_of(replace(SAIL, refresh=0, c=0.0, lr=3e-3))
+    learner = learner_of(replace(SAIL, refresh=0, observe=0, c=0.0, lr=3e-3))
     segments, preferences = data()
     answered = Preferences(preferences.pairs, np.where(preferences.label == 0, 1, preferences.label))
     history = [learner.update(segments, answered) for _ in range(20)]
@@ -380,7 +381,17 @@ def test_a_zero_coefficient_is_online_dpo_bit_for_bit():
     assert moved(dpo, after(SAIL)[0])
 
     learner = learner_of(
-        replace(SAIL, c=0.0, epochs=1, minibatches=1, refresh=0, max_grad_norm=None, optimiser="sgd", lr=0.1)
+        replace(
+            SAIL,
+            c=0.0,
+            epochs=1,
+            minibatches=1,
+            refresh=0,
+            observe=0,
+            max_grad_norm=None,
+            optimiser="sgd",
+            lr=0.1,
+        )
     )
     twin = learner.policy.snapshot()
     twin.requires_grad_(True)
@@ -400,7 +411,7 @@ def test_a_zero_coefficient_is_online_dpo_bit_for_bit():
 
 
 def test_the_two_directions_of_the_kl_are_two_algorithms():
-    config = replace(REVKL, gamma=1.0, refresh=0)
+    config = replace(REVKL, gamma=1.0, refresh=0, observe=0)
     assert moved(after(config)[0], after(replace(config, kl="kl_pi_ref"))[0])
 
 
@@ -435,8 +446,52 @@ def test_the_reference_is_refreshed_every_so_many_updates(refresh: int):
             assert min(metrics["kl_ref_pi"], metrics["kl_pi_ref"]) > 0.0
 
 
-def test_without_refresh_the_reference_stays_for_ever():
+@pytest.mark.parametrize("refresh", [0, 3])
+def test_a_new_policy_that_keeps_its_statistics_has_those_of_the_first_segments(refresh: int):
+    learner = learner_of(replace(SAIL, refresh=refresh, observe=0))
+    first, _ = data(9)
+    seen = first.obs[first.mask > 0].astype(np.float64)
+    for update in (9, 0, 1, 2, 3):
+        learner.update(*data(update))
+        for policy in (learner.policy, learner.reference):
+            np.testing.assert_allclose(policy.obs_mean.numpy(), seen.mean(0), rtol=1e-6)
+            assert float(policy.obs_count) == len(seen)
+
+
+def test_statistics_of_a_policy_that_has_some_are_kept_whether_the_reference_moves_or_not():
+    for refresh in (0, 1):
+        policy = policy_of()
+        policy.observe(np.random.default_rng(3).normal(2.0, 3.0, (50, 4)).astype(np.float32))
+        before = {name: tensor.clone() for name, tensor in policy.named_buffers()}
+        learner = learner_of(replace(SAIL, refresh=refresh, observe=0), policy)
+        for update in range(3):
+            learner.update(*data(update))
+        assert_same(dict(learner.policy.named_buffers()), before)
+        assert_same(dict(learner.reference.named_buffers()), before)
+
+
+@pytest.mark.parametrize("refresh", [0, 1])
+def test_statistics_follow_what_is_seen_in_the_first_env_steps(refresh: int):
+    counts, seen = {}, [float(data(update)[0].mask.sum()) for update in range(4)]
+    for observe in (None, 1, 200):
+        learner = learner_of(replace(SAIL, refresh=refresh, observe=observe))
+        for update in range(4):
+            learner.update(*data(update), env_steps=100 * update)
+        counts[observe] = float(learner.policy.obs_count)
+    assert counts == {None: sum(seen), 1: seen[0], 200: seen[0] + seen[1]}
+
+
+def test_a_kept_reference_has_the_statistics_that_it_began_with_while_the_policys_move_on():
     learner = learner_of(replace(SAIL, refresh=0))
+    before = {name: tensor.clone() for name, tensor in learner.reference.state_dict().items()}
+    for update in range(3):
+        learner.update(*data(update))
+    assert_same(dict(learner.reference.state_dict()), before)
+    assert float(learner.policy.obs_count) > 0
+
+
+def test_without_refresh_the_reference_stays_for_ever():
+    learner = learner_of(replace(SAIL, refresh=0, observe=0))
     reference = learner.reference
     learner.update(*data(9))  # the first segments set the statistics of both
     before = {name: tensor.clone() for name, tensor in reference.state_dict().items()}
