@@ -52,6 +52,8 @@ class Actor:
         """Updates done so far."""
         self.least_std = config.least_std
         """What no standard deviation falls below at an update."""
+        self._minibatch: dict[str, Tensor] = {}
+        """Of the last update, for whoever asks why a number is not finite."""
         self._config = config
         self._rng = rng
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
@@ -77,6 +79,10 @@ class Actor:
         Returns:
             Diagnostics taken before the step, scalars without gradient; none unless ``measured``: they take a
             fifth of the time.
+
+        Raises:
+            NonFiniteError: when the loss or its gradient is NaN or infinite, before the step, with the
+                minibatch.
         """
         config, policy = self._config, self.policy
         mean, log_std = policy.mean(features), policy.log_std
@@ -93,6 +99,9 @@ class Actor:
         torch.autograd.backward(loss)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         grad_norm = nn.utils.clip_grad_norm_(self._parameters, limit)
+        for what, number in (("loss", loss.detach()), ("gradient", grad_norm)):
+            if not math.isfinite(float(number)):
+                raise self._not_finite(f"the {what} of the policy", self._minibatch)
         if measured:
             with torch.no_grad():
                 directions = ("kl_ref_pi", "kl_pi_ref")
@@ -115,15 +124,11 @@ class Actor:
         """Stop where a parameter is not a number.
 
         Raises:
-            NonFiniteError: with the parameters.
+            NonFiniteError: with the parameters and the minibatch of the last update.
         """
         parameters = {name: value.detach() for name, value in self.policy.named_parameters()}
         if not all(torch.isfinite(value).all() for value in parameters.values()):
-            raise NonFiniteError(
-                f"the policy is not finite after {self.updates} updates; "
-                f"a smaller algo.lr than {self._config.lr} may help",
-                parameters,
-            )
+            raise self._not_finite("the policy", parameters | self._minibatch)
 
     def state(self) -> State:
         """Policy, reference, average, optimiser, number of updates."""
@@ -153,8 +158,10 @@ class Actor:
         noise = self._noise(states, choices, mean.shape[-1])
         actions = mean[:, None] + log_std.exp() * noise
         fixed, seen = actions.detach(), features[:, None].expand(states, choices, -1)
+        self._minibatch = {"features": features, "actions": fixed, "ref_mean": ref_mean}
         if config.gradient == "pathwise":
             q = critic.value(seen, actions)
+            self._minibatch["values"] = q.detach()
             losses, metrics = pathwise_action_loss(
                 q,
                 log_density(actions, mean.detach()[:, None], log_std.detach()),
@@ -170,6 +177,7 @@ class Actor:
             return losses, metrics | {"q": q.detach().mean()}
         with torch.no_grad():
             q = critic.value(seen, fixed)
+            self._minibatch["values"] = q
             ref_logp = log_density(fixed, ref_mean[:, None], ref_log_std)
         logp = log_density(fixed, mean[:, None], log_std)
         baseline = config.baseline == "leave_one_out"
@@ -190,6 +198,13 @@ class Actor:
                 worst_case=config.worst_case,
             )
         return losses, metrics | {"q": q.mean()}
+
+    def _not_finite(self, what: str, shown: dict[str, Tensor]) -> NonFiniteError:
+        return NonFiniteError(
+            f"{what} is not finite after {self.updates} updates; "
+            f"a smaller algo.lr than {self._config.lr} may help",
+            shown,
+        )
 
     def _set_rate(self) -> None:
         """The learning rate of the next update, which rises in the first ones.

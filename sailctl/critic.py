@@ -46,6 +46,8 @@ class Critic:
         self._lr, self._tau = lr, tau
         self.updates = 0
         """Updates done so far."""
+        self._minibatch: dict[str, Tensor] = {}
+        """Of the last update, for whoever asks why a number is not finite."""
 
     def value(self, features: Tensor, actions: Tensor) -> Tensor:
         """(...) the smaller Q of actions (..., A) in states (..., F), with gradient in the actions alone."""
@@ -69,9 +71,15 @@ class Critic:
 
         Returns:
             Mean squared error before the step, a scalar without gradient.
+
+        Raises:
+            NonFiniteError: when the error is NaN or infinite, before the step, with the minibatch.
         """
+        self._minibatch = {"features": features, "actions": actions, "targets": wanted}
         error = self._networks(torch.cat([features, actions], dim=1)) - wanted
         loss = error.square().mean(dim=1).sum()
+        if not math.isfinite(float(loss.detach())):
+            raise self._not_finite("the error of the critic", self._minibatch)
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         self._optimiser.step()
@@ -84,15 +92,11 @@ class Critic:
         """Stop where a parameter is not a number.
 
         Raises:
-            NonFiniteError: with the parameters.
+            NonFiniteError: with the parameters and the minibatch of the last update.
         """
         parameters = {name: value.detach() for name, value in self._networks.named_parameters()}
         if not all(torch.isfinite(value).all() for value in parameters.values()):
-            raise NonFiniteError(
-                f"the critic is not finite after {self.updates} updates; "
-                f"a smaller algo.critic_lr than {self._lr} may help",
-                parameters,
-            )
+            raise self._not_finite("the critic", parameters | self._minibatch)
 
     def state(self) -> State:
         """Networks, their copies, optimiser, number of updates."""
@@ -109,6 +113,13 @@ class Critic:
         restore_module(self._targets, state["targets"])
         restore_optimiser(self._optimiser, state["optimiser"])
         self.updates = state["updates"]
+
+    def _not_finite(self, what: str, shown: dict[str, Tensor]) -> NonFiniteError:
+        return NonFiniteError(
+            f"{what} is not finite after {self.updates} updates; "
+            f"a smaller algo.critic_lr than {self._lr} may help",
+            shown,
+        )
 
     @torch.no_grad()
     def _follow(self) -> None:

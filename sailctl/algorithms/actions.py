@@ -189,6 +189,8 @@ class ActionSAIL:
         else:
             noise = self._rng.policy.standard_normal(shape, dtype=np.float32)
             actions = policy.act(states.obs, noise).clip(-1.0, 1.0)
+            if not np.isfinite(actions).all():
+                self._actor.refuse_non_finite()
         step = self._simulator.step(states, policy.to_controls(actions))
         obs, reached = states.obs.astype(np.float32), step.states.obs.astype(np.float32)
         done = Transitions(obs, actions, reached, step.terminated, step.done)

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sailctl.algorithms.actions import ActionSAIL
 from sailctl.algorithms.protocol import Clock
 from sailctl.config import ActionsRun
 from sailctl.simulator import Simulator, Step, open_simulator
+from sailctl.train import train
+from sailctl.types import NonFiniteError
 from tests.kinds import actions_of
 
 TASK = "reacher-v5"
@@ -131,3 +134,37 @@ def test_what_is_drawn_for_questions_shifts_nothing_that_is_acted(tmp_path: Path
     for algorithm in (asked, silent):
         iterated(algorithm, 1)
     assert np.array_equal(asked._states.physics, silent._states.physics)
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "names"),
+    [
+        (("algo.critic_lr=1e30",), "error of the critic", {"features", "actions", "targets"}),
+        (
+            ("policy=mlp", "policy.learn_std=false", "algo.lr=1e30"),
+            "loss of the policy",
+            {"features", "actions", "ref_mean", "values"},
+        ),
+    ],
+)
+def test_what_blows_up_stops_the_run_and_leaves_its_minibatch(
+    tmp_path: Path, words: tuple[str, ...], what: str, names: set[str]
+):
+    config = actions_of(tmp_path, "algo=sail", *words)
+    with pytest.raises(NonFiniteError, match=f"the {what} is not finite") as caught:
+        train(config, [])
+    (dump,) = tmp_path.rglob("nonfinite.safetensors")
+    assert str(dump) in str(caught.value)
+    shown = load_file(dump)
+    assert names <= shown.keys()
+    assert len(shown["features"]) == len(shown["actions"]) == config.algo.batch
+
+
+def test_actions_that_are_no_numbers_are_told_by_the_policy_and_not_by_the_simulator(tmp_path: Path):
+    algorithm = algorithm_of(tmp_path, "algo.start=40")
+    iterated(algorithm, 2)
+    with torch.no_grad():
+        algorithm._actor.policy.log_std[0] = torch.nan
+    with pytest.raises(NonFiniteError, match="the policy is not finite") as found:
+        iterated(algorithm, 1)
+    assert "features" in found.value.batch

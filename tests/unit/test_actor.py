@@ -281,6 +281,26 @@ def test_what_is_not_a_number_is_refused():
     actor = actor_of()
     updated(actor, 1)
     actor.refuse_non_finite()
-    updated(actor, 1, Broken())
-    with pytest.raises(NonFiniteError, match=r"not finite after 2 updates; a smaller algo\.lr than 0\.0003"):
+    before = vector(actor.policy)
+    what = r"loss of the policy is not finite after 1 updates; a smaller algo\.lr than 0\.0003"
+    with pytest.raises(NonFiniteError, match=what) as found:
+        updated(actor, 1, Broken())
+    assert torch.equal(vector(actor.policy), before)
+    shown = found.value.batch
+    assert torch.equal(shown["features"], states())
+    assert shown["actions"].shape == (32, 2, 2)
+    assert shown["ref_mean"].shape == (32, 2)
+    assert torch.isnan(shown["values"]).all()
+
+
+@pytest.mark.parametrize("gradient", ["pathwise", "score"])
+def test_parameters_that_are_not_finite_are_shown_with_the_last_minibatch(gradient: str):
+    actor = actor_of(f"algo.gradient={gradient}")
+    updated(actor, 1)
+    with torch.no_grad():
+        actor.policy.log_std[0] = torch.nan
+    with pytest.raises(NonFiniteError, match="the policy is not finite after 1 updates") as found:
         actor.refuse_non_finite()
+    shown = found.value.batch
+    assert torch.isnan(shown["log_std"][0])
+    assert torch.equal(shown["values"], Quadratic().value(shown["features"], shown["actions"]))

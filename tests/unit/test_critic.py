@@ -118,7 +118,29 @@ def test_what_is_not_a_number_is_refused():
     seen, actions, wanted = batch_of(rng)
     critic.update(seen, actions, wanted)
     critic.refuse_non_finite()
+    before = torch.nn.utils.parameters_to_vector(critic._networks.parameters()).detach().clone()
     wanted[3] = torch.nan
+    with pytest.raises(
+        NonFiniteError, match=r"error of the critic is not finite after 1 updates; a smaller algo"
+    ) as found:
+        critic.update(seen, actions, wanted)
+    assert torch.equal(torch.nn.utils.parameters_to_vector(critic._networks.parameters()), before)
+    given = {"features": seen, "actions": actions, "targets": wanted}
+    assert found.value.batch.keys() == given.keys()
+    for name, tensor in given.items():
+        assert torch.equal(found.value.batch[name].nan_to_num(7.0), tensor.nan_to_num(7.0))
+
+
+def test_parameters_that_are_not_finite_are_shown_with_the_last_minibatch():
+    critic, rng = critic_of(), np.random.default_rng(8)
+    seen, actions, wanted = batch_of(rng)
     critic.update(seen, actions, wanted)
-    with pytest.raises(NonFiniteError, match=r"not finite after 2 updates; a smaller algo\.critic_lr"):
+    with torch.no_grad():
+        next(iter(critic._networks.parameters()))[0, 0, 0] = torch.inf
+    with pytest.raises(NonFiniteError, match=r"the critic is not finite after 1 updates") as found:
         critic.refuse_non_finite()
+    shown = found.value.batch
+    assert shown["features"] is seen
+    assert shown["actions"] is actions
+    assert shown["targets"] is wanted
+    assert any(not torch.isfinite(tensor).all() for tensor in shown.values())

@@ -373,11 +373,11 @@ def test_numbers_that_are_not_finite_stop_the_run_and_leave_their_batch(
     update = Learner.update
 
     def poisoned(
-        self: Learner, segments: SegmentBatch, preferences: Preferences, left: float
+        self: Learner, segments: SegmentBatch, preferences: Preferences, left: float, env_steps: int
     ) -> dict[str, float]:
         if self.updates == 1:
             segments.actions[:, 0, 0] = math.nan
-        return update(self, segments, preferences, left)
+        return update(self, segments, preferences, left, env_steps)
 
     monkeypatch.setattr(Learner, "update", poisoned)
     with pytest.raises(NonFiniteError) as caught:
