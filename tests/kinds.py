@@ -101,7 +101,13 @@ SMALL_ACTIONS = (
 )
 ACTIONS = {
     "actions": ("algo=sail", "algo.refresh=7", "algo.selection=disagreement", "algo.observe=100"),
-    "actions_score": ("algo=sail_revkl", "algo.gradient=score", "algo.kl=kl_pi_ref", "algo.actions=3"),
+    "actions_score": (
+        "algo=sail_revkl",
+        "algo.gradient=score",
+        "algo.kl=kl_pi_ref",
+        "algo.actions=3",
+        "algo.recent=60",
+    ),
     "actions_ranking": (
         "algo=dpo_online",
         "algo.gradient=score",

@@ -90,6 +90,7 @@ class ActionSAIL:
                 generators=self._rng,
                 bounded=config.reward.bounded,
                 cut=config.reward.cut,
+                recent=algo.recent,
             )
         self._states = simulator.reset(algo.envs, self._rng.sim)
         self._env_steps, self._owed, self._scale = 0, 0.0, 1.0

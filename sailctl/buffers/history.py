@@ -71,8 +71,10 @@ class History:
         steps, ended = (self._obs[at], self._actions[at], self._next_obs[at]), self._ended[at]
         return Transitions(*steps, terminated=self._terminated[at], ended=ended)
 
-    def starts(self, steps: int) -> IntArray:
+    def starts(self, steps: int, latest: int | None = None) -> IntArray:
         """(W, 2) places where a window of ``steps`` may start: no reset lies inside it.
+
+        With ``latest`` it starts in that many rows, the latest ones.
 
         One that ends early because the episode terminated is a window too, as it is in a rollout; one that
         the time limit, a reset or the present ends early is none.
@@ -83,7 +85,8 @@ class History:
         whole = (last <= ends) & (last < len(order))
         over = np.minimum(ends, len(order) - 1)
         fell = (ends < last) & (ends < len(order)) & np.take_along_axis(self._terminated[order], over, axis=0)
-        return np.argwhere(whole | fell)
+        places = np.argwhere(whole | fell)
+        return places if latest is None else places[places[:, 0] >= len(order) - latest]
 
     def windows(self, starts: IntArray, steps: int) -> tuple[SegmentBatch, JudgedRewards]:
         """What happened in the windows of ``starts`` (S, 2), and its true rewards; 0 after an episode."""

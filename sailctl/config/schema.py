@@ -166,6 +166,7 @@ class ActionsConfig:
     every: int
     selection: str
     window: int
+    recent: int | None
     envs: int
     interval: int
     start: int

@@ -57,6 +57,8 @@ class Sessions(Asker):
         generators: of the run; whoever made them keeps their state.
         bounded: whether learned rewards are from -1 to 1.
         cut: share of the windows in questions that are cut to a random length; 0 draws nothing.
+        recent: env steps, the latest, that windows are drawn from, so that pairs are nearly the present
+            policy's; None for all that the history holds.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Sessions(Asker):
         generators: Generators,
         bounded: bool,
         cut: float = 0.0,
+        recent: int | None = None,
     ) -> None:
         self._ensemble = RewardEnsemble(reward, spec.obs_dim, spec.act_dim, generators.ensemble, bounded)
         super().__init__(oracle, spec, generators, self._ensemble)
@@ -79,6 +82,8 @@ class Sessions(Asker):
         """What was done lately."""
         self._schedule, self._selection = schedule, selection
         self._window, self._cut = window, cut
+        self._rows = None if recent is None else -(-recent // history.envs)
+        """Control steps of each environment, the latest, that windows are drawn from; None for all."""
         self._returns = np.zeros(history.envs)
         self._next = schedule.first_at
 
@@ -107,7 +112,7 @@ class Sessions(Asker):
     def due(self, env_steps: int) -> bool:
         """Whether it is time for a session: labels are left, and there is something to ask about."""
         due = env_steps >= self._next and not self.spent
-        return due and len(self.history.starts(self._window)) > 0
+        return due and len(self.history.starts(self._window, self._rows)) > 0
 
     def hold(self, env_steps: int) -> None:
         """Hold a session: draw candidates, choose among them, ask, and fit the ensemble to all answers."""
@@ -115,7 +120,7 @@ class Sessions(Asker):
         if self._teacher.remaining is not None:
             count = min(count, self._teacher.remaining)
         rule = self._selection if self.learned else "uniform"
-        starts = self.history.starts(self._window)
+        starts = self.history.starts(self._window, self._rows)
         candidates = count if rule == "uniform" else CANDIDATES * count
         drawn = starts[self._rng.integers(len(starts), size=2 * candidates)]
         windows = self.history.windows(drawn, self._window)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from sailctl.algorithms.actions import ActionSAIL
 from sailctl.algorithms.protocol import Clock
+from sailctl.buffers import Replay
 from sailctl.config import ActionsRun
 from sailctl.simulator import Simulator, Step, open_simulator
 from sailctl.train import train
@@ -168,3 +169,24 @@ def test_actions_that_are_no_numbers_are_told_by_the_policy_and_not_by_the_simul
     with pytest.raises(NonFiniteError, match="the policy is not finite") as found:
         iterated(algorithm, 1)
     assert "features" in found.value.batch
+
+
+def test_questions_are_about_the_latest_env_steps_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """All other draws are the same: what differs is which windows are drawn."""
+    oldest: dict[str, list[float]] = {}
+    windows = Replay.windows
+    for recent in ("null", "40", "1000"):
+        asked = oldest.setdefault(recent, [])
+
+        def watched(self: Replay, starts: np.ndarray, steps: int, asked: list[float] = asked) -> object:
+            asked.append((len(self) // self.envs - starts[:, 0].min()) * self.envs)
+            return windows(self, starts, steps)
+
+        monkeypatch.setattr(Replay, "windows", watched)
+        algorithm = algorithm_of(tmp_path, "algo.first=40", "algo.queries=40", f"algo.recent={recent}")
+        iterated(algorithm, 5)
+    assert len(oldest["40"]) == len(oldest["null"]) > 3
+    assert max(oldest["40"]) <= 40 < max(oldest["null"])
+    assert oldest["1000"] == oldest["null"]

@@ -136,6 +136,24 @@ def test_windows_lie_inside_one_episode_and_are_what_happened(rows: int) -> None
     assert (judged.rewards[:, 1:] > 0).sum() == (segments.mask[:, 1:] > 0).sum()
 
 
+@pytest.mark.parametrize("rows", [40, 200])
+def test_windows_of_the_latest_rows_are_those_of_all_that_start_there(rows: int) -> None:
+    """Whether the oldest rows are forgotten or not; the windows themselves are the same."""
+    rng = np.random.default_rng(1)
+    history = History(rows, 3, SPEC)
+    for _ in range(90):
+        ended = rng.random(3) < 0.1
+        obs = rng.normal(size=(3, OBS)).astype(np.float32)
+        fell = ended & (rng.random(3) < 0.5)
+        history.add(Transitions(obs, np.zeros((3, ACT), np.float32), obs, fell, ended), rng.normal(size=3))
+    known, whole = min(rows, 90), history.starts(5)
+    for latest in (5, 17, 1000):
+        starts = history.starts(5, latest)
+        np.testing.assert_array_equal(starts, whole[whole[:, 0] >= known - latest])
+    assert 0 < len(history.starts(5, 17)) < len(whole)
+    np.testing.assert_array_equal(history.starts(5, 1000), whole)
+
+
 def test_steps_are_handed_out_as_they_were_and_the_oldest_are_forgotten() -> None:
     rng, rows, envs = np.random.default_rng(0), 5, 3
     history, done = History(rows, envs, SPEC), []
