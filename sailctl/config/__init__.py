@@ -6,9 +6,10 @@ it. Nothing here imports a simulator or a neural network.
 
 from __future__ import annotations
 
-from sailctl.config.checks import CHOICES, segment_lengths, validate
+from sailctl.config.checks import segment_lengths, validate
 from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
 from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
+from sailctl.config.ranges import CHOICES
 from sailctl.config.schema import (
     GROUPS,
     LEVELS,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from sailctl import tasks
 from sailctl.config.places import reference_place
+from sailctl.config.ranges import validate_ranges
 from sailctl.config.schema import (
     LEVELS,
     ActionsConfig,
@@ -21,133 +20,8 @@ from sailctl.config.schema import (
     SACConfig,
     to_dict,
 )
-from sailctl.config.words import refused, require
+from sailctl.config.words import require
 from sailctl.types import UserError
-
-LARGEST = 3.4e38
-"""A larger setting is infinite to a policy, which computes in 32-bit floating point."""
-
-ABOVE_ZERO = (
-    "algo.beta",
-    "algo.lr",
-    "algo.target_kl",
-    "algo.radius",
-    "algo.max_grad_norm",
-    "algo.gae_lambda",
-    "algo.clip",
-    "algo.discount",
-    "algo.tau",
-    "algo.updates",
-    "algo.least_std",
-    "algo.early_std",
-    "algo.critic_lr",
-    "algo.average",
-    "env.discount",
-    "oracle.inverse_temperature",
-    "oracle.discount",
-    "policy.initial_std",
-    "reward.lr",
-    "reward.inverse_temperature",
-)
-
-NOT_NEGATIVE = (
-    "algo.settle",
-    "algo.c",
-    "algo.gamma",
-    "algo.rho",
-    "algo.queries",
-    "algo.refresh",
-    "algo.first",
-    "algo.pretrain",
-    "algo.start",
-    "algo.kappa",
-    "algo.observe",
-    "algo.warmup",
-    "algo.entropy",
-    "algo.value",
-    "oracle.skip",
-    "oracle.equal",
-    "oracle.tie_margin",
-    "reward.foresight",
-    "env.foresight",
-    "reward.start",
-    "policy.features",
-    "evaluation.seed",
-    "logger.checkpoint",
-    "seed",
-)
-
-AT_LEAST_ONE = (
-    "rollout.prompts",
-    "oracle.budget",
-    "algo.epochs",
-    "algo.minibatches",
-    "algo.iterations",
-    "algo.every",
-    "algo.envs",
-    "algo.steps",
-    "algo.batch",
-    "algo.interval",
-    "algo.target_every",
-    "algo.window",
-    "algo.recent",
-    "algo.delay",
-    "reward.members",
-    "reward.epochs",
-    "reward.batch",
-    "reward.steps",
-    "reward.thin",
-    "evaluation.every",
-    "evaluation.iterations",
-    "evaluation.episodes",
-    "env_steps",
-    "threads",
-)
-
-SHARES = (
-    "algo.w",
-    "algo.discount",
-    "algo.gae_lambda",
-    "algo.tau",
-    "algo.average",
-    "env.discount",
-    "rollout.start_fraction",
-    "rollout.restart",
-    "oracle.discount",
-    "oracle.mistake",
-    "oracle.rho",
-    "reward.cut",
-    "reward.enough",
-    "reward.trace",
-)
-"""Probabilities and weights from 0 to 1."""
-
-CHOICES = {
-    "algo.learner": ("ppo", "sac"),
-    "algo.reward": ("true", "model", "teacher"),
-    "algo.baseline": ("leave_one_out", "none"),
-    "algo.responses": ("actions", "segments", "data"),
-    "algo.gradient": ("pathwise", "score"),
-    "algo.comparison": ("pairs", "ranking"),
-    "algo.labels": ("teacher", "reward_model", "policy"),
-    "algo.selection": (
-        "uniform",
-        "disagreement",
-        "entropy",
-        "kcenter",
-        "kcenter_disagreement",
-        "kcenter_entropy",
-    ),
-    "algo.worst_case": ("exact", "clipped"),
-    "algo.step": ("gradient", "proximal"),
-    "algo.kl": ("kl_ref_pi", "kl_pi_ref"),
-    "algo.optimiser": ("adam", "sgd"),
-    "rollout.continuation": ("policy", "mean"),
-    "rollout.pairing": ("forked", "unrelated", "ranked"),
-    "reward.questions": ("forked", "unrelated"),
-    "policy.kind": ("mlp", "linear", "squashed"),
-    "logger.wandb": ("offline", "online", "disabled"),
-}
 
 
 def validate(config: RunConfig) -> None:
@@ -156,21 +30,7 @@ def validate(config: RunConfig) -> None:
     Raises:
         UserError: one line that names the key, the value and what is allowed.
     """
-    values = dict(_leaves(to_dict(config)))
-    for key, value in values.items():
-        if isinstance(value, float) and not abs(value) <= LARGEST:
-            raise refused(key, "a finite number", value)
-    numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
-    for key in filter(numbers.__contains__, ABOVE_ZERO):
-        require(numbers[key] > 0, key, "above 0", numbers[key])
-    for key in filter(numbers.__contains__, NOT_NEGATIVE):
-        require(numbers[key] >= 0, key, "0 or more", numbers[key])
-    for key in filter(numbers.__contains__, AT_LEAST_ONE):
-        require(numbers[key] >= 1, key, "at least 1", numbers[key])
-    for key in filter(numbers.__contains__, SHARES):
-        require(0 <= numbers[key] <= 1, key, "from 0 to 1", numbers[key])
-    for key in filter(values.__contains__, CHOICES):
-        require(values[key] in CHOICES[key], key, " or ".join(CHOICES[key]), values[key], CHOICES[key])
+    validate_ranges(to_dict(config))
     _validate_names(config)
     _validate_rollout(config)
     _validate_policy(config.policy)
@@ -415,11 +275,3 @@ def segment_lengths(config: RunConfig) -> tuple[int, int]:
     horizon = tasks.horizon(config.env.id)
     segment, judged = config.rollout.segment, config.rollout.judged
     return horizon if segment is None else segment, horizon if judged is None else judged
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
