@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,6 +25,17 @@ from sailctl.objectives import (
 )
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import Generators
+from sailctl.sources import (
+    Comparisons,
+    Part,
+    UpdateBatch,
+    distance,
+    minibatch_of,
+    part_of,
+    prepare,
+    rows_by_group,
+    step_log_prob,
+)
 from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import (
     DoubleArray,
@@ -33,13 +44,8 @@ from sailctl.types import (
     NonFiniteError,
     Pairs,
     PreferenceData,
-    Preferences,
-    Rankings,
     SegmentBatch,
 )
-
-Comparisons = Preferences | Rankings | Pairs
-"""What is known about segments: labelled pairs, rankings, or pairs that the policy is to label itself."""
 
 DIAGNOSTICS = (
     "h_abs",
@@ -64,47 +70,6 @@ SLOWEST, FASTEST = 0.1, 1.5
 LOWEST, HIGHEST = 0.01, 10.0
 """Shares of ``lr`` that ``target_kl`` keeps the learning rate between: where the labels are all ties nothing
 moves, and the first that is not must not find a rate that has risen without end."""
-
-
-@dataclass(frozen=True)
-class UpdateBatch:
-    """Tensors of one update, prepared once: nothing in it depends on the parameters being trained."""
-
-    features: Tensor
-    """(S, H, F) observations as the policy's trained part sees them (statistics frozen in an update)."""
-    actions: Tensor
-    """(S, H, A) actions in policy units."""
-    mask: Tensor
-    """(S, H) 1 where the step was taken."""
-    behaviour_logp: Tensor
-    """(S, H) log pi(a_t|s_t) of the policy as it was when the update began, 0 where no step was taken."""
-    behaviour_mean: Tensor
-    """(S, H, A) mean actions of that policy."""
-    ref_logp: Tensor
-    """(S,) log pi_ref(tau)."""
-    ref_mean: Tensor
-    """(S, H, A) mean actions of the reference."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One source of samples in an update: a design, or the data set with its recorded labels."""
-
-    batch: UpdateBatch
-    rows: IntArray
-    """(N, K) rows of the segments of each sample: the two of a pair, or a ranking's, the best first."""
-    label: FloatArray | None
-    """(N,) labels of pairs; None for rankings, and for pairs that the policy labels itself."""
-    group: IntArray
-    """(N,) samples that share a segment share a group."""
-    weight: float
-    """Weight in the mixture of sources."""
-    responses: bool
-    """Whether the segments were drawn from the policy."""
-    own_labels: bool
-    """Whether the policy labels the pairs itself."""
-    prefix: str = ""
-    """Put before the names of its diagnostics: ``data_`` for a data set beside a design."""
 
 
 class Learner:
@@ -204,7 +169,7 @@ class Learner:
         Raises:
             NonFiniteError: when a segment is not finite.
         """
-        batch = self._prepare(segments)
+        batch = self._prepared(segments)
         ratio = self._config.beta * (batch.behaviour_logp.sum(-1) - batch.ref_logp)
         h: FloatArray = (ratio[pairs.first] - ratio[pairs.second]).numpy()
         return h
@@ -234,7 +199,7 @@ class Learner:
         config, parts = self._config, []
         own = config.labels == "policy"
         if segments is not None and comparisons is not None and len(comparisons):
-            batch = self._prepare(segments)
+            batch = self._prepared(segments)
             parts.append(part_of(batch, comparisons, config.w, responses=True, own_labels=own))
         if self._data is not None and config.responses == "data" and config.w > 0:
             parts.append(self._drawn_from_data(self._data, self._prompts, config.w, own_labels=own))
@@ -248,22 +213,11 @@ class Learner:
     def _drawn_from_data(self, data: PreferenceData, count: int, weight: float, own_labels: bool) -> Part:
         rows = self._rng.data.choice(len(data), count, replace=count > len(data))
         drawn = data.take(rows)
-        batch = self._prepare(drawn.segments)
+        batch = self._prepared(drawn.segments)
         return part_of(batch, drawn.preferences, weight, responses=False, own_labels=own_labels)
 
-    @torch.no_grad()
-    def _prepare(self, segments: SegmentBatch) -> UpdateBatch:
-        obs, actions = torch.from_numpy(segments.obs), torch.from_numpy(segments.actions)
-        mask = torch.from_numpy(segments.mask)
-        if not (torch.isfinite(obs).all() and torch.isfinite(actions).all()):
-            given = {"obs": obs, "actions": actions, "mask": mask}
-            raise NonFiniteError(f"update {self.updates + 1} was given segments that are not finite", given)
-        features = self.policy.features(obs)
-        behaviour_mean = self.policy.mean(features)
-        behaviour_logp = step_log_prob(self.policy, behaviour_mean, actions, mask)
-        ref_mean = self.reference.mean(self.reference.features(obs))
-        ref_logp = step_log_prob(self.reference, ref_mean, actions, mask).sum(-1)
-        return UpdateBatch(features, actions, mask, behaviour_logp, behaviour_mean, ref_logp, ref_mean)
+    def _prepared(self, segments: SegmentBatch) -> UpdateBatch:
+        return prepare(segments, self.policy, self.reference, f"update {self.updates + 1}")
 
     # Passes and steps
 
@@ -293,27 +247,16 @@ class Learner:
                 history.append(self._step(parts, chosen))
                 taken += 1
                 if target_kl is not None:
-                    moved = self._moved(parts, log_std)
+                    moved = distance(parts, self.policy, log_std)
                     if moved > furthest:
                         break
         if target_kl is None:
-            return history, self._moved(parts, log_std)
+            return history, distance(parts, self.policy, log_std)
         # KL grows with the square of the way, and the way with the rate and the steps of it that were taken.
         wanted = math.sqrt(target_kl / max(moved, 1e-12)) * taken / (self._config.epochs * steps)
         self._pace *= min(max(wanted, SLOWEST), FASTEST)
         self._pace = min(max(self._pace, LOWEST), HIGHEST)
         return history, moved
-
-    @torch.no_grad()
-    def _moved(self, parts: Sequence[Part], log_std: Tensor) -> float:
-        """KL per visited state from the policy as it was, with ``log_std``, when the update began."""
-        total, states = 0.0, 0.0
-        for part in parts:
-            mask = part.batch.mask
-            mean = self.policy.mean(part.batch.features)
-            kl = kl_penalty("kl_ref_pi", mean, self.policy.log_std, part.batch.behaviour_mean, log_std)
-            total, states = total + float((kl * mask).sum()), states + float(mask.sum())
-        return total / max(states, 1.0)
 
     def _step(self, parts: Sequence[Part], chosen: Sequence[IntArray]) -> dict[str, float]:
         """One gradient step on the chosen samples of each part.
@@ -452,42 +395,5 @@ class Learner:
         bad = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
         if not bad:
             return
-        given = {"log_std": self.policy.log_std.detach().clone()}
-        for part, samples in zip(parts, chosen, strict=True):
-            prefix = part.prefix
-            batch, rows = part.batch, torch.from_numpy(part.rows[samples].ravel())
-            given |= {
-                f"{prefix}features": batch.features[rows],
-                f"{prefix}actions": batch.actions[rows],
-                f"{prefix}mask": batch.mask[rows],
-                f"{prefix}ref_logp": batch.ref_logp[rows],
-                f"{prefix}ref_mean": batch.ref_mean[rows],
-            }
-            if part.label is not None:
-                given[f"{prefix}label"] = torch.from_numpy(part.label[samples])
+        given = minibatch_of(parts, chosen) | {"log_std": self.policy.log_std.detach().clone()}
         raise NonFiniteError(f"update {self.updates + 1} is not finite: {', '.join(bad)}", given)
-
-
-def part_of(
-    batch: UpdateBatch, comparisons: Comparisons, weight: float, *, responses: bool, own_labels: bool
-) -> Part:
-    """The samples of one source; with ``own_labels`` a label that the pairs bring is not read."""
-    if isinstance(comparisons, Rankings):
-        rows, group = comparisons.order, np.arange(len(comparisons))
-        return Part(batch, rows, None, group, weight, responses, own_labels=False)
-    pairs = comparisons if isinstance(comparisons, Pairs) else comparisons.pairs
-    label = None if isinstance(comparisons, Pairs) or own_labels else comparisons.label
-    rows = np.stack([pairs.first, pairs.second], axis=1)
-    return Part(batch, rows, label, pairs.group, weight, responses, own_labels)
-
-
-def step_log_prob(policy: GaussianPolicy, mean: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-    """(S, H) m_t log pi(a_t|s_t) for means and actions (S, H, A) and mask (S, H)."""
-    return policy.log_prob(mean, actions) * mask
-
-
-def rows_by_group(group: IntArray) -> list[IntArray]:
-    """The rows of each group, groups in ascending order."""
-    order = np.argsort(group, kind="stable")
-    edges = np.flatnonzero(np.diff(group[order])) + 1
-    return np.split(order, edges)

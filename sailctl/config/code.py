@@ -23,6 +23,7 @@ ROOMS = (
     "foresight",
     "queries",
     "labelling",
+    "sources",
     "learner",
     "critic",
     "actor",

@@ -38,6 +38,7 @@ LINE = (
     "foresight",
     "queries",
     "labelling",
+    "sources",
     "learner",
     "critic",
     "actor",

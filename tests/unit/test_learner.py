@@ -18,14 +18,16 @@ import torch
 import sailctl.learner
 import sailctl.objectives
 import sailctl.policy
+import sailctl.sources
 from sailctl.config import AlgoConfig, PolicyConfig, RolloutConfig
 from sailctl.labelling.labeller import TRUTHFUL
-from sailctl.learner import Learner, rows_by_group
+from sailctl.learner import Learner
 from sailctl.oracle import Teacher
 from sailctl.policy import GaussianPolicy
 from sailctl.rollout import Collector, forked_pairs
 from sailctl.seeding import named_generators
 from sailctl.simulator import TaskSimulator
+from sailctl.sources import rows_by_group
 from sailctl.types import (
     EnvSpec,
     JudgedRewards,
@@ -762,7 +764,8 @@ def test_no_type_that_the_learner_is_given_holds_a_reward():
 
 def learner_sources() -> list[Path]:
     folder = Path(inspect.getfile(sailctl.objectives)).parent
-    return [Path(sailctl.learner.__file__), Path(sailctl.policy.__file__), *sorted(folder.glob("*.py"))]
+    rooms = (sailctl.sources, sailctl.learner, sailctl.policy)
+    return [*(Path(room.__file__) for room in rooms), *sorted(folder.glob("*.py"))]
 
 
 @pytest.mark.parametrize("file", learner_sources(), ids=lambda file: file.name)
