@@ -34,6 +34,8 @@ KEPT = ("algo.refresh=0", "algo.observe=0")
 """The reference policy stays the one that training began with, and so do the observation statistics."""
 MISTAKEN = ("experiment=alignment_segments", *KEPT, "oracle.mistake=0,0.1,0.2,0.3,0.4")
 """Those results are older than the reference of ``experiment=alignment_segments`` that moves."""
+ASKED = "oracle.budget=1000"
+"""As many answers as in ``experiment=alignment``."""
 ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
 
@@ -90,6 +92,18 @@ PROTOCOLS = {
             ("experiment=alignment", "algo=sail", "algo.name=sail_equal_beta", f"algo.beta={EQUAL_BETA:g}"),
         ),
         ("--baseline", "sail"),
+    ),
+    "actions_scratch": Protocol(
+        "from scratch on single actions, with 1,000 labels: SAIL, SAIL-RevKL and PEBBLE; and with the true "
+        "reward SAIL-RevKL, and SAC with as many updates on networks of the same size",
+        (
+            ("algo=sail,sail_revkl", ASKED),
+            ("algo=pebble", ASKED),
+            ("algo=sail_revkl", "algo.name=sail_revkl_teacher", "algo.reward=teacher"),
+            ("algo=sac", "algo.updates=0.5", "algo.hidden=[128,128]", "algo.envs=20", "algo.start=5000"),
+        ),
+        # SAC asks for no labels and shares few settings with the others: --force overrules the proof of it.
+        ("--baseline", "sac", "--force"),
     ),
     "alignment": Protocol(
         "alignment from the medium reference policy: SAIL, SAIL-RevKL, online DPO and robust SAIL",
