@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.record import RESULTS
+from benchmarks.steadiness import write_steadiness
 from sailctl.evidence import FINAL_EVALUATIONS, Trial, load_trials
 from sailctl.objectives import effective_beta
 from sailctl.references import read_references, scale_of_references
@@ -216,6 +217,7 @@ def main() -> None:
     sailctl("compare", str(runs), *protocol.compare, "--save", str(saved))
     report = ["--out", str(results / "report.html"), "--wandb", "disabled"]
     sailctl("report", str(saved), *protocol.compare, *report)
+    write_steadiness(results)
     if asked.protocol == "scratch":
         rows = at_equal_cost(load_trials([saved]), baseline="ppo")
         record.write(results, "equal_cost", rows, {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS})

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.protocols import PROTOCOLS, at_equal_cost, main, names_of, swept
+from benchmarks.steadiness import steadiness
 from sailctl.compose import compose_jobs
 from sailctl.config import to_dict
 from sailctl.references import scale_of_references
@@ -78,3 +79,24 @@ def test_at_equal_cost_a_slow_learner_is_cut_where_the_baseline_ended():
     assert found["env_steps", "broken"]["score"] == 0.0
     assert found["env_steps", "ppo"]["share"] == 1.0
     assert found["env_steps", "ppo"]["runs"] == 2
+
+
+def test_steadiness_is_of_scores_and_counts_failed_seeds():
+    low, high = scale_of_references()["hopper-v5"]
+
+    def run(scores: list[float], seed: int, state: str = "finished"):
+        return make_trial([low + (high - low) * score for score in scores], seed=seed, state=state)
+
+    falls = run([0.5, 0.3, 0.6, 0.5, 0.9], seed=0)  # 0.2 below its start; falls of 0.2 and 0.1
+    rises = run([0.5, 0.6, 0.7, 0.8, 1.0], seed=1)
+    failed = run([0.5, 0.4], seed=2, state="failed")
+    task, over = steadiness([falls, rises, failed])
+    assert (task["algorithm"], task["task"]) == ("sail", "hopper-v5")
+    assert (task["seeds"], task["failed"]) == (3, 1)
+    assert task["start"] == pytest.approx(0.5)
+    assert task["final"] == pytest.approx(0.9)
+    assert task["worst_gain"] == pytest.approx(-0.1)
+    assert task["dip"] == pytest.approx(0.1)
+    assert task["jump"] == pytest.approx(0.1)
+    assert task["minutes"] == pytest.approx(4 / 60, abs=1e-3)
+    assert (over["task"], over["reached"], over["failed"]) == ("all", 1, 1)
