@@ -323,7 +323,8 @@ def test_other_configurations_run(tmp_path: Path, overrides: tuple[str, ...]):
 
 
 def test_a_run_goes_on_from_the_policy_of_another(finished: Path, tmp_path: Path):
-    config = config_of(tmp_path, f"algo.reference={finished}", "algo.refresh=0", "env_steps=1")
+    words = (f"algo.reference={finished}", "algo.refresh=0", "algo.observe=0", "env_steps=1")
+    config = config_of(tmp_path, *words)
     started = first_policy(config, TaskSimulator(ALL_TASKS["reacher-v5"]()).spec, None)
     for name, tensor in load_policy(finished).state_dict().items():
         assert torch.equal(tensor, started.state_dict()[name])
