@@ -189,6 +189,9 @@ class ActionSAIL:
             actions = self._rng.policy.uniform(-1.0, 1.0, shape).astype(np.float32)
         else:
             noise = self._rng.policy.standard_normal(shape, dtype=np.float32)
+            # What the mean action leads to is else not seen before it is evaluated: states where noise is
+            # what keeps a robot going, and the first steps of an episode.
+            noise[: round(algo.noiseless * algo.envs)] = 0.0
             actions = policy.act(states.obs, noise).clip(-1.0, 1.0)
             if not np.isfinite(actions).all():
                 self._actor.refuse_non_finite()

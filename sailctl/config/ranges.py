@@ -88,6 +88,7 @@ AT_LEAST_ONE = (
 )
 
 SHARES = (
+    "algo.noiseless",
     "algo.w",
     "algo.discount",
     "algo.gae_lambda",

@@ -168,6 +168,7 @@ class ActionsConfig:
     window: int
     recent: int | None
     envs: int
+    noiseless: float
     interval: int
     start: int
     warmup: int
