@@ -44,6 +44,12 @@ def to_config(cfg: DictConfig) -> RunConfig:
         _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
         config = OmegaConf.to_object(OmegaConf.merge(_schema(kind), values))
     except MissingMandatoryValue as error:
+        if str(error.full_key).startswith("policy."):
+            name = OmegaConf.select(own, "algo.name")
+            raise UserError(
+                f"the file of algo={name} chooses no policy; begin it with "
+                "'defaults: [{/policy@_global_.policy: mlp}, _self_]'"
+            ) from error
         made = " (`sailctl collect` makes such a file)" if error.full_key == "algo.data" else ""
         raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...{made}") from error
     except InterpolationResolutionError as error:

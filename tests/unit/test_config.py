@@ -473,8 +473,14 @@ def test_user_folder_adds_options_and_keeps_the_schema(tmp_path: Path) -> None:
         compose_jobs(["algo=bad"], overlay=folder)
     with pytest.raises(UserError, match=r"^[^\n]*broken.yaml[^\n]*$"):
         compose_jobs(["algo=broken"], overlay=folder)
+    shipped = yaml.safe_load((conf_dir() / "algo" / "sail.yaml").read_text())
+    del shipped["defaults"]
+    (folder / "algo" / "alone.yaml").write_text(yaml.safe_dump(shipped))
+    with pytest.raises(UserError, match=r"^the file of algo=sail chooses no policy; begin it with [^\n]*$"):
+        compose_jobs(["algo=alone"], overlay=folder)
     with pytest.raises(
-        UserError, match="known: bad, broken, dpo_offline, dpo_online, dpo_online_segments, good, pebble"
+        UserError,
+        match="known: alone, bad, broken, dpo_offline, dpo_online, dpo_online_segments, good, pebble",
     ):
         compose_jobs(["algo=nothing"], overlay=folder)
     with pytest.raises(UserError, match="--config-dir must be an existing folder"):
