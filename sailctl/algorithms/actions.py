@@ -30,7 +30,7 @@ from sailctl.policy import GaussianPolicy
 from sailctl.seeding import named_generators
 from sailctl.simulator import Simulator, States
 from sailctl.state import State
-from sailctl.types import FloatArray, Metrics, Transitions
+from sailctl.types import BoolArray, FloatArray, Metrics, Transitions
 
 REMEMBERED = 1_000_000
 """Env steps in the replay buffer at most."""
@@ -197,7 +197,8 @@ class ActionSAIL:
                 self._actor.refuse_non_finite()
         step = self._simulator.step(states, policy.to_controls(actions))
         obs, reached = states.obs.astype(np.float32), step.states.obs.astype(np.float32)
-        done = Transitions(obs, actions, reached, step.terminated, step.done)
+        over = step.done | self._sent_home()
+        done = Transitions(obs, actions, reached, step.terminated, over)
         if self._sessions is None:
             self._replay.add(done, step.reward)
             rewards = step.reward.astype(np.float32)
@@ -208,10 +209,21 @@ class ActionSAIL:
         if algo.observe is None or self._env_steps < algo.observe:
             self._actor.observe(obs)
         self._env_steps += algo.envs
-        over = np.flatnonzero(step.done)
-        fresh = self._simulator.reset(len(over), self._rng.sim)
-        self._states = step.states.put(over, fresh) if len(over) else step.states
+        ended = np.flatnonzero(over)
+        fresh = self._simulator.reset(len(ended), self._rng.sim)
+        self._states = step.states.put(ended, fresh) if len(ended) else step.states
         return float(step.reward.mean())
+
+    def _sent_home(self) -> BoolArray:
+        """(N,) environments whose first episode is cut here, as if by a time limit: one after the other.
+
+        Episodes that began together would end together, and for most of a time limit no start of an episode
+        would be seen: long enough for a policy to forget it.
+        """
+        envs, horizon = self._algo.envs, self._simulator.spec.horizon
+        control_steps = self._env_steps // envs + 1
+        cut: BoolArray = np.arange(1, envs + 1) * horizon // envs == control_steps
+        return cut
 
     # Rewards
 
