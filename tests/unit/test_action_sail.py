@@ -190,3 +190,40 @@ def test_questions_are_about_the_latest_env_steps_where_that_is_asked_for(
     assert len(oldest["40"]) == len(oldest["null"]) > 3
     assert max(oldest["40"]) <= 40 < max(oldest["null"])
     assert oldest["1000"] == oldest["null"]
+
+
+def test_first_episodes_end_one_after_the_other_and_later_ones_at_the_time_limit(tmp_path: Path):
+    algorithm = algorithm_of(tmp_path, "algo.envs=5", "algo.interval=5", "algo.start=9999", "env_steps=1000")
+    horizon = open_simulator(TASK).spec.horizon
+    iterated(algorithm, 2 * horizon)
+    steps = algorithm._replay.transitions(algorithm._replay.places())
+    ended = steps.ended.reshape(-1, 5)
+    assert len(ended) == 2 * horizon
+    assert not steps.terminated.any()  # cut as by a time limit: what follows still counts
+    for env in range(5):
+        first = (env + 1) * horizon // 5
+        expected = [first, first + horizon] if first + horizon <= 2 * horizon else [first]
+        assert (np.flatnonzero(ended[:, env]) + 1).tolist() == expected
+
+
+def test_some_episodes_are_acted_by_the_mean_and_the_others_are_not(tmp_path: Path):
+    words = ("algo.envs=10", "algo.interval=10", "algo.start=0", "algo.noiseless=0.2")
+    algorithm = algorithm_of(tmp_path, *words)
+    policy, states = algorithm._actor.policy, algorithm._states.obs.copy()
+    mean = policy.act(states, None).clip(-1.0, 1.0)
+    algorithm._act()
+    acted = algorithm._replay.transitions(algorithm._replay.places()).actions
+    np.testing.assert_array_equal(acted[:2], mean[:2])
+    assert (acted[2:] != mean[2:]).all()
+
+
+def test_the_least_deviation_falls_as_it_was_told_to(tmp_path: Path):
+    words = ("algo.start=0", "algo.early_std=0.5", "algo.least_std=0.2", "algo.settle=400")
+    algorithm = algorithm_of(tmp_path, *words, "policy.initial_std=0.01")
+    (row,) = iterated(algorithm, 1)
+    assert row["std"] == pytest.approx(0.5 - 0.3 * 40 / 400, abs=0.02)
+    iterated(algorithm, 4)
+    assert algorithm._actor.least_std == pytest.approx(0.5 - 0.3 * 200 / 400)
+    iterated(algorithm, 6)
+    assert algorithm._actor.least_std == pytest.approx(0.2)
+    assert algorithm_of(tmp_path, "algo.settle=0")._actor.least_std == pytest.approx(0.2)
