@@ -50,6 +50,8 @@ class Actor:
         """A running mean of the policy's parameters: what is evaluated and saved."""
         self.updates = 0
         """Updates done so far."""
+        self.left = 1.0
+        """Share of the run that is left, which the learning rate follows with ``anneal``."""
         self.least_std = config.least_std
         """What no standard deviation falls below at an update."""
         self._minibatch: dict[str, Tensor] = {}
@@ -58,7 +60,6 @@ class Actor:
         self._rng = rng
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         self._optimiser = torch.optim.Adam(self._parameters, lr=config.lr, fused=True)
-        self._set_rate()
 
     @torch.no_grad()
     def draw(self, features: Tensor) -> Tensor:
@@ -110,13 +111,13 @@ class Actor:
                     "loss": metrics["robust_cost"] - metrics["F"] + config.gamma * metrics[config.kl],
                     "grad_norm": grad_norm,
                 }
+        self._set_rate()
         self._optimiser.step()
         with torch.no_grad():
             log_std.clamp_(min=math.log(self.least_std))
         if config.radius is not None:
             project_ball(self._parameters, config.radius)
         self.updates += 1
-        self._set_rate()
         self._follow()
         return metrics if measured else {}
 
@@ -147,7 +148,6 @@ class Actor:
         restore_module(self.average, state["average"])
         restore_optimiser(self._optimiser, state["optimiser"])
         self.updates = state["updates"]
-        self._set_rate()
 
     def _loss(
         self, features: Tensor, mean: Tensor, ref_mean: Tensor, critic: Critic, measured: bool
@@ -212,8 +212,9 @@ class Actor:
         The first steps of Adam have the length of the rate whatever the gradient is, and a policy that can do
         something already would be off its path before the moments of its gradients are known.
         """
+        share = self.left if self._config.anneal else 1.0
         for group in self._optimiser.param_groups:
-            group["lr"] = self._config.lr * min(1.0, (self.updates + 1) / RISING)
+            group["lr"] = self._config.lr * share * min(1.0, (self.updates + 1) / RISING)
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -122,6 +122,7 @@ class ActionSAIL:
         """``algo.interval`` env steps, with the questions and the updates that are due between them."""
         totals: defaultdict[str, list[Tensor]] = defaultdict(list)
         earned = []
+        self._actor.left = left
         for _ in range(math.ceil(self._algo.interval / self._algo.envs)):
             with clock.measure("collect_s"):
                 earned.append(self._act())

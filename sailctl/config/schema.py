@@ -176,6 +176,7 @@ class ActionsConfig:
     delay: int
     batch: int
     lr: float
+    anneal: bool
     max_grad_norm: float | None
     hidden: list[int]
     critic_lr: float
