@@ -113,7 +113,15 @@ def test_without_its_weight_a_term_has_no_part_in_the_update(
 
 def test_without_gamma_rho_and_c_an_update_is_that_of_t1_alone():
     """One step of Adam on the pathwise form of T1, written out; online DPO, bit for bit."""
-    words = ("algo.c=0", "algo.gamma=0", "algo.rho=0", "algo.refresh=0", "algo.beta=0.7", "algo.kappa=0.5")
+    words = (
+        "algo.c=0",
+        "algo.gamma=0",
+        "algo.rho=0",
+        "algo.refresh=0",
+        "algo.beta=0.7",
+        "algo.kappa=0.5",
+        "algo.lr=3e-4",
+    )
     actor, policy, rng = actor_of(*words), policy_of(), np.random.default_rng(1)
     reference = policy.snapshot()
     optimiser = torch.optim.Adam(policy.parameters(), lr=3e-4, fused=True)
@@ -137,6 +145,15 @@ def test_without_gamma_rho_and_c_an_update_is_that_of_t1_alone():
         optimiser.step()
         updated(actor, 1)
     torch.testing.assert_close(vector(actor.policy), vector(policy), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("anneal", "length"), [("true", 0.25e-5), ("false", 1e-5)])
+def test_the_learning_rate_falls_with_what_is_left_of_the_run(anneal: str, length: float):
+    actor = actor_of("algo.lr=1e-5", f"algo.anneal={anneal}")
+    actor.left = 0.25
+    before = actor.policy.net[0].bias.detach().clone()
+    updated(actor, 1)
+    assert float((actor.policy.net[0].bias.detach() - before).abs().max()) == pytest.approx(length, rel=0.05)
 
 
 def test_the_learning_rate_rises_to_its_value(monkeypatch: pytest.MonkeyPatch):
@@ -282,7 +299,7 @@ def test_what_is_not_a_number_is_refused():
     updated(actor, 1)
     actor.refuse_non_finite()
     before = vector(actor.policy)
-    what = r"loss of the policy is not finite after 1 updates; a smaller algo\.lr than 0\.0003"
+    what = r"loss of the policy is not finite after 1 updates; a smaller algo\.lr than 0\.001"
     with pytest.raises(NonFiniteError, match=what) as found:
         updated(actor, 1, Broken())
     assert torch.equal(vector(actor.policy), before)
