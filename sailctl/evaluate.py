@@ -27,7 +27,7 @@ class Evaluation:
     path: DoubleArray | None
     """(T, nstate) simulator states of the first episode, when they were asked for."""
     success: BoolArray | None
-    """(E, 2) whether each episode was a success at some step, and at its last; None where a task has none."""
+    """(E, 2) whether each episode was a success at some step, and at its last; None where no step said."""
 
     @property
     def mean(self) -> float:
@@ -61,10 +61,10 @@ def play(act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bo
         step = simulator.step(states, act(states.obs))
         returns[rows] += step.reward
         lengths[rows] += 1
-        if step.success is not None:
-            defined = True
-            success[rows, 0] |= step.success
-            success[rows, 1] = step.success
+        said = np.zeros(len(rows), dtype=bool) if step.success is None else step.success
+        defined = defined or step.success is not None
+        success[rows, 0] |= said
+        success[rows, 1] = said
         if keep_path and rows[0] == 0:
             path.append(step.states.physics[0].copy())
         going = ~step.done

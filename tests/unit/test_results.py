@@ -184,7 +184,7 @@ def test_rows_that_are_missing_are_told(config: Config):
     run.keep({"iteration": 1})
     run.fail(KeyboardInterrupt())
     os.truncate(run.path / "metrics.csv", 20)
-    with pytest.raises(RunError, match=r"metrics.csv has lost rows: 20 bytes, \d+ at the last checkpoint"):
+    with pytest.raises(RunError, match=r"metrics.csv has lost rows: 0 lines, \d+ at the last checkpoint"):
         open_run(config, [])
     assert owner(run.path) is None
 
