@@ -139,7 +139,7 @@ def _show_jobs(options: argparse.Namespace) -> int:
 
     if options.watch is not None:
         sweeps.watch(options.sweep, options.watch)
-    jobs = sweeps.jobs_in(options.sweep)
+    jobs = sweeps.jobs_in(options.sweep, lambda line: print(f"sailctl: warning: {line}", file=sys.stderr))
     if options.json:
         print(sweeps.as_json(jobs))
     elif options.watch is None:

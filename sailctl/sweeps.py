@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from sailctl.claims import owner
 from sailctl.config import RunConfig
 from sailctl.files import write_atomically
 from sailctl.recorder import run_path
-from sailctl.results import CONFIG, EVALUATIONS, METRICS, STATUS
+from sailctl.results import CONFIG, EVALUATIONS, METRICS, PROVENANCE, STATUS, is_run, read_json
+from sailctl.results import STATES as RUN_STATES
 from sailctl.types import UserError
 
 TABLE = "jobs.csv"
@@ -73,23 +74,41 @@ def record_launch(folder: Path, configs: Sequence[RunConfig], words: Sequence[Se
     write_atomically(folder / JOBS, json.dumps(jobs, indent=1) + "\n")
 
 
-def jobs_in(folder: Path) -> list[Job]:
+def jobs_in(folder: Path, tell: Callable[[str], None] | None = None) -> list[Job]:
     """Every job in a folder of runs: those that were launched, in that order, then other runs below it.
+
+    What no run of ours would hold is passed over, and ``tell`` is given a line that names it.
 
     Raises:
         UserError: when there is no such folder, or nothing in it.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}")
+    tell = tell or (lambda _: None)
     words: dict[str, str] = {}
     for launch in sorted((folder / LAUNCHES).glob(f"*/{JOBS}")):
-        for job in json.loads(launch.read_text(encoding="utf-8")):
-            words.setdefault(job["run"], " ".join(job["words"]))
+        try:
+            asked = {
+                job["run"]: " ".join(job["words"]) for job in json.loads(launch.read_text(encoding="utf-8"))
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            tell(f"passed over {launch}, which lists no jobs ({type(error).__name__})")
+            continue
+        words = {**asked, **words}
     for config in sorted(folder.rglob(CONFIG)):
-        words.setdefault(os.path.relpath(config.parent, folder), "")
+        if is_run(config.parent) and (config.parent / PROVENANCE).is_file():
+            words.setdefault(os.path.relpath(config.parent, folder), "")
     if not words:
         raise UserError(f"no run in {folder} or below it")
-    return [_job(folder, run, own) for run, own in words.items()]
+    jobs = []
+    for run, own in words.items():
+        try:
+            jobs.append(_job(folder, run, own))
+        except UserError as error:
+            tell(f"passed over {error}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            tell(f"passed over {folder / run}, whose tables are not those of a run ({type(error).__name__})")
+    return jobs
 
 
 def write_table(folder: Path) -> None:
@@ -186,11 +205,18 @@ def _job(folder: Path, run: str, words: str) -> Job:
 
 
 def _status(path: Path) -> dict[str, Any]:
+    """What ``status.json`` says; empty where there is none.
+
+    Raises:
+        UserError: when it says what no run does.
+    """
     try:
-        found = json.loads((path / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path / STATUS)
+    except OSError:
         return {}
-    return found if isinstance(found, dict) else {}
+    if found.get("state") not in RUN_STATES:
+        raise UserError(f"{path / STATUS}: its state is {found.get('state')!r}, which no run has")
+    return found
 
 
 def _progress(path: Path, env_steps: int, iteration: int) -> float:
