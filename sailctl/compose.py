@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,9 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
     from hydra.errors import HydraException
     from hydra.types import RunMode
 
+    overrides = [
+        re.sub(r"^([\w.]+)=(~[^,']*)$", r"\1='\2'", word) for word in overrides
+    ]  # Hydra reads no bare ~
     search_path = [] if overlay is None else [_search_path(overlay)]
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
         _take_schemas()

@@ -1,12 +1,27 @@
-"""Where a saved policy is found, and files that are never half written."""
+"""Paths as people write them, where a saved policy is found, and files that are never half written."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from sailctl.types import UserError
+
 POLICY = "policy.json"
 """Describes the policy in its folder, and holds a checksum of all of it."""
+
+
+def place(text: str | Path, base: Path | None = None) -> Path:
+    """``text`` as a path: ``~`` at its start is the home folder; a relative path begins at ``base``.
+
+    Raises:
+        UserError: when there is no such home folder.
+    """
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"'{text}' names no home folder that is known here") from error
+    return path if base is None else base / path
 
 
 def find_policy(place: str | Path) -> Path | None:

@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get
 from sailctl.config.checks import validate
 from sailctl.config.code import code_version
 from sailctl.config.places import conf_dir, reference_place
-from sailctl.config.schema import FORMS, GROUPS, NUMBERLESS, RUNS, Config, RunConfig, kind_of, to_dict
+from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, Config, RunConfig, kind_of, to_dict
 from sailctl.config.words import did_you_mean, first_line, refused, show
+from sailctl.files import place
 from sailctl.types import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def to_config(cfg: DictConfig) -> RunConfig:
+def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
     """The composed ``cfg`` (Hydra's own node left out) as checked, frozen, typed objects.
+
+    Paths have ``~`` expanded, and begin at ``base`` where they are relative and it is given: the folder in
+    which they were asked for, once the process has gone to another one.
 
     Raises:
         UserError: for an unknown key, a missing value, a wrong type or a value that ``validate`` refuses.
@@ -42,7 +46,7 @@ def to_config(cfg: DictConfig) -> RunConfig:
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
         kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
         _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
-        config = OmegaConf.to_object(OmegaConf.merge(_schema(kind), values))
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(kind), _placed(values, base)))
     except MissingMandatoryValue as error:
         made = " (`sailctl collect` makes such a file)" if error.full_key == "algo.data" else ""
         raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...{made}") from error
@@ -61,6 +65,19 @@ def to_config(cfg: DictConfig) -> RunConfig:
         raise TypeError(f"expected a Config, composed a {type(config).__name__}")
     validate(config)
     return config
+
+
+def _placed(values: Any, base: Path | None) -> Any:
+    """The composed values with their paths as ``files.place`` has them."""
+    if not isinstance(values, dict):
+        return values
+    names = ("initial", *LEVELS)  # of reference policies that are no paths
+    algo = values["algo"] if isinstance(values.get("algo"), dict) else {}
+    for holder, key in ((values, "out"), (algo, "data"), (algo, "reference")):
+        text = holder.get(key)
+        if isinstance(text, str) and text.strip() and not (key == "reference" and text in names):
+            holder[key] = str(place(text, base)) if base or text.startswith("~") else text
+    return values
 
 
 def _check_form(kind: str, algo: Any) -> None:

@@ -364,6 +364,25 @@ def test_sweep_may_stand_in_a_configuration(tmp_path: Path) -> None:
     assert [job.config.seed for job in plan.jobs] == [3, 4]
 
 
+def test_paths_may_begin_at_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "pairs.parquet").touch()
+    config = composed("algo=sail_ddp", "out=~/runs", "algo.data=~/pairs.parquet")
+    assert (config.out, config.algo.data) == (f"{tmp_path}/runs", f"{tmp_path}/pairs.parquet")
+    with pytest.raises(UserError, match="got '/nowhere/policy'"):
+        composed("algo=sail", "algo.reference=/nowhere/policy")
+    monkeypatch.setenv("HOME", "/nowhere")
+    with pytest.raises(UserError, match="got '/nowhere/policy'"):
+        composed("algo=sail", "algo.reference=~/policy")
+
+
+def test_relative_paths_begin_where_they_were_asked_for(tmp_path: Path) -> None:
+    (job,) = compose_jobs(["algo=sail", "out=mine", "algo.reference=initial"]).jobs
+    assert to_config(job.composed).out == "mine"
+    moved = to_config(job.composed, tmp_path)
+    assert (moved.out, moved.algo.reference) == (f"{tmp_path}/mine", "initial")
+
+
 def test_lengths_follow_the_task_and_null_is_an_episode() -> None:
     assert segment_lengths(composed("env=hopper-v5")) == (25, 250)
     assert segment_lengths(composed("env=reacher-v5", "rollout=episodes")) == (50, 50)
