@@ -21,6 +21,7 @@ from sailctl.compose import Job, Plan, quoted
 from sailctl.config import RunConfig, conf_dir, to_config
 from sailctl.outcomes import Outcome, any_failed, read_outcome, tell, write_outcome
 from sailctl.sweeps import LAUNCHES, record_launch, root_of, write_table
+from sailctl.terminal import fit_encoding
 from sailctl.types import BusyError, RunError, UserError
 
 if TYPE_CHECKING:
@@ -65,11 +66,13 @@ def run_job(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    fit_encoding()
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
+    asked_in = Path(hydra.runtime.cwd)  # hydra.job.chdir=true has a job work elsewhere
     if hydra.mode != RunMode.MULTIRUN:
         with _interruptible():
-            outcome = _attempt(cfg, overrides, sweep=False)
+            outcome = _attempt(cfg, overrides, asked_in, sweep=False)
         if outcome.state != "done":
             raise _JobEnded(_exit_code([outcome]))
         print(outcome.detail)
@@ -81,7 +84,7 @@ def run_job(cfg: DictConfig) -> None:
     else:
         try:
             with _interruptible(), requeueing(int(hydra.launcher.get("max_num_timeout", 0))):
-                outcome = _attempt(cfg, overrides, sweep=True)
+                outcome = _attempt(cfg, overrides, asked_in, sweep=True)
         except RunError as error:  # it was told to stop, and is not queued again
             outcome = Outcome("failed", str(error))
             tell(overrides, outcome)
@@ -104,12 +107,12 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _attempt(cfg: DictConfig, overrides: list[str], sweep: bool) -> Outcome:
+def _attempt(cfg: DictConfig, overrides: list[str], asked_in: Path, sweep: bool) -> Outcome:
     prefix = f"{' '.join(overrides)}: " if sweep and overrides else ""
     try:
         from sailctl.train import train as train_run
 
-        config = to_config(cfg)
+        config = to_config(cfg, None if asked_in == Path.cwd() else asked_in)
         if sweep:  # progress bars of jobs side by side would overwrite each other; a line says when one ends
             config = replace(config, logger=replace(config.logger, progress=False))
         with _tabled(config, sweep):

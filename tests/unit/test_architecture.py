@@ -19,7 +19,8 @@ TASKS = Path(__file__).parents[2] / "envs" / "sailctl_envs"
 SHARED = {
     "types": set(),
     "seeding": set(),
-    "files": set(),
+    "terminal": set(),
+    "files": {"types"},
     "state": set(),
     "tasks": {"types", "sailctl_envs"},
     "config": {"types", "files", "tasks"},

@@ -158,6 +158,19 @@ if __name__ == "__main__":
 """
 
 
+def test_a_tilde_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for arguments in (["status", "~/empty"], ["plot", "~/empty", "--out=~/x.png"], ["compare", "~/empty"]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err == f"sailctl: no run in {tmp_path}/empty or below it\n"
+    assert main(["status", "~who-is-not-here/runs"]) == 2
+    assert "names no home folder" in capsys.readouterr().err
+
+
 @pytest.fixture
 def child(tmp_path: Path) -> list[str]:
     """Command that trains with the replacement; run it in ``tmp_path / 'work'``."""
@@ -249,6 +262,17 @@ def test_a_sweep_goes_on_past_failures_and_lists_every_job(
     assert files_in(sweep) == {"multirun.yaml", "jobs.json", *outcomes}
     assert json.loads((sweep / "0.json").read_text())["overrides"] == ["algo=sail", "seed=0"]
     assert {path.name for path in work.iterdir()} == {"runs"}
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_paths_are_those_of_the_folder_it_was_asked_in(
+    launcher: str, child: list[str], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    words = ["seed=0,6", f"hydra/launcher={launcher}", "hydra.job.chdir=true", "out=mine"]
+    done = run(child, "train", "-m", *words, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert [(work / f"mine/sail_revkl/s{seed}/words").exists() for seed in (0, 6)] == [True, True]
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "basic"])
@@ -364,6 +388,38 @@ def test_compare_prints_the_verdict_and_saves_what_compares_the_same(saved: Path
     refused = sailctl("compare", saved.name, "--save=again.csv", cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("sailctl: --save would overwrite again.csv")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["told", "locale"],
+)
+def test_what_a_terminal_cannot_show_is_replaced(variables: dict[str, str], saved: Path) -> None:
+    code = "from sailctl.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "compare", str(saved), "--resamples=100"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode("ascii").strip()
+    assert b"?" in done.stdout
+
+
+def test_a_backend_of_matplotlib_that_is_not_installed_is_not_asked_for(saved: Path, tmp_path: Path) -> None:
+    code = "from sailctl.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "plot", str(saved), f"--out={tmp_path / 'curves.png'}"],
+        env={**os.environ, "MPLBACKEND": "no_such_backend"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_compare_refuses_what_is_unfair_until_it_is_forced(saved: Path, tmp_path: Path) -> None:
