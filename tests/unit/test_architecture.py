@@ -50,6 +50,7 @@ LINE = (
     "recorder",
     "references",
     "statistics",
+    "saved",
     "evidence",
     "compare",
     "figures",
