@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before numpy is imported: one thread for each linear algebra call, since runs share the cores.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "y", "on"):  # W&B's older word
+        os.environ.setdefault("WANDB_MODE", "disabled")
     os.environ["MPLBACKEND"] = "agg"  # nothing here opens a window, and another one may not be installed
     from sailctl.types import RunError, UserError
 
@@ -279,10 +281,14 @@ def report(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--wandb",
         choices=["offline", "online", "disabled"],
-        default="offline",
+        default=os.environ.get("WANDB_MODE", "offline"),
         help="log pictures and tables as a W&B run of their own, beside the page (default: %(default)s)",
     )
-    parser.add_argument("--project", default="sailctl", help="W&B project (default: %(default)s)")
+    parser.add_argument(
+        "--project",
+        default=os.environ.get("WANDB_PROJECT", "sailctl"),
+        help="W&B project (default: %(default)s)",
+    )
     return _write_page(parser.parse_args(arguments), shlex.join(["sailctl", "report", *arguments]))
 
 

@@ -158,6 +158,21 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize(("word", "mode"), [("true", "disabled"), ("false", "offline")])
+def test_wandbs_older_word_turns_it_off(word: str, mode: str, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "sailctl", "train", "--cfg", "job"],
+        cwd=tmp_path,
+        env={**environment, "WANDB_DISABLED": word},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"  wandb: {mode} " in done.stdout
+
+
 def test_a_tilde_is_the_home_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -364,6 +364,24 @@ def test_sweep_may_stand_in_a_configuration(tmp_path: Path) -> None:
     assert [job.config.seed for job in plan.jobs] == [3, 4]
 
 
+def test_wandbs_own_variables_are_heard_where_the_configuration_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    assert (composed().logger.wandb, composed().logger.project) == ("offline", "sailctl")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    assert (composed().logger.wandb, composed().logger.project) == ("disabled", "theirs")
+    told = composed("logger.wandb=offline", "logger.project=told")
+    assert (told.logger.wandb, told.logger.project) == ("offline", "told")
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(
+        UserError, match=r"logger\.wandb must be offline or online or disabled, got 'sometimes'"
+    ):
+        composed()
+
+
 def test_paths_may_begin_at_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "pairs.parquet").touch()
