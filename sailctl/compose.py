@@ -16,12 +16,12 @@ from sailctl.config import (
     did_you_mean,
     first_line,
     leaf_types,
-    run_id,
     show,
     to_config,
     to_dict,
     unknown_key,
 )
+from sailctl.recorder import run_path
 from sailctl.types import UserError
 
 if TYPE_CHECKING:
@@ -234,11 +234,9 @@ def _refuse_sweeps(parsed: Sequence[Override]) -> None:
 
 
 def _refuse_twins(jobs: Sequence[Job]) -> None:
-    seen: dict[tuple[str, ...], int] = {}
+    seen: dict[Path, int] = {}
     for number, job in enumerate(jobs):
-        config = job.config
-        run = (config.out, config.env.id, config.algo.name, run_id(config), str(config.seed))
-        first = seen.setdefault(run, number)
+        first = seen.setdefault(run_path(job.config), number)
         if first != number:
             same, other = " ".join(jobs[first].overrides), " ".join(job.overrides)
             raise UserError(f"the sweep asks for the same run twice: '{same}' and '{other}'")

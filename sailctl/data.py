@@ -285,7 +285,7 @@ def from_arrays(
     given = np.asarray(label)
     if given.dtype.kind == "b" or set(given.tolist()) == {0, 1}:
         raise UserError(
-            "label must be +1 (first preferred), -1 (second preferred) or 0 (tie), and not one of two values: "
+            "label must be +1 (first preferred), -1 (second preferred) or 0 (tie), not one of two values: "
             "of 0 and 1 make 2 * y - 1 where 1 means the first, 1 - 2 * y where 1 means the second"
         )
     return made

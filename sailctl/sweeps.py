@@ -66,7 +66,7 @@ def record_launch(folder: Path, configs: Sequence[RunConfig], words: Sequence[Se
     common = set.intersection(*map(set, words)) if len(words) > 1 else set()
     jobs = [
         {
-            "run": os.path.relpath(run_path(config), root_of(config)),
+            "run": os.path.relpath(run_path(config), root_of(configs[0])),
             "words": [word for word in own if word not in common],
         }
         for config, own in zip(configs, words, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -46,7 +46,9 @@ def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
         kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
         _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
-        config = OmegaConf.to_object(OmegaConf.merge(_schema(kind), _placed(values, base)))
+        config = OmegaConf.to_object(
+            OmegaConf.merge(_schema(kind), _whole(_placed(values, base), leaf_types()))
+        )
     except MissingMandatoryValue as error:
         made = " (`sailctl collect` makes such a file)" if error.full_key == "algo.data" else ""
         raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...{made}") from error
@@ -57,10 +59,7 @@ def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
         raise unknown_key(str(error.full_key), None if name is None else str(name)) from error
     except OmegaConfBaseException as error:
         key = str(error.full_key).split("[")[0]
-        what, value = _in_words(leaf_types().get(key)), OmegaConf.select(cfg, key)
-        if isinstance(value, float) and value.is_integer():
-            what += f", written {int(value)}"
-        raise refused(key, what, value) from error
+        raise refused(key, _in_words(leaf_types().get(key)), OmegaConf.select(cfg, key)) from error
     if not isinstance(config, RunConfig):
         raise TypeError(f"expected a Config, composed a {type(config).__name__}")
     validate(config)
@@ -78,6 +77,14 @@ def _placed(values: Any, base: Path | None) -> Any:
         if isinstance(text, str) and text.strip() and not (key == "reference" and text in names):
             holder[key] = str(place(text, base)) if base or text.startswith("~") else text
     return values
+
+
+def _whole(values: Any, types: Mapping[str, Any], key: str = "") -> Any:
+    """The composed values, with whole numbers where they were written as 1e6."""
+    if isinstance(values, dict):
+        return {name: _whole(value, types, f"{key}.{name}".strip(".")) for name, value in values.items()}
+    whole = isinstance(values, float) and values.is_integer() and types.get(key) in (int, int | None)
+    return int(values) if whole else values
 
 
 def _check_form(kind: str, algo: Any) -> None:

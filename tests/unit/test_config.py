@@ -23,6 +23,8 @@ from sailctl.config import (
     to_yaml,
     validate,
 )
+from sailctl.recorder import open_run
+from sailctl.sweeps import jobs_in, record_launch
 from sailctl.types import UserError
 from sailctl_envs import ALL_TASKS
 
@@ -75,7 +77,9 @@ BAD = [
     ("algo.beta=", "algo.beta must be a number, got ''"),
     ("algo.beta={a: 3}", "algo.beta must be a number"),
     ("seed=1.5", "seed must be a whole number, got 1.5"),
-    ("env_steps=1e6", "env_steps must be a whole number, written 1000000, got 1000000.0"),
+    ("env_steps=1.5e0", "env_steps must be a whole number, got 1.5"),
+    ("algo=SAIL", "unknown algo 'SAIL'; did you mean 'sail'?"),
+    ("env=gymnasium env.id=CHEETAH_RUN", "did you mean 'cheetah_run'?"),
     ("seed=true", "seed must be a whole number, got true"),
     ("seed=null", "seed must be a whole number, got null"),
     ("oracle.budget=many", "oracle.budget must be a whole number or null, got 'many'"),
@@ -380,6 +384,22 @@ def test_wandbs_own_variables_are_heard_where_the_configuration_is_silent(
         UserError, match=r"logger\.wandb must be offline or online or disabled, got 'sometimes'"
     ):
         composed()
+
+
+def test_whole_numbers_may_be_written_with_an_exponent() -> None:
+    config = composed("algo=sail", "env_steps=1e6", "oracle.budget=1e3", "algo.gamma=1e0")
+    assert (config.env_steps, config.oracle.budget, config.algo.gamma) == (1_000_000, 1000, 1.0)
+    assert type(config.env_steps) is type(config.oracle.budget) is int
+
+
+def test_the_same_run_in_two_sweeps_is_none_twice(tmp_path: Path) -> None:
+    plan = compose_jobs(["algo=sail", "logger.sweep=x,y", f"out={tmp_path}"], multirun=True)
+    configs = [job.config for job in plan.jobs]
+    launch = tmp_path / "x" / ".sweeps" / "1"
+    launch.mkdir(parents=True)
+    record_launch(launch, configs, [job.overrides for job in plan.jobs])
+    open_run(configs[1], []).finish({})
+    assert [job.state for job in jobs_in(tmp_path / "x")] == ["waiting", "finished"]
 
 
 def test_paths_may_begin_at_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
