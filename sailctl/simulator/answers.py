@@ -73,7 +73,7 @@ class Answers:
     def _asked(self, method: str, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
-        except Exception as error:  # whatever the user's environment does
+        except (Exception, SystemExit) as error:  # whatever the user's environment does
             place = traceback.extract_tb(error.__traceback__)[-1]
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise self._refused(method, f"fails: {reason} ({place.filename}:{place.lineno})") from error

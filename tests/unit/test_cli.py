@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +140,10 @@ def train(config, overrides):
         raise KeyError("a bug")
     if config.seed == 4:
         os._exit(7)
+    if config.seed == 9:
+        time.sleep(3)
+    if config.seed == 10:
+        sys.exit(3)
     if config.seed == 5:
         Path("started").touch()
         time.sleep(60)
@@ -341,11 +346,23 @@ def test_a_users_folder_reaches_the_jobs_of_a_launcher(child: list[str], tmp_pat
     assert (tmp_path / "work/runs/mine/s0/words").read_text() == "algo=mine experiment=demo"
 
 
-def test_a_worker_that_dies_is_reported_beside_what_finished(child: list[str], tmp_path: Path) -> None:
-    done = run(child, "train", "-m", "seed=6,4", "hydra.launcher.n_jobs=2", cwd=tmp_path / "work")
+def test_a_worker_that_dies_is_a_failed_job_and_the_others_go_on(child: list[str], tmp_path: Path) -> None:
+    done = run(child, "train", "-m", "seed=9,4,0,6,7", "hydra.launcher.n_jobs=2", cwd=tmp_path / "work")
     assert done.returncode == 1
-    assert "sailctl: the launcher stopped: TerminatedWorkerError" in done.stderr
-    assert "seed=4     failed  it did not finish" in done.stdout
+    assert "5 jobs: 4 done, 1 failed (" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sailctl: seed=4: its process ended without a word: TerminatedWorkerError: ")
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_a_job_that_ends_its_process_is_a_failed_job_and_the_others_go_on(
+    launcher: str, child: list[str], tmp_path: Path
+) -> None:
+    words = ["seed=10,0,6", f"hydra/launcher={launcher}"]
+    done = run(child, "train", "-m", *words, cwd=tmp_path / "work")
+    assert done.returncode == 1
+    assert "3 jobs: 1 failed, 2 done (" in done.stdout
+    assert done.stderr == ("sailctl: seed=10: something that the run called ends the process (exit code 3)\n")
 
 
 @pytest.mark.parametrize("launcher", [None, "joblib", "basic"])
@@ -375,7 +392,16 @@ def test_an_interrupt_is_one_line_and_exit_code_130(
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the launcher's processes too
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "sailctl: interrupted\n")
+    assert process.returncode == 130
+    if launcher is None:
+        assert errors == "sailctl: interrupted\n"
+        return
+    told, last = errors.splitlines()
+    assert re.fullmatch("sailctl: seed=5: stopped by SIG(INT|TERM); asked for again, it goes on", told)
+    assert last == "sailctl: interrupted, stopped by SIGINT"
+    (launch,) = (work / "runs/.sweeps").iterdir()
+    assert json.loads((launch / "0.json").read_text())["state"] == "interrupted"
+    assert not list(launch.glob("claim.*"))
 
 
 # Comparing
