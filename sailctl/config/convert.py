@@ -44,6 +44,11 @@ def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        if isinstance(values, dict) and "experiment" in values:
+            raise UserError(
+                "the file of this experiment must begin with the line '# @package _global_', and with no "
+                "byte order mark before it"
+            )
         kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
         _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
         config = OmegaConf.to_object(

@@ -290,6 +290,7 @@ def test_paths_are_those_of_the_folder_it_was_asked_in(
 ) -> None:
     work = tmp_path / "work"
     words = ["seed=0,6", f"hydra/launcher={launcher}", "hydra.job.chdir=true", "out=mine"]
+    words.append("hydra.sweep.subdir=${hydra.job.num}")
     done = run(child, "train", "-m", *words, cwd=work)
     assert done.returncode == 0, done.stderr
     assert [(work / f"mine/sail_revkl/s{seed}/words").exists() for seed in (0, 6)] == [True, True]

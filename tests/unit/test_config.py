@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -384,6 +385,50 @@ def test_wandbs_own_variables_are_heard_where_the_configuration_is_silent(
         UserError, match=r"logger\.wandb must be offline or online or disabled, got 'sometimes'"
     ):
         composed()
+
+
+@pytest.mark.parametrize(
+    "text", ["seed: 3\n", "\ufeff# @package _global_\nseed: 3\n"], ids=["no package", "bom"]
+)
+def test_an_experiment_whose_first_line_is_another_is_refused_with_that_line(
+    text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match="must begin with the line '# @package _global_'"):
+        compose_jobs(["experiment=mine"], overlay=tmp_path)
+
+
+def test_an_experiment_may_choose_the_launcher_and_a_command_line_goes_before_it(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\nseed: 3\n"
+    )
+
+    def launcher(*words: str) -> str:
+        plan = compose_jobs(["algo=sail", *words], overlay=tmp_path, multirun=True)
+        return str(plan.jobs[0].composed.hydra.launcher._target_).rpartition(".")[2]
+
+    assert launcher() == launcher("experiment=mine", "hydra/launcher=joblib") == "JoblibLauncher"
+    assert launcher("experiment=mine") == "BasicLauncher"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "hydra.sweep.dir=x",
+            "hydra.sweep.dir is chosen anew for each launch, in out: set out=FOLDER instead",
+        ),
+        (
+            "hydra.launcher.n_jobs=0",
+            "hydra.launcher.n_jobs must be at least 1, or -1 for one job per core, got 0",
+        ),
+    ],
+)
+def test_settings_of_hydra_that_cannot_work_are_refused(word: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        compose_jobs(["algo=sail", "seed=0,1", word], multirun=True)
 
 
 def test_whole_numbers_may_be_written_with_an_exponent() -> None:
