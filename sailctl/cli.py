@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sailctl import __version__
-from sailctl.terminal import fit_encoding
+from sailctl.terminal import fit_encoding, shortened
 from sailctl.usage import (
     COLLECT_HELP,
     COMPARE,
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "y", "on"):  # W&B's older word
         os.environ.setdefault("WANDB_MODE", "disabled")
     os.environ["MPLBACKEND"] = "agg"  # nothing here opens a window, and another one may not be installed
+    from sailctl.files import NO_PLACE, OUT_OF_REACH
     from sailctl.types import RunError, UserError
 
     try:
@@ -56,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in (*OUT_OF_REACH, *NO_PLACE):
+            raise
+        print(f"sailctl: cannot use {shortened(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        return 2 if error.errno in NO_PLACE else 1
     except (UserError, RunError) as error:
         print(f"sailctl: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from sailctl.files import write_atomically
+from sailctl.files import check_writable, write_atomically
 from sailctl.tasks import known_tasks
 from sailctl.types import (
     BoolArray,
@@ -117,12 +116,7 @@ def check_new(path: Path) -> None:
         raise UserError(f"a file of preferences is called *.parquet, got '{path}'")
     if path.exists():
         raise UserError(f"{path} exists already; choose another name, or remove it")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}") from error
+    check_writable(path.parent)
 
 
 def checksum(described: Mapping[str, Any], table: pa.Table) -> str:

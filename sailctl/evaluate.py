@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sailctl.checkpoint import load_policy
+from sailctl.files import check_writable
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import generator
 from sailctl.simulator import Simulator, open_simulator
@@ -76,10 +77,12 @@ def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> Non
     """Print the true return of a run's final policy; with ``video``, film the first episode into that file.
 
     Raises:
-        UserError: when ``run`` holds no readable policy, or its task cannot be filmed.
+        UserError: when ``run`` holds no readable policy, its task cannot be filmed, or not there.
         RunError: when no video can be made here (the returns are printed first).
     """
     policy = load_policy(run)
+    if video is not None:
+        check_writable(video.parent)
     simulator = open_simulator(policy.spec.id)
     model = simulator.model
     if video is not None and model is None:

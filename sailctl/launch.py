@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from sailctl.cluster import check_launcher, outlives, register, requeueing
 from sailctl.compose import Job, Plan, quoted
 from sailctl.config import RunConfig, conf_dir, to_config
+from sailctl.files import OUT_OF_REACH
 from sailctl.outcomes import Outcome, any_failed, read_outcome, tell, write_outcome
 from sailctl.standing import standing, stands, stopped_with
 from sailctl.stopping import Interrupted
@@ -27,8 +27,6 @@ from sailctl.types import BusyError, RunError, UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""Why a file cannot be written, through no fault of this program."""
 FAIL_FAST = "fail-fast"
 """File in the folder of a launch whose jobs are not to begin once one has failed."""
 ALONE = "alone"

@@ -11,3 +11,9 @@ def fit_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """``text`` with what is too much of its middle left out."""
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -176,6 +177,31 @@ def test_wandbs_older_word_turns_it_off(word: str, mode: str, tmp_path: Path) ->
         check=False,
     )
     assert f"  wandb: {mode} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.ENAMETOOLONG, 2), (errno.ENOTDIR, 2)]
+)
+def test_a_file_that_cannot_be_written_is_one_line(
+    number: int,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "jobs.json")
+
+    monkeypatch.setattr("sailctl.launch.record_launch", refuse)
+    assert main(["train", "-m", "algo=sail", f"out={tmp_path}"]) == code
+    assert capsys.readouterr().err == f"sailctl: cannot use jobs.json: {os.strerror(number)}\n"
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything(tmp_path: Path) -> None:
+    done = sailctl("train", "algo=sail", f"out={'x' * 300}", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.endswith(": File name too long\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_tilde_is_the_home_folder(
