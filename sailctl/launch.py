@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from sailctl.cluster import check_launcher, outlives, register, requeueing
@@ -21,7 +22,7 @@ from sailctl.outcomes import Outcome, any_failed, read_outcome, tell, write_outc
 from sailctl.standing import standing, stands, stopped_with
 from sailctl.stopping import Interrupted
 from sailctl.sweeps import LAUNCHES, record_launch, root_of, write_table
-from sailctl.terminal import fit_encoding
+from sailctl.terminal import columns, fit_encoding, in_columns
 from sailctl.types import BusyError, RunError, UserError
 
 if TYPE_CHECKING:
@@ -242,6 +243,5 @@ def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path)
         (" ".join(job.overrides) or "(none)", outcome.state, outcome.detail)
         for job, outcome in zip(jobs, outcomes, strict=True)
     ]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for overrides, state, detail in rows:
-        print(f"  {overrides:<{widths[0]}}  {state:<{widths[1]}}  {detail}")
+    room = columns()
+    print(indent(in_columns(rows, most=None if room is None else room - 2), "  "))

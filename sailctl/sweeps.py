@@ -24,6 +24,7 @@ from sailctl.files import write_atomically
 from sailctl.recorder import run_path
 from sailctl.results import CONFIG, EVALUATIONS, METRICS, PROVENANCE, STATUS, is_run, read_json
 from sailctl.results import STATES as RUN_STATES
+from sailctl.terminal import columns, in_columns
 from sailctl.types import UserError
 
 TABLE = "jobs.csv"
@@ -168,15 +169,7 @@ def table(jobs: Sequence[Job]) -> str:
         )
         for job in sorted(jobs, key=lambda job: STATES.index(job.state))
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
-        )
-        + f"  {row[-1]}".rstrip()
-        for row in rows
-    )
+    return in_columns(rows, range(2, 7), columns())
 
 
 def _job(folder: Path, run: str, words: str) -> Job:
