@@ -21,7 +21,7 @@ from sailctl.files import OUT_OF_REACH
 from sailctl.outcomes import Outcome, any_failed, read_outcome, tell, write_outcome
 from sailctl.standing import standing, stands, stopped_with
 from sailctl.stopping import Interrupted
-from sailctl.sweeps import LAUNCHES, record_launch, root_of, write_table
+from sailctl.sweeps import LAUNCHES, differing, record_launch, root_of, write_table
 from sailctl.terminal import columns, fit_encoding, in_columns
 from sailctl.types import BusyError, RunError, UserError
 
@@ -240,8 +240,8 @@ def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path)
     print(f"\n{len(jobs)} jobs: {summary} ({folder})")
     rows = [("overrides", "state", "run directory or error")]
     rows += [
-        (" ".join(job.overrides) or "(none)", outcome.state, outcome.detail)
-        for job, outcome in zip(jobs, outcomes, strict=True)
+        (" ".join(words) or "(none)", outcome.state, outcome.detail)
+        for words, outcome in zip(differing([job.overrides for job in jobs]), outcomes, strict=True)
     ]
     room = columns()
     print(indent(in_columns(rows, most=None if room is None else room - 2), "  "))

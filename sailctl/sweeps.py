@@ -21,6 +21,7 @@ from typing import Any
 from sailctl.claims import owner
 from sailctl.config import RunConfig
 from sailctl.files import write_atomically
+from sailctl.outcomes import Outcome, read_outcome
 from sailctl.recorder import run_path
 from sailctl.results import CONFIG, EVALUATIONS, METRICS, PROVENANCE, STATUS, is_run, read_json
 from sailctl.results import STATES as RUN_STATES
@@ -64,15 +65,17 @@ def root_of(config: RunConfig) -> Path:
 
 def record_launch(folder: Path, configs: Sequence[RunConfig], words: Sequence[Sequence[str]]) -> None:
     """Leave in ``folder`` (of a launch) which runs it asks for, and by which words they differ."""
-    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
     jobs = [
-        {
-            "run": os.path.relpath(run_path(config), root_of(configs[0])),
-            "words": [word for word in own if word not in common],
-        }
-        for config, own in zip(configs, words, strict=True)
+        {"run": os.path.relpath(run_path(config), root_of(configs[0])), "words": own}
+        for config, own in zip(configs, differing(words), strict=True)
     ]
     write_atomically(folder / JOBS, json.dumps(jobs, indent=1) + "\n")
+
+
+def differing(words: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The words of each job without those that all jobs have; all words of a job that is alone."""
+    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    return [[word for word in own if word not in common] for own in words]
 
 
 def jobs_in(folder: Path, tell: Callable[[str], None] | None = None) -> list[Job]:
@@ -87,11 +90,13 @@ def jobs_in(folder: Path, tell: Callable[[str], None] | None = None) -> list[Job
         raise UserError(f"no such folder: {folder}")
     tell = tell or (lambda _: None)
     words: dict[str, str] = {}
+    outcomes: dict[str, Outcome | None] = {}
     for launch in sorted((folder / LAUNCHES).glob(f"*/{JOBS}")):
         try:
             asked = {
                 job["run"]: " ".join(job["words"]) for job in json.loads(launch.read_text(encoding="utf-8"))
             }
+            outcomes |= {run: read_outcome(launch.parent, number) for number, run in enumerate(asked)}
         except (OSError, ValueError, KeyError, TypeError) as error:
             tell(f"passed over {launch}, which lists no jobs ({type(error).__name__})")
             continue
@@ -104,7 +109,7 @@ def jobs_in(folder: Path, tell: Callable[[str], None] | None = None) -> list[Job
     jobs = []
     for run, own in words.items():
         try:
-            jobs.append(_job(folder, run, own))
+            jobs.append(_job(folder, run, own, outcomes.get(run)))
         except UserError as error:
             tell(f"passed over {error}")
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -172,11 +177,13 @@ def table(jobs: Sequence[Job]) -> str:
     return in_columns(rows, range(2, 7), columns())
 
 
-def _job(folder: Path, run: str, words: str) -> Job:
+def _job(folder: Path, run: str, words: str, outcome: Outcome | None) -> Job:
     path = folder / run
     status = _status(path)
-    if not status:
-        return Job(run, words, "waiting", owner(path) or "", 0, 0, None, 0.0, 0.0, "")
+    if not status:  # it has not begun; where it was refused, its last launch says so
+        refused = outcome is not None and outcome.state in ("refused", "failed")
+        state, error = ("failed", outcome.detail) if outcome is not None and refused else ("waiting", "")
+        return Job(run, words, state, owner(path) or "", 0, 0, None, 0.0, 0.0, error)
     state, living = str(status.get("state")), owner(path)
     if state == "running" and living is None:
         state = "lost"

@@ -16,6 +16,7 @@ from sailctl import sweeps
 from sailctl.cli import main
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
+from sailctl.outcomes import Outcome, write_outcome
 from sailctl.recorder import Run, open_run
 from sailctl.results import load_run
 from sailctl.sweeps import Job, duration, jobs_in, record_launch, root_of, seconds_left, summary, write_table
@@ -111,6 +112,14 @@ def test_files_of_others_are_no_runs_and_odd_ones_are_named(folder: Path, capsys
         assert line.startswith("sailctl: warning: passed over ")
         assert name in line
     write_table(folder)  # the table is made all the same
+
+
+def test_a_job_that_was_refused_before_it_began_waits_no_more(folder: Path):
+    (launch,) = (folder / ".sweeps").iterdir()
+    write_outcome(launch, 5, [], Outcome("refused", "its step fails"))
+    assert [(job.state, job.error) for job in jobs_in(folder)][-1] == ("failed", "its step fails")
+    write_outcome(launch, 5, [], Outcome("skipped", "the sweep was stopped before"))
+    assert jobs_in(folder)[-1].state == "waiting"
 
 
 def test_the_table_is_the_same_as_a_file(folder: Path):
