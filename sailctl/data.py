@@ -37,8 +37,7 @@ from sailctl.types import (
     UserError,
 )
 
-LARGEST_ACTION = 100.0
-"""In policy units, where 1 is an end of the actuators' range: no policy of use pushes so far beyond it."""
+LARGEST_ACTION = 100.0  # in policy units, where 1 is an end of the actuators' range
 
 FORMAT = 1
 """Version of the file format, raised when a reader of the old one could not read the new one."""
@@ -348,9 +347,8 @@ def check_fits(data: PreferenceData, spec: EnvSpec) -> None:
         UserError: when the task's id differs, or the size of an observation or an action.
     """
     if data.task != spec.id:
-        own = data.task in known_tasks()
-        choice = f"env={data.task}" if own else f"env=gymnasium env.id={data.task}"
-        raise UserError(f"these preferences are of {data.task}, not of {spec.id}; choose {choice}")
+        choice = "env=" if data.task in known_tasks() else "env=gymnasium env.id="
+        raise UserError(f"these preferences are of {data.task}, not of {spec.id}; choose {choice}{data.task}")
     for name, array, size in (
         ("observations", data.segments.obs, spec.obs_dim),
         ("actions", data.segments.actions, spec.act_dim),
