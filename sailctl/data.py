@@ -218,7 +218,7 @@ def _from_table(described: Mapping[str, Any], table: pa.Table) -> PreferenceData
     if not ((lengths >= 1) & (lengths <= steps)).all():
         raise UserError(f"a segment has 1 to {steps} steps, got {lengths.min()} to {lengths.max()}")
     mask = np.arange(steps) < lengths[..., None]
-    return _made(
+    return assemble(
         str(described["task"]),
         _steps(table, "obs", mask, int(described["obs_dim"])),
         _steps(table, "actions", mask, int(described["act_dim"])),
@@ -274,17 +274,22 @@ def from_arrays(
     Raises:
         UserError: one line that names the array and what is wrong with it.
     """
-    made = _made(task, obs, actions, label, mask, group, steps)
+    made = assemble(task, obs, actions, label, mask, group, steps)
     given = np.asarray(label)
     if given.dtype.kind == "b" or set(given.tolist()) == {0, 1}:
         raise UserError(
             "label must be +1 (first preferred), -1 (second preferred) or 0 (tie), not one of two values: "
             "of 0 and 1 make 2 * y - 1 where 1 means the first, 1 - 2 * y where 1 means the second"
         )
+    if (largest := float(np.abs(made.segments.actions).max())) > LARGEST_ACTION:
+        raise UserError(
+            f"actions must be in policy units, -1 to +1 over the actuators' range, got {largest:g}; "
+            "for controls u between low and high they are 2 * (u - low) / (high - low) - 1"
+        )
     return made
 
 
-def _made(
+def assemble(
     task: str,
     obs: ArrayLike,
     actions: ArrayLike,
@@ -293,7 +298,7 @@ def _made(
     group: ArrayLike | None,
     steps: int | None,
 ) -> PreferenceData:
-    """As ``from_arrays``, for labels that are known to be of ours."""
+    """As ``from_arrays``, for numbers that are known to be ours: any labels and actions will do."""
     if not (isinstance(task, str) and task):
         raise UserError(f"task must be the id of a task, such as 'halfcheetah-v5', got {task!r}")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int | np.integer)):
@@ -319,17 +324,11 @@ def _made(
         raise UserError(f"steps must be from 1 to {judged}, the steps of a segment, got {counted}")
     taken = marks.reshape(2 * pairs, judged) > 0
     first = 2 * np.arange(pairs)
-    pushes = _taken_steps("actions", acts, taken)
-    if (largest := float(np.abs(pushes).max())) > LARGEST_ACTION:
-        raise UserError(
-            f"actions must be in policy units, -1 to +1 over the actuators' range, got {largest:g}; "
-            "for controls u between low and high they are 2 * (u - low) / (high - low) - 1"
-        )
     return PreferenceData(
         task,
         SegmentBatch(
             _taken_steps("obs", observations, taken),
-            pushes,
+            _taken_steps("actions", acts, taken),
             taken.astype(np.float32),
             forks=2,
         ),
@@ -366,7 +365,7 @@ def _checked(data: PreferenceData) -> PreferenceData:
         array.reshape(len(data), 2, *array.shape[1:])
         for array in (segments.obs, segments.actions, segments.mask)
     )
-    return _made(data.task, obs, actions, answers.label, mask, answers.pairs.group, data.steps)
+    return assemble(data.task, obs, actions, answers.label, mask, answers.pairs.group, data.steps)
 
 
 def _array(name: str, value: ArrayLike, letters: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

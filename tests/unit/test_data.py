@@ -100,11 +100,12 @@ def test_any_finite_numbers_come_back_bit_for_bit(
     pairs, judged, obs_dim, act_dim = data.draw(array_shapes(min_dims=4, max_dims=4, max_side=4))
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)  # -0.0 and subnormal ones included
     lengths = data.draw(arrays(np.int64, (pairs, 2), elements=st.integers(1, judged)))
+    labels = arrays(np.int64, pairs, elements=st.sampled_from([-1, 0, 1]))
     made = from_arrays(
         TASK,
         data.draw(arrays(np.float32, (pairs, 2, judged, obs_dim), elements=finite)),
-        data.draw(arrays(np.float32, (pairs, 2, judged, act_dim), elements=finite)),
-        data.draw(arrays(np.int64, pairs, elements=st.sampled_from([-1, 0, 1]))),
+        data.draw(arrays(np.float32, (pairs, 2, judged, act_dim), elements=st.floats(-100, 100, width=32))),
+        data.draw(labels.filter(lambda label: set(label.tolist()) != {0, 1})),
         np.arange(judged) < lengths[..., None],
         data.draw(arrays(np.int64, pairs)),
         data.draw(st.none() | st.integers(1, judged)),
