@@ -74,6 +74,11 @@ def owner(folder: Path) -> str | None:
         return None  # released this moment, or never written to its end
 
 
+def claimed(folder: Path) -> bool:
+    """Whether there is a claim on ``folder``, of a living process or of one that did not release it."""
+    return bool(_claims(folder))
+
+
 def _take(folder: Path) -> Path:
     while True:
         claims = _claims(folder)

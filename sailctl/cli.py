@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from sailctl import __version__
+from sailctl.terminal import fit_encoding, shortened
 from sailctl.usage import (
     COLLECT_HELP,
     COMPARE,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (``sys.argv`` by default) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    fit_encoding()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -39,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before numpy is imported: one thread for each linear algebra call, since runs share the cores.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "y", "on"):  # W&B's older word
+        os.environ.setdefault("WANDB_MODE", "disabled")
+    os.environ["MPLBACKEND"] = "agg"  # nothing here opens a window, and another one may not be installed
+    from sailctl.files import NO_PLACE, OUT_OF_REACH
     from sailctl.types import RunError, UserError
 
     try:
@@ -51,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in (*OUT_OF_REACH, *NO_PLACE):
+            raise
+        print(f"sailctl: cannot use {shortened(str(error.filename))}: {error.strerror}", file=sys.stderr)
+        return 2 if error.errno in NO_PLACE else 1
     except (UserError, RunError) as error:
         print(f"sailctl: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
@@ -63,7 +74,10 @@ class _Parser(argparse.ArgumentParser):
     """Reports a wrong command line as every other wrong input: one line, exit code 2."""
 
     def __init__(self, verb: str, text: str | None = None, description: str | None = None) -> None:
+        from sailctl.files import place
+
         super().__init__(f"sailctl {verb}", description=description, allow_abbrev=False)
+        self.register("type", Path, place)
         self.text = text
 
     def format_help(self) -> str:
@@ -139,7 +153,7 @@ def _show_jobs(options: argparse.Namespace) -> int:
 
     if options.watch is not None:
         sweeps.watch(options.sweep, options.watch)
-    jobs = sweeps.jobs_in(options.sweep)
+    jobs = sweeps.jobs_in(options.sweep, lambda line: print(f"sailctl: warning: {line}", file=sys.stderr))
     if options.json:
         print(sweeps.as_json(jobs))
     elif options.watch is None:
@@ -273,10 +287,14 @@ def report(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--wandb",
         choices=["offline", "online", "disabled"],
-        default="offline",
+        default=os.environ.get("WANDB_MODE", "offline"),
         help="log pictures and tables as a W&B run of their own, beside the page (default: %(default)s)",
     )
-    parser.add_argument("--project", default="sailctl", help="W&B project (default: %(default)s)")
+    parser.add_argument(
+        "--project",
+        default=os.environ.get("WANDB_PROJECT", "sailctl"),
+        help="W&B project (default: %(default)s)",
+    )
     return _write_page(parser.parse_args(arguments), shlex.join(["sailctl", "report", *arguments]))
 
 
@@ -335,13 +353,14 @@ def _compared(options: argparse.Namespace) -> Comparison:
     from sailctl.compare import Options, choose_scale, read_scale
     from sailctl.compare import compare as compare_arms
     from sailctl.evidence import gather, load_trials
+    from sailctl.files import place
     from sailctl.types import UserError
 
     if options.resamples < 100:
         raise UserError(f"--resamples must be at least 100, got {options.resamples}")
     if not math.isfinite(options.threshold):
         raise UserError(f"--threshold must be a number, got {options.threshold}")
-    file = read_scale(Path(options.scale)) if options.scale not in (None, "references", "runs") else None
+    file = read_scale(place(options.scale)) if options.scale not in (None, "references", "runs") else None
     trials = load_trials(options.runs)
     tasks = sorted({trial.task for trial in trials})
     scale, source = choose_scale(options.scale, tasks) if file is None else (file, "file")
@@ -370,10 +389,11 @@ def regress(arguments: Sequence[str]) -> int:
 
 def _guard(options: argparse.Namespace) -> int:
     from sailctl import regress as gate
+    from sailctl.files import place
     from sailctl.types import UserError
 
-    overrides = [word for word in options.words if "=" in word and not Path(word).exists()]
-    places = [Path(word) for word in options.words if word not in overrides] or [Path("results/baselines")]
+    overrides = [word for word in options.words if "=" in word and not place(word).exists()]
+    places = [place(word) for word in options.words if word not in overrides] or [Path("results/baselines")]
     of_new = {"--seeds": options.seeds, "--gate-seeds": options.gate_seeds, "--alpha": options.alpha}
     if options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {options.jobs}")

@@ -78,6 +78,11 @@ def check_launcher(launcher: DictConfig) -> None:
             )
 
 
+def outlives(launcher: DictConfig) -> bool:
+    """Whether jobs of this launcher stay when the command that asked for them ends, as a cluster's do."""
+    return str(launcher.get("_target_")).endswith(".SlurmLauncher")
+
+
 def register() -> None:
     """Let Hydra use ``QueueLauncher`` where a configuration names a launcher of submitit."""
     from hydra.core.plugins import Plugins

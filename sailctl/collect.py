@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sailctl.algorithms.start import first_policy
 from sailctl.config import ActionsRun, Config, RunConfig, segment_lengths, to_dict
-from sailctl.data import check_new, from_arrays, save_preferences
+from sailctl.data import assemble, check_new, save_preferences
 from sailctl.oracle import Teacher
 from sailctl.provenance import provenance
 from sailctl.rollout import Collected, Collector
@@ -72,7 +72,7 @@ def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) ->
 
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     returns = arrays.pop("returns")
-    data = from_arrays(config.env.id, **arrays, steps=steps)
+    data = assemble(config.env.id, **arrays, steps=steps)
     ties, skipped = int((data.preferences.label == 0).sum()), teacher.skipped
     counts = {"labels": len(data), "ties": ties, "skipped": skipped, "env_steps": env_steps}
     about = {"provenance": provenance(command), "config": to_dict(config), **counts}
@@ -101,7 +101,7 @@ def _check(config: RunConfig, pairs: int) -> None:
 
 
 def _answered(collected: Collected, answers: Preferences, first_group: int) -> dict[str, NDArray[Any]]:
-    """The arrays of ``from_arrays`` for the answered pairs of one iteration, and their ``returns`` (B, 2)."""
+    """The arrays of ``assemble`` for the answered pairs of one iteration, and their ``returns`` (B, 2)."""
     rows = np.stack([answers.pairs.first, answers.pairs.second], axis=1)
     window = collected.window
     return {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
@@ -15,12 +17,12 @@ from sailctl.config import (
     did_you_mean,
     first_line,
     leaf_types,
-    run_id,
     show,
     to_config,
     to_dict,
     unknown_key,
 )
+from sailctl.recorder import run_path
 from sailctl.types import UserError
 
 if TYPE_CHECKING:
@@ -66,12 +68,14 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
         UserError: one line about the first thing that is wrong.
     """
     from hydra import initialize_config_dir
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from hydra.types import RunMode
 
+    overrides = [
+        re.sub(r"^([\w.]+)=(~[^,']*)$", r"\1='\2'", word) for word in overrides
+    ]  # Hydra reads no bare ~
     search_path = [] if overlay is None else [_search_path(overlay)]
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
         _take_schemas()
@@ -85,18 +89,22 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
         multirun = multirun or base.hydra.mode == RunMode.MULTIRUN
         if multirun:
             _check_launcher(base.hydra.launcher)
+            if str(base.hydra.sweep.dir) != f"{base.out}/.sweeps":
+                raise UserError(
+                    "hydra.sweep.dir is chosen anew for each launch, in out: set out=FOLDER instead"
+                )
             if not str(base.hydra.sweeper._target_).endswith(".BasicSweeper"):
                 raise UserError("hydra/sweeper must be basic: a training returns no value to optimise")
             params = [
                 _parse(parser, f"{key}={value}") for key, value in (base.hydra.sweeper.params or {}).items()
             ]
             try:
-                (batch,) = BasicSweeper.split_arguments([*params, *wanted], None)
+                batch = product(*(_choices(item) for item in [*params, *wanted]))
             except HydraException as error:
                 raise UserError(f"this sweep cannot be listed: {first_line(error)}") from error
-            if not batch:
+            jobs = [_job([*words], own) for words in batch]
+            if not jobs:
                 raise UserError("the sweep is empty: one of its keys has no value")
-            jobs = [_job(words, own) for words in batch]
             _refuse_twins(jobs)
         else:
             _refuse_sweeps(wanted)
@@ -132,6 +140,18 @@ def _check_launcher(launcher: DictConfig) -> None:
             )
     except OmegaConfBaseException as error:
         raise UserError(f"hydra.launcher.{error.full_key}: {first_line(error)}") from error
+    if launcher.get("n_jobs") == 0:
+        raise UserError("hydra.launcher.n_jobs must be at least 1, or -1 for one job per core, got 0")
+
+
+def _choices(item: Override) -> list[str]:
+    """Every ``key=value`` that one word of a sweep stands for, as Hydra's own sweeper has it."""
+    key = item.get_key_element()
+    if not item.is_sweep_override():
+        return [f"{key}={item.get_value_element_as_str()}"]
+    if not item.is_discrete_sweep():
+        raise UserError(f"this sweep cannot be listed: {item.input_line!r} stands for values without number")
+    return [f"{key}={value}" for value in item.sweep_string_iterator()]
 
 
 def _rides(item: Override, wanted: Sequence[Override]) -> bool:
@@ -230,11 +250,9 @@ def _refuse_sweeps(parsed: Sequence[Override]) -> None:
 
 
 def _refuse_twins(jobs: Sequence[Job]) -> None:
-    seen: dict[tuple[str, ...], int] = {}
+    seen: dict[Path, int] = {}
     for number, job in enumerate(jobs):
-        config = job.config
-        run = (config.out, config.env.id, config.algo.name, run_id(config), str(config.seed))
-        first = seen.setdefault(run, number)
+        first = seen.setdefault(run_path(job.config), number)
         if first != number:
             same, other = " ".join(jobs[first].overrides), " ".join(job.overrides)
             raise UserError(f"the sweep asks for the same run twice: '{same}' and '{other}'")
@@ -301,7 +319,8 @@ def read_comments(file: Path) -> dict[str, str]:
             if isinstance(value, yaml.MappingNode) and not value.flow_style:
                 yield from visit(value, f"{name}.")
                 continue
-            rest = lines[value.end_mark.line][value.end_mark.column :].strip() if lines else ""
+            end = value.end_mark  # of a block, behind the last line
+            rest = lines[end.line][end.column :].strip() if end.line < len(lines) else ""
             if rest.startswith("#"):
                 yield name, rest.removeprefix("#").strip()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from sailctl.files import write_atomically
+from sailctl.files import check_writable, write_atomically
+from sailctl.tasks import known_tasks
 from sailctl.types import (
     BoolArray,
     DoubleArray,
@@ -36,6 +36,8 @@ from sailctl.types import (
     SegmentBatch,
     UserError,
 )
+
+LARGEST_ACTION = 100.0  # in policy units, where 1 is an end of the actuators' range
 
 FORMAT = 1
 """Version of the file format, raised when a reader of the old one could not read the new one."""
@@ -113,12 +115,7 @@ def check_new(path: Path) -> None:
         raise UserError(f"a file of preferences is called *.parquet, got '{path}'")
     if path.exists():
         raise UserError(f"{path} exists already; choose another name, or remove it")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror}") from error
+    check_writable(path.parent)
 
 
 def checksum(described: Mapping[str, Any], table: pa.Table) -> str:
@@ -221,7 +218,7 @@ def _from_table(described: Mapping[str, Any], table: pa.Table) -> PreferenceData
     if not ((lengths >= 1) & (lengths <= steps)).all():
         raise UserError(f"a segment has 1 to {steps} steps, got {lengths.min()} to {lengths.max()}")
     mask = np.arange(steps) < lengths[..., None]
-    return from_arrays(
+    return assemble(
         str(described["task"]),
         _steps(table, "obs", mask, int(described["obs_dim"])),
         _steps(table, "actions", mask, int(described["act_dim"])),
@@ -277,6 +274,35 @@ def from_arrays(
     Raises:
         UserError: one line that names the array and what is wrong with it.
     """
+    made = assemble(task, obs, actions, label, mask, group, steps)
+    given = np.asarray(label)
+    if given.dtype.kind == "b" or set(given.tolist()) == {0, 1}:
+        raise UserError(
+            "label must be +1 (first preferred), -1 (second preferred) or 0 (tie), not one of two values: "
+            "of 0 and 1 make 2 * y - 1 where 1 means the first, 1 - 2 * y where 1 means the second"
+        )
+    if (largest := float(np.abs(made.segments.actions).max())) > LARGEST_ACTION:
+        raise UserError(
+            f"actions must be in policy units, -1 to +1 over the actuators' range, got {largest:g}; "
+            "for controls u between low and high they are 2 * (u - low) / (high - low) - 1"
+        )
+    return made
+
+
+def assemble(
+    task: str,
+    obs: ArrayLike,
+    actions: ArrayLike,
+    label: ArrayLike,
+    mask: ArrayLike | None,
+    group: ArrayLike | None,
+    steps: int | None,
+) -> PreferenceData:
+    """As ``from_arrays``, for numbers that are known to be ours: any labels and actions will do."""
+    if not (isinstance(task, str) and task):
+        raise UserError(f"task must be the id of a task, such as 'halfcheetah-v5', got {task!r}")
+    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int | np.integer)):
+        raise UserError(f"steps must be a whole number or None, got {steps!r}")
     observations = _array("obs", obs, "B, 2, L, O", (None, 2, None, None))
     pairs, _, judged, _ = observations.shape
     acts = _array("actions", actions, "B, 2, L, A", (pairs, 2, judged, None))
@@ -293,7 +319,7 @@ def from_arrays(
         raise UserError("mask must be 1 where a step was taken and 0 elsewhere")
     if not marks[..., 0].all() or (marks[..., 1:] > marks[..., :-1]).any():
         raise UserError("mask must be 1 from the first step of each segment to its last, then 0 to the end")
-    counted = judged if steps is None else steps
+    counted = judged if steps is None else int(steps)
     if not 1 <= counted <= judged:
         raise UserError(f"steps must be from 1 to {judged}, the steps of a segment, got {counted}")
     taken = marks.reshape(2 * pairs, judged) > 0
@@ -320,7 +346,8 @@ def check_fits(data: PreferenceData, spec: EnvSpec) -> None:
         UserError: when the task's id differs, or the size of an observation or an action.
     """
     if data.task != spec.id:
-        raise UserError(f"these preferences are of {data.task}, not of {spec.id}; choose env={data.task}")
+        choice = "env=" if data.task in known_tasks() else "env=gymnasium env.id="
+        raise UserError(f"these preferences are of {data.task}, not of {spec.id}; choose {choice}{data.task}")
     for name, array, size in (
         ("observations", data.segments.obs, spec.obs_dim),
         ("actions", data.segments.actions, spec.act_dim),
@@ -338,7 +365,7 @@ def _checked(data: PreferenceData) -> PreferenceData:
         array.reshape(len(data), 2, *array.shape[1:])
         for array in (segments.obs, segments.actions, segments.mask)
     )
-    return from_arrays(data.task, obs, actions, answers.label, mask, answers.pairs.group, data.steps)
+    return assemble(data.task, obs, actions, answers.label, mask, answers.pairs.group, data.steps)
 
 
 def _array(name: str, value: ArrayLike, letters: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sailctl.checkpoint import load_policy
+from sailctl.files import check_writable
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import generator
 from sailctl.simulator import Simulator, open_simulator
@@ -27,7 +28,7 @@ class Evaluation:
     path: DoubleArray | None
     """(T, nstate) simulator states of the first episode, when they were asked for."""
     success: BoolArray | None
-    """(E, 2) whether each episode was a success at some step, and at its last; None where a task has none."""
+    """(E, 2) whether each episode was a success at some step, and at its last; None where no step said."""
 
     @property
     def mean(self) -> float:
@@ -61,10 +62,10 @@ def play(act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bo
         step = simulator.step(states, act(states.obs))
         returns[rows] += step.reward
         lengths[rows] += 1
-        if step.success is not None:
-            defined = True
-            success[rows, 0] |= step.success
-            success[rows, 1] = step.success
+        said = np.zeros(len(rows), dtype=bool) if step.success is None else step.success
+        defined = defined or step.success is not None
+        success[rows, 0] |= said
+        success[rows, 1] = said
         if keep_path and rows[0] == 0:
             path.append(step.states.physics[0].copy())
         going = ~step.done
@@ -76,10 +77,12 @@ def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> Non
     """Print the true return of a run's final policy; with ``video``, film the first episode into that file.
 
     Raises:
-        UserError: when ``run`` holds no readable policy, or its task cannot be filmed.
+        UserError: when ``run`` holds no readable policy, its task cannot be filmed, or not there.
         RunError: when no video can be made here (the returns are printed first).
     """
     policy = load_policy(run)
+    if video is not None:
+        check_writable(video.parent)
     simulator = open_simulator(policy.spec.id)
     model = simulator.model
     if video is not None and model is None:

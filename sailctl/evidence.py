@@ -24,6 +24,7 @@ from sailctl import __version__
 from sailctl.config import NUMBERLESS, show
 from sailctl.files import write_atomically
 from sailctl.results import EVALUATIONS, METRICS, RunRecord, find_runs, load_run
+from sailctl.saved import seal, whole
 from sailctl.types import DoubleArray, UserError
 
 FINAL_EVALUATIONS = 3
@@ -270,6 +271,7 @@ def save_trials(trials: Sequence[Trial], path: Path, about: Mapping[str, object]
             "origin": dict(trial.origin),
             "before": trial.before.tolist(),
             "after": trial.after.tolist(),
+            **seal({name: getattr(trial, name) for name in _COLUMNS}),
         }
         for run, trial in enumerate(trials)
     ]
@@ -314,7 +316,7 @@ def read_about(path: Path) -> dict[str, Any]:
 def _load_saved(path: Path) -> list[Trial]:
     about = read_about(path)
     table = read_columns(
-        path, ("run", "iteration", "env_steps", "labels", "wall_s", "return", "length", "kl")
+        path, ("run", "iteration", "env_steps", "labels", "wall_s", "return", "length", "kl"), ended=True
     )
     trials = []
     try:
@@ -333,29 +335,33 @@ def _load_saved(path: Path) -> list[Trial]:
                     place=f"{path}, run {run['run']}",
                     before=np.array(run["before"], dtype=np.float64),
                     after=np.array(run["after"], dtype=np.float64),
-                    **curves,
+                    **whole(path, run, curves),
                 )
             )
     except (KeyError, TypeError) as error:
         raise UserError(
             f"{path.with_suffix('.json')} is no saved evidence of this version: {error!r}"
         ) from error
+    if len(strays := np.setdiff1d(table["run"], [run["run"] for run in about["runs"]])):
+        raise UserError(f"{path} is damaged: it has rows of a run {strays[0]:g}, which was not saved")
     return trials
 
 
-def read_columns(path: Path, names: Sequence[str]) -> dict[str, DoubleArray]:
+def read_columns(path: Path, names: Sequence[str], ended: bool = False) -> dict[str, DoubleArray]:
     """Columns of a CSV file of numbers by their names; an empty cell is NaN, a missing column all NaN.
 
-    A last line without its end, as a killed run leaves it, is no row.
+    A last line without its end, as a killed run leaves it, is no row, unless the file is known to have
+    ``ended``. Cells are parted by commas, or by semicolons where the header is.
 
     Raises:
         UserError: when the file cannot be read or holds something else.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        if lines and not lines[-1].endswith("\n"):
+        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n") and not ended:
             lines.pop()
-        reader = csv.reader(lines)
+        semicolons = bool(lines) and "," not in lines[0] and ";" in lines[0]
+        reader = csv.reader(lines, delimiter=";" if semicolons else ",")
         head = next(reader, [])
         rows = list(reader)
         found = {name: head.index(name) for name in names if name in head}

@@ -271,7 +271,7 @@ class WandbMirror:
     """One W&B run, written by a process of its own; whatever happens there costs one line on stderr.
 
     Args:
-        init: keyword arguments of ``wandb.init``, JSON values only.
+        init: keyword arguments of ``wandb.init``, JSON values only; ``OF_THE_USER`` goes before them.
         folder: existing folder that W&B writes below.
         along: column that W&B draws the others against; None leaves that to W&B.
         capacity: messages that may wait; more are dropped, with one warning.
@@ -286,7 +286,7 @@ class WandbMirror:
         capacity: int = WANDB_QUEUE,
         finish_s: float = WANDB_FINISH_S,
     ) -> None:
-        self._folder = folder
+        self._folder = Path(os.environ.get("WANDB_DIR") or folder)
         self._finish_s = finish_s
         self._warned_full = False
         self._outcome: dict[str, object] = {"exit_code": 1, "summary": {}}
@@ -307,7 +307,7 @@ class WandbMirror:
         except OSError as error:
             _warn(f"W&B is off for this run: {error}")
             return
-        self._put({"init": dict(init), "along": along, "finish_s": finish_s})
+        self._put({"init": _as_the_user_says(init), "along": along, "finish_s": finish_s})
         threading.Thread(target=self._write, name="wandb-mirror", daemon=True).start()
 
     def log(self, row: Mapping[str, float]) -> None:
@@ -460,6 +460,21 @@ def wandb_group(path: Path) -> str:
     return f"{task}/{algorithm}/{name.rpartition('-s')[0]}"
 
 
+OF_THE_USER = {
+    "name": "WANDB_NAME",
+    "group": "WANDB_RUN_GROUP",
+    "job_type": "WANDB_JOB_TYPE",
+    "tags": "WANDB_TAGS",
+    "dir": "WANDB_DIR",
+}
+"""What W&B's own variables of the environment say of a run, if they are set, where no configuration could."""
+
+
+def _as_the_user_says(init: Mapping[str, Any]) -> dict[str, Any]:
+    """``init`` without what the environment says, so that W&B finds it there."""
+    return {key: value for key, value in init.items() if not os.environ.get(OF_THE_USER.get(key, ""))}
+
+
 def _wandb_environment(folder: Path, *, offline: bool) -> dict[str, str]:
     """This process's environment and import path, with W&B's own files kept below ``folder``."""
     environment = dict(os.environ)
@@ -468,6 +483,10 @@ def _wandb_environment(folder: Path, *, offline: bool) -> dict[str, str]:
     store = folder.resolve() / "wandb"
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         environment.setdefault(name, str(store / "cache"))
+    if theirs := environment.get("WANDB_DIR"):  # the process is started in another folder
+        environment["WANDB_DIR"] = os.path.abspath(theirs)
+        with suppress(OSError):  # W&B then chooses a folder of its own
+            os.makedirs(theirs, exist_ok=True)
     if offline:
         environment.setdefault("WANDB_ERROR_REPORTING", "false")
     return environment

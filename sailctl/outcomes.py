@@ -17,7 +17,7 @@ class Outcome:
 
     state: str
     """``done``, ``busy`` (another process works on it), ``refused`` (what the user asked for is impossible),
-    ``failed``, or ``skipped`` (``--fail-fast``)."""
+    ``failed``, ``interrupted``, or ``skipped`` (it never began)."""
     detail: str
     """Run directory, or the error in one line."""
 

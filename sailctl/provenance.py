@@ -59,13 +59,17 @@ def _git_state(root: Path) -> dict[str, object] | None:
     try:
         commit = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--", ".", ":!results")
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        reason = " ".join(str(said).split())
+        print(f"sailctl: warning: the commit of the code is not known: {reason[:200]}", file=sys.stderr)
         return None
     return {"commit": commit, "dirty": bool(changed)}
 
 
 def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
+    # Safe: the code of a checkout that belongs to somebody else is what runs here.
+    command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
 

@@ -55,7 +55,7 @@ class CsvWriter:
     Args:
         path: file to make; one that exists is not touched.
         columns: the header; None takes the first row's columns.
-        kept: bytes of a file that exists to go on after; what follows them is cut off.
+        kept: lines of a file that exists to go on after; what follows them is cut off.
 
     Raises:
         FileExistsError: when there is such a file, and nothing is said of what to keep.
@@ -66,14 +66,14 @@ class CsvWriter:
         self._path = path
         self._columns: tuple[str, ...] | None = None
         if kept:
-            size = path.stat().st_size if path.is_file() else 0
-            if size < kept:
-                raise RunError(f"{path} has lost rows: {size} bytes, {kept} at the last checkpoint")
-            os.truncate(path, kept)
-            with path.open(encoding="utf-8", newline="") as file:
-                self._columns = tuple(next(csv.reader(file)))
+            lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+            whole = [line for line in lines if line.endswith(b"\n")]
+            if len(whole) < kept:
+                raise RunError(f"{path} has lost rows: {len(whole)} lines, {kept} at the last checkpoint")
+            os.truncate(path, sum(map(len, whole[:kept])))
+            self._columns = tuple(whole[0].decode().rstrip("\n").split(","))
         self._file = path.open("ab" if kept else "xb", buffering=0)  # what is written is in the file at once
-        self._size = kept
+        self._lines, self._size = kept, path.stat().st_size
         if columns is not None and not kept:
             self._write_header(columns)
 
@@ -91,9 +91,29 @@ class CsvWriter:
         self._write([_cell(row[column]) for column in columns])
 
     def settle(self) -> int:
-        """See to it that the rows so far outlast a crash of the machine; the bytes that they take."""
+        """See to it that the rows so far outlast a crash of the machine; how many lines there are."""
         os.fsync(self._file.fileno())
-        return self._size
+        return self._lines
+
+    def has(self, column: str) -> bool:
+        """Whether the header names this column."""
+        return column in (self._columns or ())
+
+    def widen(self, columns: Sequence[str]) -> None:
+        """Add columns at the end, 0 in the rows that are there.
+
+        Raises:
+            OSError: when the file cannot be written; the old one is then untouched.
+        """
+        added = tuple(columns)
+        header, *rows = self._path.read_bytes().splitlines()
+        lines = [header + b"".join(b"," + name.encode() for name in added)]
+        lines += [row + b",0" * len(added) for row in rows]
+        self._file.close()
+        write_atomically(self._path, b"".join(line + b"\n" for line in lines))
+        self._columns = (*(self._columns or ()), *added)
+        self._file = self._path.open("ab", buffering=0)
+        self._size = self._path.stat().st_size
 
     def close(self) -> None:
         """Close the file; nothing can be appended after that."""
@@ -117,6 +137,7 @@ class CsvWriter:
                 os.truncate(self._path, self._size)
             raise RunError(f"cannot write {self._path}: {error.strerror}") from error
         self._size += len(line)
+        self._lines += 1
 
 
 class Run:
@@ -140,7 +161,6 @@ class Run:
         self._last: dict[str, object] = kept["last"]
         self._metrics = CsvWriter(path / METRICS, kept=kept["metrics"])
         self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, kept["evaluations"])
-        self._evaluated = bool(kept["evaluations"])
         self._write_status("running", None, {})
 
     @property
@@ -200,19 +220,22 @@ class Run:
     def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Append the episodes of one evaluation, each with ``EVALUATION_COLUMNS``.
 
-        For a task that defines success each has ``SUCCESS_COLUMNS`` too, from the first evaluation on.
+        Where a step of an episode said whether the task is solved, each has ``SUCCESS_COLUMNS`` too. They are
+        added to the table by the first evaluation that has them; without them an episode is no success.
 
         Raises:
             ValueError: when a row has other columns.
+            RunError: when it cannot be written.
         """
-        if not self._evaluated and rows and set(SUCCESS_COLUMNS) <= set(rows[0]):
-            # Only the first evaluation tells that the task defines success: the header is written again.
-            self._evaluations.close()
-            (self.path / EVALUATIONS).unlink()
-            self._evaluations = CsvWriter(self.path / EVALUATIONS, EVALUATION_COLUMNS + SUCCESS_COLUMNS)
-        self._evaluated = True
+        told = any(set(SUCCESS_COLUMNS) <= set(row) for row in rows)
+        if told and not self._evaluations.has(SUCCESS_COLUMNS[0]):
+            try:
+                self._evaluations.widen(SUCCESS_COLUMNS)
+            except OSError as error:
+                raise RunError(f"cannot write {self.path / EVALUATIONS}: {error.strerror}") from error
+        silent = dict.fromkeys(SUCCESS_COLUMNS, 0) if self._evaluations.has(SUCCESS_COLUMNS[0]) else {}
         for row in rows:
-            self._evaluations.append(row)
+            self._evaluations.append({**silent, **row})
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """The run did all that it was asked to do; ``summary`` (JSON values) joins its status."""

@@ -74,6 +74,11 @@ def named_generators(seed: int) -> Generators:
     return Generators(**{name: generator(seed, name) for name in STREAMS})
 
 
+def seed_of_32_bits(seed: int) -> int:
+    """The seed for a library that takes 32 bits: ``seed`` itself where it fits, else one drawn with it."""
+    return seed if seed < 2**32 else int(generator(seed, "narrow").integers(2**32))
+
+
 def generator(seed: int, name: str) -> np.random.Generator:
     """The generator called ``name`` of ``seed``."""
     key = tuple(name.encode())

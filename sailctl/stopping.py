@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that tell a run to stop: Ctrl-C, a polite end, and a terminal that was closed."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -15,7 +18,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(number)  # as it is, so that the exception can travel between processes
         self.signal = number
-        """SIGINT or SIGTERM."""
+        """One of ``SIGNALS``."""
 
     def __str__(self) -> str:
         return f"stopped by {signal.Signals(self.signal).name}"
@@ -36,17 +39,25 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Within the block SIGINT (Ctrl-C) and SIGTERM are noted, so that an iteration can be brought to its end.
+    """Within the block ``SIGNALS`` are noted, so that an iteration can be brought to its end."""
+    stop = Stop()
+    with handled(stop):
+        yield stop
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within the block ``handler`` answers ``SIGNALS``; SIGHUP is ignored where it was (nohup).
 
     In a thread that is not the main one signals are left as they are: Python allows nothing else.
     """
-    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number, former in before.items():
+            signal.signal(number, signal.SIG_DFL if former is None else former)

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ from typing import Any
 from sailctl.claims import owner
 from sailctl.config import RunConfig
 from sailctl.files import write_atomically
+from sailctl.outcomes import Outcome, read_outcome
 from sailctl.recorder import run_path
-from sailctl.results import CONFIG, EVALUATIONS, METRICS, STATUS
+from sailctl.results import CONFIG, EVALUATIONS, METRICS, PROVENANCE, STATUS, is_run, read_json
+from sailctl.results import STATES as RUN_STATES
+from sailctl.terminal import columns, in_columns
 from sailctl.types import UserError
 
 TABLE = "jobs.csv"
@@ -62,34 +65,56 @@ def root_of(config: RunConfig) -> Path:
 
 def record_launch(folder: Path, configs: Sequence[RunConfig], words: Sequence[Sequence[str]]) -> None:
     """Leave in ``folder`` (of a launch) which runs it asks for, and by which words they differ."""
-    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
     jobs = [
-        {
-            "run": os.path.relpath(run_path(config), root_of(config)),
-            "words": [word for word in own if word not in common],
-        }
-        for config, own in zip(configs, words, strict=True)
+        {"run": os.path.relpath(run_path(config), root_of(configs[0])), "words": own}
+        for config, own in zip(configs, differing(words), strict=True)
     ]
     write_atomically(folder / JOBS, json.dumps(jobs, indent=1) + "\n")
 
 
-def jobs_in(folder: Path) -> list[Job]:
+def differing(words: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The words of each job without those that all jobs have; all words of a job that is alone."""
+    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    return [[word for word in own if word not in common] for own in words]
+
+
+def jobs_in(folder: Path, tell: Callable[[str], None] | None = None) -> list[Job]:
     """Every job in a folder of runs: those that were launched, in that order, then other runs below it.
+
+    What no run of ours would hold is passed over, and ``tell`` is given a line that names it.
 
     Raises:
         UserError: when there is no such folder, or nothing in it.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}")
+    tell = tell or (lambda _: None)
     words: dict[str, str] = {}
+    outcomes: dict[str, Outcome | None] = {}
     for launch in sorted((folder / LAUNCHES).glob(f"*/{JOBS}")):
-        for job in json.loads(launch.read_text(encoding="utf-8")):
-            words.setdefault(job["run"], " ".join(job["words"]))
+        try:
+            asked = {
+                job["run"]: " ".join(job["words"]) for job in json.loads(launch.read_text(encoding="utf-8"))
+            }
+            outcomes |= {run: read_outcome(launch.parent, number) for number, run in enumerate(asked)}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            tell(f"passed over {launch}, which lists no jobs ({type(error).__name__})")
+            continue
+        words = {**asked, **words}
     for config in sorted(folder.rglob(CONFIG)):
-        words.setdefault(os.path.relpath(config.parent, folder), "")
+        if is_run(config.parent) and (config.parent / PROVENANCE).is_file():
+            words.setdefault(os.path.relpath(config.parent, folder), "")
     if not words:
         raise UserError(f"no run in {folder} or below it")
-    return [_job(folder, run, own) for run, own in words.items()]
+    jobs = []
+    for run, own in words.items():
+        try:
+            jobs.append(_job(folder, run, own, outcomes.get(run)))
+        except UserError as error:
+            tell(f"passed over {error}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            tell(f"passed over {folder / run}, whose tables are not those of a run ({type(error).__name__})")
+    return jobs
 
 
 def write_table(folder: Path) -> None:
@@ -149,22 +174,16 @@ def table(jobs: Sequence[Job]) -> str:
         )
         for job in sorted(jobs, key=lambda job: STATES.index(job.state))
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
-        )
-        + f"  {row[-1]}".rstrip()
-        for row in rows
-    )
+    return in_columns(rows, range(2, 7), columns())
 
 
-def _job(folder: Path, run: str, words: str) -> Job:
+def _job(folder: Path, run: str, words: str, outcome: Outcome | None) -> Job:
     path = folder / run
     status = _status(path)
-    if not status:
-        return Job(run, words, "waiting", owner(path) or "", 0, 0, None, 0.0, 0.0, "")
+    if not status:  # it has not begun; where it was refused, its last launch says so
+        refused = outcome is not None and outcome.state in ("refused", "failed")
+        state, error = ("failed", outcome.detail) if outcome is not None and refused else ("waiting", "")
+        return Job(run, words, state, owner(path) or "", 0, 0, None, 0.0, 0.0, error)
     state, living = str(status.get("state")), owner(path)
     if state == "running" and living is None:
         state = "lost"
@@ -186,11 +205,18 @@ def _job(folder: Path, run: str, words: str) -> Job:
 
 
 def _status(path: Path) -> dict[str, Any]:
+    """What ``status.json`` says; empty where there is none.
+
+    Raises:
+        UserError: when it says what no run does.
+    """
     try:
-        found = json.loads((path / STATUS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path / STATUS)
+    except OSError:
         return {}
-    return found if isinstance(found, dict) else {}
+    if found.get("state") not in RUN_STATES:
+        raise UserError(f"{path / STATUS}: its state is {found.get('state')!r}, which no run has")
+    return found
 
 
 def _progress(path: Path, env_steps: int, iteration: int) -> float:

@@ -84,5 +84,7 @@ def registration(task_id: str) -> EnvSpec:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
+    names = [*known]
+    near = difflib.get_close_matches(word, names, n=1)
+    near = near or [name for name in names if name.casefold() == word.casefold()][:1]
     return f"; did you mean '{near[0]}'?" if near else ""

@@ -37,7 +37,7 @@ from sailctl.checkpoint import load_policy
 from sailctl.config import PolicyConfig, PPORun, reference_place
 from sailctl.labelling import Sessions
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
-from sailctl.seeding import named_generators
+from sailctl.seeding import named_generators, seed_of_32_bits
 from sailctl.simulator import Simulator
 from sailctl.state import State
 from sailctl.types import EnvSpec, Metrics, UserError
@@ -151,7 +151,7 @@ def make_model(config: PPORun, env: VecNormalize, share: Share) -> PPO:
             "activation_fn": nn.Tanh,
             "log_std_init": math.log(config.policy.initial_std),
         },
-        seed=config.seed,
+        seed=seed_of_32_bits(config.seed),
         device="cpu",
     )
     keep_numbers(model)

@@ -43,7 +43,7 @@ from sailctl.config import PolicyConfig, SACRun
 from sailctl.labelling import Sessions
 from sailctl.objectives import kl_penalty
 from sailctl.policy import GaussianPolicy
-from sailctl.seeding import named_generators
+from sailctl.seeding import named_generators, seed_of_32_bits
 from sailctl.simulator import Simulator
 from sailctl.state import State, module_state, restore_module
 from sailctl.types import EnvSpec, Metrics
@@ -154,7 +154,7 @@ def make_model(config: SACRun, env: VecEnv) -> SAC:
         ent_coef=f"auto_{algo.entropy}",
         target_update_interval=algo.target_every,
         policy_kwargs={"net_arch": algo.hidden, "optimizer_kwargs": {"fused": True}},
-        seed=config.seed,
+        seed=seed_of_32_bits(config.seed),
         device="cpu",
     )
     keep_numbers(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get
 from sailctl.config.checks import validate
 from sailctl.config.code import code_version
 from sailctl.config.places import conf_dir, reference_place
-from sailctl.config.schema import FORMS, GROUPS, NUMBERLESS, RUNS, Config, RunConfig, kind_of, to_dict
+from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, Config, RunConfig, kind_of, to_dict
 from sailctl.config.words import did_you_mean, first_line, refused, show
+from sailctl.files import place
 from sailctl.types import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def to_config(cfg: DictConfig) -> RunConfig:
+def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
     """The composed ``cfg`` (Hydra's own node left out) as checked, frozen, typed objects.
+
+    Paths have ``~`` expanded, and begin at ``base`` where they are relative and it is given: the folder in
+    which they were asked for, once the process has gone to another one.
 
     Raises:
         UserError: for an unknown key, a missing value, a wrong type or a value that ``validate`` refuses.
@@ -40,9 +44,16 @@ def to_config(cfg: DictConfig) -> RunConfig:
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+        if isinstance(values, dict) and "experiment" in values:
+            raise UserError(
+                "the file of this experiment must begin with the line '# @package _global_', and with no "
+                "byte order mark before it"
+            )
         kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
         _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
-        config = OmegaConf.to_object(OmegaConf.merge(_schema(kind), values))
+        config = OmegaConf.to_object(
+            OmegaConf.merge(_schema(kind), _whole(_placed(values, base), leaf_types()))
+        )
     except MissingMandatoryValue as error:
         if str(error.full_key).startswith("policy."):
             name = OmegaConf.select(own, "algo.name")
@@ -59,14 +70,32 @@ def to_config(cfg: DictConfig) -> RunConfig:
         raise unknown_key(str(error.full_key), None if name is None else str(name)) from error
     except OmegaConfBaseException as error:
         key = str(error.full_key).split("[")[0]
-        what, value = _in_words(leaf_types().get(key)), OmegaConf.select(cfg, key)
-        if isinstance(value, float) and value.is_integer():
-            what += f", written {int(value)}"
-        raise refused(key, what, value) from error
+        raise refused(key, _in_words(leaf_types().get(key)), OmegaConf.select(cfg, key)) from error
     if not isinstance(config, RunConfig):
         raise TypeError(f"expected a Config, composed a {type(config).__name__}")
     validate(config)
     return config
+
+
+def _placed(values: Any, base: Path | None) -> Any:
+    """The composed values with their paths as ``files.place`` has them."""
+    if not isinstance(values, dict):
+        return values
+    names = ("initial", *LEVELS)  # of reference policies that are no paths
+    algo = values["algo"] if isinstance(values.get("algo"), dict) else {}
+    for holder, key in ((values, "out"), (algo, "data"), (algo, "reference")):
+        text = holder.get(key)
+        if isinstance(text, str) and text.strip() and not (key == "reference" and text in names):
+            holder[key] = str(place(text, base)) if base or text.startswith("~") else text
+    return values
+
+
+def _whole(values: Any, types: Mapping[str, Any], key: str = "") -> Any:
+    """The composed values, with whole numbers where they were written as 1e6."""
+    if isinstance(values, dict):
+        return {name: _whole(value, types, f"{key}.{name}".strip(".")) for name, value in values.items()}
+    whole = isinstance(values, float) and values.is_integer() and types.get(key) in (int, int | None)
+    return int(values) if whole else values
 
 
 def _check_form(kind: str, algo: Any) -> None:

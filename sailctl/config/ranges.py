@@ -152,6 +152,8 @@ def validate_ranges(tree: Mapping[str, Any]) -> None:
         require(numbers[key] > 0, key, "above 0", numbers[key])
     for key in filter(numbers.__contains__, NOT_NEGATIVE):
         require(numbers[key] >= 0, key, "0 or more", numbers[key])
+    for key in ("seed", "evaluation.seed"):
+        require(numbers[key] < 2**63, key, f"at most {2**63 - 1}", numbers[key])
     for key in filter(numbers.__contains__, AT_LEAST_ONE):
         require(numbers[key] >= 1, key, "at least 1", numbers[key])
     for key in filter(numbers.__contains__, SHARES):

@@ -23,9 +23,10 @@ from sailctl.report.tables import (
     settings_table,
     stability_table,
 )
+from sailctl.terminal import columns
 
 WIDTH = 100
-"""Columns of a terminal."""
+"""Columns of a table at most; a narrower terminal has fewer."""
 
 # What a page of a paper has room for.
 _PERFORMANCE = ("arm", "runs", "failed", "final return", "final score", "area under the curve")
@@ -80,9 +81,13 @@ def latex(comparison: Comparison) -> str:
 # Text
 
 
+def _width() -> int:
+    return min(WIDTH, columns() or WIDTH)
+
+
 def _list(title: str, sentences: Sequence[str]) -> str:
     return "\n".join(
-        [title, *(textwrap.fill(s, WIDTH, initial_indent="- ", subsequent_indent="  ") for s in sentences)]
+        [title, *(textwrap.fill(s, _width(), initial_indent="- ", subsequent_indent="  ") for s in sentences)]
     )
 
 
@@ -91,7 +96,7 @@ def _plain(table: Table, caution: str = "") -> str:
     for part in _fitting(table):
         lines += [*_aligned(part), ""]
     said = [table.caption.replace("Bold:", "*:"), caution]
-    return "\n".join([*lines, *(textwrap.fill(sentence, WIDTH) for sentence in said if sentence)])
+    return "\n".join([*lines, *(textwrap.fill(sentence, _width()) for sentence in said if sentence)])
 
 
 def _fitting(table: Table) -> Iterator[Table]:
@@ -99,7 +104,7 @@ def _fitting(table: Table) -> Iterator[Table]:
     names, *others = table.head
     part = [names]
     for name in others:
-        if len(part) > 1 and max(map(len, _aligned(table.only(*part, name)))) > WIDTH:
+        if len(part) > 1 and max(map(len, _aligned(table.only(*part, name)))) > _width():
             yield table.only(*part)
             part = [names]
         part.append(name)

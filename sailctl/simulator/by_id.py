@@ -9,11 +9,8 @@ that the environment remembers is checked before anything is simulated with it.
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -21,6 +18,8 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from sailctl.simulator.answers import Answer, Answers
+from sailctl.simulator.attributes import Attribute, fits, plain_attributes
 from sailctl.simulator.states import States, Step
 from sailctl.tasks import horizon, registration
 from sailctl.types import DoubleArray, EnvSpec, IntArray, RunError, UserError
@@ -41,33 +40,14 @@ COMPUTED = (
 TRIALS, TRIAL_STEPS = 3, 40
 """Episodes, and control steps of each, along which restoring is checked."""
 
-SUCCESS = ("success", "is_success")
-"""Keys by which the ``info`` of a step says that the task is solved."""
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """A plain attribute of the environment, or of a wrapper around it, that changes in an episode."""
-
-    layer: int
-    """0 is the outermost wrapper."""
-    name: str
-    shape: tuple[int, ...] | None
-    """Of an array; None for a number."""
-    kind: Any
-    """Data type of the array, or type of the number."""
-
-    @property
-    def size(self) -> int:
-        """Count of numbers."""
-        return 1 if self.shape is None else math.prod(self.shape)
-
 
 class Copy:
     """One copy of the environment."""
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, task_id: str, env: Any) -> None:
         self.env = env
+        self.asked = Answers(task_id, env)
+        """Resets and steps it."""
         self.layers = [env]
         while self.layers[-1] is not env.unwrapped:
             self.layers.append(self.layers[-1].env)
@@ -88,10 +68,12 @@ class EnvironmentSimulator:
 
     ``States.physics`` is MuJoCo's ``mjSTATE_FULLPHYSICS``, ``States.memory`` what is written back beside it.
     As in every simulator here, a control step starts the constraint solver cold, and the time limit is that
-    of the registration. ``Step.success`` is there where ``info`` has ``success`` or ``is_success``.
+    of the registration. ``Step.success`` is there where the ``info`` of a row has ``success`` or
+    ``is_success``, and false for the rows that do not say.
 
     Raises:
-        UserError: when the environment is none of MuJoCo's, or it cannot be restored: the reason is given.
+        UserError: when the environment is none of MuJoCo's, it cannot be restored, or its answers do not fit
+            its spaces: the reason is given. What it answers later is checked as well.
     """
 
     forks_anywhere = True
@@ -99,7 +81,7 @@ class EnvironmentSimulator:
     def __init__(self, task_id: str, threads: int = 1) -> None:
         self._id = task_id
         steps = horizon(task_id)
-        self._copies = [Copy(self._make()) for _ in range(threads)]
+        self._copies = [self._make() for _ in range(threads)]
         self._workers = ThreadPoolExecutor(threads) if threads > 1 else None
         first = self._copies[0]
         self.model = first.model
@@ -110,7 +92,7 @@ class EnvironmentSimulator:
         low, high = actions.low.astype(np.float64), actions.high.astype(np.float64)
         dt = self._seconds_in_a_step(first)
         self.spec = EnvSpec(task_id, observations.shape[0], len(low), low, high, steps, dt)
-        self._success = self._try_out(first)
+        self._try_out(first)
 
     @property
     def camera(self) -> dict[str, float]:
@@ -125,7 +107,7 @@ class EnvironmentSimulator:
 
         def reset_rows(copy: Copy, rows: IntArray) -> None:
             for row in rows:
-                states.obs[row] = copy.env.reset(seed=int(seeds[row]))[0]
+                states.obs[row] = copy.asked.reset(int(seeds[row]))
                 self._read(copy, states, row)
 
         self._in_parallel(reset_rows, n)
@@ -140,22 +122,24 @@ class EnvironmentSimulator:
 
         Raises:
             RunError: when an action is not finite, or MuJoCo found a state unstable or not finite.
+            UserError: when the environment's answer does not fit its spaces.
         """
         n = len(states)
         if not np.isfinite(action).all():
             raise RunError(f"{self._id}: an action is not finite")
         reached = self._empty(n)
         reached.elapsed[:] = states.elapsed + 1
-        reward, success = np.empty(n), np.zeros(n, dtype=bool)
+        reward = np.empty(n)
+        said, success = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         terminated, truncated = np.empty(n, dtype=bool), np.empty(n, dtype=bool)
 
         def step_rows(copy: Copy, rows: IntArray) -> None:
             for row in rows:
                 self._write(copy, states, row)
                 answer = self._step(copy, action[row])
-                reached.obs[row], reward[row], terminated[row], truncated[row], info = answer
-                if self._success is not None:
-                    success[row] = bool(info[self._success])
+                reached.obs[row], reward[row] = answer.obs, answer.reward
+                terminated[row], truncated[row] = answer.terminated, answer.truncated
+                said[row], success[row] = answer.success is not None, bool(answer.success)
                 self._read(copy, reached, row)
 
         self._in_parallel(step_rows, n)
@@ -164,7 +148,7 @@ class EnvironmentSimulator:
             reward=reward,
             terminated=terminated,
             truncated=(truncated | (reached.elapsed >= self.spec.horizon)) & ~terminated,
-            success=success if self._success is not None else None,
+            success=success if said.any() else None,
         )
 
     def close(self) -> None:
@@ -176,17 +160,15 @@ class EnvironmentSimulator:
 
     # One environment
 
-    def _make(self) -> Any:
-        """A fresh copy without time limit, which is counted here; reset once.
+    def _make(self) -> Copy:
+        """A fresh copy, stepped once.
 
         Raises:
             UserError: when it cannot be made, or is none that can be simulated here.
         """
         registration(self._id)
         try:
-            env: Any = gymnasium.make(self._id, max_episode_steps=-1, disable_env_checker=True)
-            env.reset(seed=0)
-            env.step(env.action_space.sample())  # some attributes are there from the first step on
+            env: Any = gymnasium.make(self._id, disable_env_checker=True)
         except Exception as error:  # whatever the user's environment does when it is made
             reason = " ".join(str(error).split())
             raise UserError(f"env.id={self._id} cannot be made: {type(error).__name__}: {reason}") from error
@@ -201,19 +183,23 @@ class EnvironmentSimulator:
                 raise self._refused(f"its {what} is not a vector of real numbers but {space}")
         if not (np.isfinite(env.action_space.low).all() and np.isfinite(env.action_space.high).all()):
             raise self._refused("its actions have no bounds")
-        return env
+        for each in (inner, env):  # the wrappers would answer a wrong form in words of their own
+            asked = Answers(self._id, each)
+            asked.reset(0)
+            asked.step(np.zeros(each.action_space.shape))  # some attributes are there from the first step on
+        return Copy(self._id, env)
 
-    def _step(self, copy: Copy, action: DoubleArray) -> tuple[Any, ...]:
+    def _step(self, copy: Copy, action: DoubleArray) -> Answer:
         """One step from where ``copy`` stands, the solver cold.
 
         Raises:
             RunError: when MuJoCo found the state unstable.
         """
-        env, data = copy.env, copy.data
+        data = copy.data
         data.qacc_warmstart[:] = 0.0
-        answer: tuple[Any, ...] = env.step(action.astype(env.action_space.dtype))
+        answer = copy.asked.step(action)
         unstable = any(data.warning[kind].number for kind in UNSTABLE)
-        if unstable or not (np.isfinite(answer[0]).all() and np.isfinite(answer[1])):
+        if unstable or not (np.isfinite(answer.obs).all() and np.isfinite(answer.reward)):
             mujoco.mj_resetData(self.model, data)  # which forgets the warning
             raise RunError(f"{self._id}: MuJoCo is unstable, or the observation or reward is not finite")
         return answer
@@ -265,7 +251,7 @@ class EnvironmentSimulator:
     # Whether restoring restores
 
     def _seconds_in_a_step(self, copy: Copy) -> float:
-        copy.env.reset(seed=0)
+        copy.asked.reset(0)
         before = float(copy.data.time)
         self._step(copy, np.zeros(copy.env.action_space.shape))
         dt = float(copy.data.time) - before
@@ -273,11 +259,11 @@ class EnvironmentSimulator:
             raise self._refused("a step does not advance the clock of its MjData")
         return dt
 
-    def _try_out(self, copy: Copy) -> str | None:
-        """Find the attributes to keep and check that restoring restores; the key of success, if there is one.
+    def _try_out(self, copy: Copy) -> None:
+        """Find the attributes to keep, and check that restoring restores and that a reset resets.
 
         Raises:
-            UserError: when the environment holds something that cannot be restored.
+            UserError: when the environment holds something that cannot be restored, or outlasts a reset.
         """
         rng = np.random.default_rng(0)
         shape = (TRIALS, TRIAL_STEPS, self.spec.act_dim)
@@ -288,45 +274,53 @@ class EnvironmentSimulator:
         if inner.data is not copy.data or inner.model is not copy.model or model_bytes(copy.model) != model:
             raise self._refused("it changes its MuJoCo model in an episode or at a reset")
 
-        info: dict[str, Any] = {}
-        rows: list[tuple[States, DoubleArray, States, tuple[Any, ...]]] = []
+        rows: list[tuple[States, DoubleArray, States, Answer]] = []
         for episode in range(TRIALS):
-            state = self._reset_one(copy, episode)
-            if not same(state, self._reset_one(copy, episode)):
+            state = start = self._reset_one(copy, episode)
+            if not same(start, self._reset_one(copy, episode)):
                 raise self._refused("a reset with the same seed does not lead to the same start")
+            remembered = dict(plain_attributes(copy.layers))
             for action in actions[episode]:
-                reached, verdict, info = self._step_one(copy, action)
-                rows.append((state, action, reached, verdict))
-                if verdict[1] or verdict[2]:
+                reached, answer = self._step_one(copy, action)
+                rows.append((state, action, reached, answer))
+                if answer.terminated or answer.truncated:
                     break
                 state = reached
+            again = self._reset_one(copy, episode)
+            now = dict(plain_attributes(copy.layers))
+            if left := [
+                name for (layer, name), value in now.items() if remembered.get((layer, name)) != value
+            ]:
+                raise self._refused(
+                    f"its {left[0]!r} survives a reset, so that an episode would depend on those before it; "
+                    "set it anew in reset"
+                )
+            if not same(start, again):
+                raise self._refused("a reset does not lead to the same start after an episode as before it")
         for index in rng.permutation(2 * len(rows)) // 2:  # each of them twice, in no order
-            state, action, reached, verdict = rows[index]
+            state, action, reached, answer = rows[index]
             self._write(copy, state, 0)
-            again, verdict_again, _ = self._step_one(copy, action)
-            if not same(reached, again) or verdict != verdict_again:
+            again, answer_again = self._step_one(copy, action)
+            if not same(reached, again) or answer.verdict != answer_again.verdict:
                 what = "reward" if same(reached, again) else "state or observation"
                 raise self._refused(
                     f"a restored state does not go on as the original did (another {what}); it keeps "
                     "something outside MuJoCo's state that is no number or array among its attributes"
                 )
-        return next((key for key in SUCCESS if key in info), None)
 
     def _reset_one(self, copy: Copy, seed: int) -> States:
         state = self._empty(1)
-        state.obs[0] = copy.env.reset(seed=seed)[0]
+        state.obs[0] = copy.asked.reset(seed)
         self._read(copy, state, 0)
         return state
 
-    def _step_one(
-        self, copy: Copy, action: DoubleArray
-    ) -> tuple[States, tuple[float, bool, bool], dict[str, Any]]:
-        """State reached, (reward, terminated, truncated) and info of one step from where ``copy`` stands."""
-        obs, reward, terminated, truncated, info = self._step(copy, action)
+    def _step_one(self, copy: Copy, action: DoubleArray) -> tuple[States, Answer]:
+        """The state reached and the answer of one step from where ``copy`` stands."""
+        answer = self._step(copy, action)
         reached = self._empty(1)
-        reached.obs[0] = obs
+        reached.obs[0] = answer.obs
         self._read(copy, reached, 0)
-        return reached, (float(reward), bool(terminated), bool(truncated)), info
+        return reached, answer
 
     def _changing(self, copy: Copy, actions: DoubleArray) -> tuple[Attribute, ...]:
         """Attributes that changed along episodes with these actions.
@@ -335,18 +329,18 @@ class EnvironmentSimulator:
             UserError: when one that is neither a number nor an array changed, or random numbers were drawn.
         """
         found: dict[tuple[int, str], Attribute] = {}
-        before = dict(plain_attributes(copy))
+        before = dict(plain_attributes(copy.layers))
 
         def compare() -> None:
             nonlocal before
-            now = dict(plain_attributes(copy))
+            now = dict(plain_attributes(copy.layers))
             for place in now:
                 if place not in before or before[place] != now[place]:
                     found[place] = self._attribute(copy, *place)
             before = now
 
         for episode in range(TRIALS):
-            copy.env.reset(seed=episode)
+            copy.asked.reset(episode)
             compare()
             drawn = copy.drawn
             for action in actions[episode]:
@@ -354,7 +348,7 @@ class EnvironmentSimulator:
                 compare()
                 if copy.drawn != drawn:
                     raise self._refused("it draws random numbers while it steps")
-                if answer[2] or answer[3]:
+                if answer.terminated or answer.truncated:
                     break
         return tuple(found.values())
 
@@ -375,42 +369,6 @@ UNSTABLE = (
     mujoco.mjtWarning.mjWARN_BADQVEL,
     mujoco.mjtWarning.mjWARN_BADQACC,
 )
-
-
-def plain_attributes(copy: Copy) -> Iterator[tuple[tuple[int, str], object]]:
-    """(layer, name) and a value to compare by, for the attributes made of numbers, words and arrays."""
-    for layer, holder in enumerate(copy.layers):
-        for name, value in vars(holder).items():
-            key = comparable(value)
-            if key is not None and name != "_np_random_seed":  # Gymnasium's note of the last seed
-                yield (layer, name), key
-
-
-def comparable(value: object) -> object:
-    """Something that is equal where plain ``value`` is the same bit for bit; None for what is not plain."""
-    if isinstance(value, np.ndarray):
-        return None if views_foreign_memory(value) else (value.shape, value.dtype.str, value.tobytes())
-    if value is None or isinstance(value, bool | int | float | str | np.generic):
-        return (type(value), repr(value))
-    if isinstance(value, dict):
-        return comparable([*value, *value.values()])
-    if isinstance(value, list | tuple | set | deque):
-        return (type(value), tuple(map(comparable, value)))
-    return None
-
-
-def views_foreign_memory(array: np.ndarray[Any, Any]) -> bool:
-    """Whether the numbers lie in MuJoCo's own memory, which is restored anyway."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array.base is not None
-
-
-def fits(kept: Attribute, value: object) -> bool:
-    """Whether ``value`` still is of the type and shape that were seen."""
-    if isinstance(value, np.ndarray):
-        return bool(value.shape == kept.shape and value.dtype == kept.kind)
-    return kept.shape is None and type(value) is kept.kind
 
 
 def model_bytes(model: mujoco.MjModel) -> bytes:

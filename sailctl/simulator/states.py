@@ -76,7 +76,7 @@ class Step:
     truncated: BoolArray
     """(N,) the time limit was reached and the episode did not end for good."""
     success: BoolArray | None = None
-    """(N,) whether the state reached counts as success, for tasks that define it."""
+    """(N,) whether the state reached counts as success; None where no row says."""
 
     @property
     def done(self) -> BoolArray:

@@ -142,7 +142,7 @@ def test_the_penalties_compose_with_every_algorithm(option: str) -> None:
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_every_value_has_a_comment(file: Path) -> None:
     values, comments = values_of(file), read_comments(file)
-    assert values
+    assert values or file.name == "hydra_defaults.yaml"  # which chooses, and sets nothing
     assert not [key for key in values if not comments.get(key)]
 
 

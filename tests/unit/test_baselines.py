@@ -79,6 +79,19 @@ def config_of(algo: str, *overrides: str) -> RunConfig:
     return job.config
 
 
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_a_learner_takes_any_seed(algo: str, tmp_path: Path) -> None:
+    config = config_of(algo, "seed=9223372036854775807", "env_steps=80", f"out={tmp_path}")
+    assert load_run(train(config, [])).seed == 2**63 - 1
+
+
+@pytest.mark.parametrize("key", ["seed", "evaluation.seed"])
+def test_a_larger_seed_is_refused_for_all(key: str) -> None:
+    for algo in ("ppo", "sac", "sail", "sail_segments"):
+        with pytest.raises(UserError, match=f"{key} must be at most 9223372036854775807"):
+            compose_jobs([f"algo={algo}", f"{key}=9223372036854775808"])
+
+
 def sac_config(algo: str, *overrides: str) -> SACRun:
     config = config_of(algo, *overrides)
     assert isinstance(config, SACRun)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -139,6 +141,10 @@ def train(config, overrides):
         raise KeyError("a bug")
     if config.seed == 4:
         os._exit(7)
+    if config.seed == 9:
+        time.sleep(3)
+    if config.seed == 10:
+        sys.exit(3)
     if config.seed == 5:
         Path("started").touch()
         time.sleep(60)
@@ -156,6 +162,59 @@ launch.run_job = run_job
 if __name__ == "__main__":
     sys.exit(cli.main())
 """
+
+
+@pytest.mark.parametrize(("word", "mode"), [("true", "disabled"), ("false", "offline")])
+def test_wandbs_older_word_turns_it_off(word: str, mode: str, tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "sailctl", "train", "--cfg", "job"],
+        cwd=tmp_path,
+        env={**environment, "WANDB_DISABLED": word},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"  wandb: {mode} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 1), (errno.EROFS, 1), (errno.ENAMETOOLONG, 2), (errno.ENOTDIR, 2)]
+)
+def test_a_file_that_cannot_be_written_is_one_line(
+    number: int,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "jobs.json")
+
+    monkeypatch.setattr("sailctl.launch.record_launch", refuse)
+    assert main(["train", "-m", "algo=sail", f"out={tmp_path}"]) == code
+    assert capsys.readouterr().err == f"sailctl: cannot use jobs.json: {os.strerror(number)}\n"
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything(tmp_path: Path) -> None:
+    done = sailctl("train", "algo=sail", f"out={'x' * 300}", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.endswith(": File name too long\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tilde_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for arguments in (["status", "~/empty"], ["plot", "~/empty", "--out=~/x.png"], ["compare", "~/empty"]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err == f"sailctl: no run in {tmp_path}/empty or below it\n"
+    assert main(["status", "~who-is-not-here/runs"]) == 2
+    assert "names no home folder" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -252,6 +311,18 @@ def test_a_sweep_goes_on_past_failures_and_lists_every_job(
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_paths_are_those_of_the_folder_it_was_asked_in(
+    launcher: str, child: list[str], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    words = ["seed=0,6", f"hydra/launcher={launcher}", "hydra.job.chdir=true", "out=mine"]
+    words.append("hydra.sweep.subdir=${hydra.job.num}")
+    done = run(child, "train", "-m", *words, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert [(work / f"mine/sail_revkl/s{seed}/words").exists() for seed in (0, 6)] == [True, True]
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
 def test_fail_fast_begins_no_job_after_a_failure(launcher: str, child: list[str], tmp_path: Path) -> None:
     work = tmp_path / "work"
     words = ["seed=1,2,0", f"hydra/launcher={launcher}"]
@@ -302,11 +373,23 @@ def test_a_users_folder_reaches_the_jobs_of_a_launcher(child: list[str], tmp_pat
     assert (tmp_path / "work/runs/mine/s0/words").read_text() == "algo=mine experiment=demo"
 
 
-def test_a_worker_that_dies_is_reported_beside_what_finished(child: list[str], tmp_path: Path) -> None:
-    done = run(child, "train", "-m", "seed=6,4", "hydra.launcher.n_jobs=2", cwd=tmp_path / "work")
+def test_a_worker_that_dies_is_a_failed_job_and_the_others_go_on(child: list[str], tmp_path: Path) -> None:
+    done = run(child, "train", "-m", "seed=9,4,0,6,7", "hydra.launcher.n_jobs=2", cwd=tmp_path / "work")
     assert done.returncode == 1
-    assert "sailctl: the launcher stopped: TerminatedWorkerError" in done.stderr
-    assert "seed=4     failed  it did not finish" in done.stdout
+    assert "5 jobs: 4 done, 1 failed (" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sailctl: seed=4: its process ended without a word: TerminatedWorkerError: ")
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "basic"])
+def test_a_job_that_ends_its_process_is_a_failed_job_and_the_others_go_on(
+    launcher: str, child: list[str], tmp_path: Path
+) -> None:
+    words = ["seed=10,0,6", f"hydra/launcher={launcher}"]
+    done = run(child, "train", "-m", *words, cwd=tmp_path / "work")
+    assert done.returncode == 1
+    assert "3 jobs: 1 failed, 2 done (" in done.stdout
+    assert done.stderr == ("sailctl: seed=10: something that the run called ends the process (exit code 3)\n")
 
 
 @pytest.mark.parametrize("launcher", [None, "joblib", "basic"])
@@ -336,7 +419,16 @@ def test_an_interrupt_is_one_line_and_exit_code_130(
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the launcher's processes too
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "sailctl: interrupted\n")
+    assert process.returncode == 130
+    if launcher is None:
+        assert errors == "sailctl: interrupted\n"
+        return
+    told, last = errors.splitlines()
+    assert re.fullmatch("sailctl: seed=5: stopped by SIG(INT|TERM); asked for again, it goes on", told)
+    assert last == "sailctl: interrupted, stopped by SIGINT"
+    (launch,) = (work / "runs/.sweeps").iterdir()
+    assert json.loads((launch / "0.json").read_text())["state"] == "interrupted"
+    assert not list(launch.glob("claim.*"))
 
 
 # Comparing
@@ -364,6 +456,38 @@ def test_compare_prints_the_verdict_and_saves_what_compares_the_same(saved: Path
     refused = sailctl("compare", saved.name, "--save=again.csv", cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("sailctl: --save would overwrite again.csv")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["told", "locale"],
+)
+def test_what_a_terminal_cannot_show_is_replaced(variables: dict[str, str], saved: Path) -> None:
+    code = "from sailctl.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "compare", str(saved), "--resamples=100"],
+        env={**os.environ, **variables},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode("ascii").strip()
+    assert b"?" in done.stdout
+
+
+def test_a_backend_of_matplotlib_that_is_not_installed_is_not_asked_for(saved: Path, tmp_path: Path) -> None:
+    code = "from sailctl.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "plot", str(saved), f"--out={tmp_path / 'curves.png'}"],
+        env={**os.environ, "MPLBACKEND": "no_such_backend"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_compare_refuses_what_is_unfair_until_it_is_forced(saved: Path, tmp_path: Path) -> None:

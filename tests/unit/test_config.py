@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ from sailctl.config import (
     to_yaml,
     validate,
 )
+from sailctl.recorder import open_run
+from sailctl.sweeps import jobs_in, record_launch
 from sailctl.types import UserError
 from sailctl_envs import ALL_TASKS
 
@@ -75,7 +78,9 @@ BAD = [
     ("algo.beta=", "algo.beta must be a number, got ''"),
     ("algo.beta={a: 3}", "algo.beta must be a number"),
     ("seed=1.5", "seed must be a whole number, got 1.5"),
-    ("env_steps=1e6", "env_steps must be a whole number, written 1000000, got 1000000.0"),
+    ("env_steps=1.5e0", "env_steps must be a whole number, got 1.5"),
+    ("algo=SAIL", "unknown algo 'SAIL'; did you mean 'sail'?"),
+    ("env=gymnasium env.id=CHEETAH_RUN", "did you mean 'cheetah_run'?"),
     ("seed=true", "seed must be a whole number, got true"),
     ("seed=null", "seed must be a whole number, got null"),
     ("oracle.budget=many", "oracle.budget must be a whole number or null, got 'many'"),
@@ -365,6 +370,103 @@ def test_sweep_may_stand_in_a_configuration(tmp_path: Path) -> None:
     plan = compose_jobs(["experiment=mine", "algo=sail"], overlay=tmp_path)
     assert plan.multirun
     assert [job.config.seed for job in plan.jobs] == [3, 4]
+
+
+def test_wandbs_own_variables_are_heard_where_the_configuration_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    assert (composed().logger.wandb, composed().logger.project) == ("offline", "sailctl")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    assert (composed().logger.wandb, composed().logger.project) == ("disabled", "theirs")
+    told = composed("logger.wandb=offline", "logger.project=told")
+    assert (told.logger.wandb, told.logger.project) == ("offline", "told")
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(
+        UserError, match=r"logger\.wandb must be offline or online or disabled, got 'sometimes'"
+    ):
+        composed()
+
+
+@pytest.mark.parametrize(
+    "text", ["seed: 3\n", "\ufeff# @package _global_\nseed: 3\n"], ids=["no package", "bom"]
+)
+def test_an_experiment_whose_first_line_is_another_is_refused_with_that_line(
+    text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match="must begin with the line '# @package _global_'"):
+        compose_jobs(["experiment=mine"], overlay=tmp_path)
+
+
+def test_an_experiment_may_choose_the_launcher_and_a_command_line_goes_before_it(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\nseed: 3\n"
+    )
+
+    def launcher(*words: str) -> str:
+        plan = compose_jobs(["algo=sail", *words], overlay=tmp_path, multirun=True)
+        return str(plan.jobs[0].composed.hydra.launcher._target_).rpartition(".")[2]
+
+    assert launcher() == launcher("experiment=mine", "hydra/launcher=joblib") == "JoblibLauncher"
+    assert launcher("experiment=mine") == "BasicLauncher"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "hydra.sweep.dir=x",
+            "hydra.sweep.dir is chosen anew for each launch, in out: set out=FOLDER instead",
+        ),
+        (
+            "hydra.launcher.n_jobs=0",
+            "hydra.launcher.n_jobs must be at least 1, or -1 for one job per core, got 0",
+        ),
+    ],
+)
+def test_settings_of_hydra_that_cannot_work_are_refused(word: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        compose_jobs(["algo=sail", "seed=0,1", word], multirun=True)
+
+
+def test_whole_numbers_may_be_written_with_an_exponent() -> None:
+    config = composed("algo=sail", "env_steps=1e6", "oracle.budget=1e3", "algo.gamma=1e0")
+    assert (config.env_steps, config.oracle.budget, config.algo.gamma) == (1_000_000, 1000, 1.0)
+    assert type(config.env_steps) is type(config.oracle.budget) is int
+
+
+def test_the_same_run_in_two_sweeps_is_none_twice(tmp_path: Path) -> None:
+    plan = compose_jobs(["algo=sail", "logger.sweep=x,y", f"out={tmp_path}"], multirun=True)
+    configs = [job.config for job in plan.jobs]
+    launch = tmp_path / "x" / ".sweeps" / "1"
+    launch.mkdir(parents=True)
+    record_launch(launch, configs, [job.overrides for job in plan.jobs])
+    open_run(configs[1], []).finish({})
+    assert [job.state for job in jobs_in(tmp_path / "x")] == ["waiting", "finished"]
+
+
+def test_paths_may_begin_at_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "pairs.parquet").touch()
+    config = composed("algo=sail_ddp", "out=~/runs", "algo.data=~/pairs.parquet")
+    assert (config.out, config.algo.data) == (f"{tmp_path}/runs", f"{tmp_path}/pairs.parquet")
+    with pytest.raises(UserError, match="got '/nowhere/policy'"):
+        composed("algo=sail", "algo.reference=/nowhere/policy")
+    monkeypatch.setenv("HOME", "/nowhere")
+    with pytest.raises(UserError, match="got '/nowhere/policy'"):
+        composed("algo=sail", "algo.reference=~/policy")
+
+
+def test_relative_paths_begin_where_they_were_asked_for(tmp_path: Path) -> None:
+    (job,) = compose_jobs(["algo=sail", "out=mine", "algo.reference=initial"]).jobs
+    assert to_config(job.composed).out == "mine"
+    moved = to_config(job.composed, tmp_path)
+    assert (moved.out, moved.algo.reference) == (f"{tmp_path}/mine", "initial")
 
 
 def test_lengths_follow_the_task_and_null_is_an_episode() -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +100,12 @@ def test_any_finite_numbers_come_back_bit_for_bit(
     pairs, judged, obs_dim, act_dim = data.draw(array_shapes(min_dims=4, max_dims=4, max_side=4))
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)  # -0.0 and subnormal ones included
     lengths = data.draw(arrays(np.int64, (pairs, 2), elements=st.integers(1, judged)))
+    labels = arrays(np.int64, pairs, elements=st.sampled_from([-1, 0, 1]))
     made = from_arrays(
         TASK,
         data.draw(arrays(np.float32, (pairs, 2, judged, obs_dim), elements=finite)),
-        data.draw(arrays(np.float32, (pairs, 2, judged, act_dim), elements=finite)),
-        data.draw(arrays(np.int64, pairs, elements=st.sampled_from([-1, 0, 1]))),
+        data.draw(arrays(np.float32, (pairs, 2, judged, act_dim), elements=st.floats(-100, 100, width=32))),
+        data.draw(labels.filter(lambda label: set(label.tolist()) != {0, 1})),
         np.arange(judged) < lengths[..., None],
         data.draw(arrays(np.int64, pairs)),
         data.draw(st.none() | st.integers(1, judged)),
@@ -440,7 +442,7 @@ def test_a_full_disk_stops_in_one_line_and_leaves_nothing(tmp_path: Path, monkey
 GOOD = {
     "obs": np.zeros((2, 2, 3, 4)),
     "actions": np.zeros((2, 2, 3, 1)),
-    "label": [1, 0],
+    "label": [1, -1],
     "mask": np.array([[[1, 1, 0], [1, 1, 1]], [[1, 0, 0], [1, 1, 0]]]),
     "group": [0, 0],
 }
@@ -449,7 +451,7 @@ GOOD = {
 def test_lists_floats_and_booleans_will_do():
     plain = {name: np.asarray(value).tolist() for name, value in GOOD.items()}
     plain["mask"] = (GOOD["mask"] > 0).tolist()
-    plain["label"] = [1.0, -0.0]
+    plain["label"] = [1.0, -1.0]
     plain["group"] = np.array([0, 0], dtype=np.uint8)
     assert_same(from_arrays(TASK, **plain), from_arrays(TASK, **GOOD))
 
@@ -479,6 +481,16 @@ def with_value(name: str, place: tuple[int, ...], value: float) -> np.ndarray:
         ("label", [1, 2], r"label must be +1 (first preferred), -1 (second preferred) or 0 (tie)"),
         ("label", [1, 0.5], r"label must be +1"),
         ("label", [1, np.nan], r"label must be +1"),
+        ("label", [True, False], r"label must be +1"),
+        ("label", [True, True], r"label must be +1"),
+        ("label", [1, 0], r"label must be +1"),
+        ("label", [0.0, 1.0], r"label must be +1"),
+        ("steps", 2.5, r"steps must be a whole number or None, got 2.5"),
+        ("steps", True, r"steps must be a whole number or None, got True"),
+        ("steps", "2", r"steps must be a whole number or None, got '2'"),
+        ("task", None, r"task must be the id of a task, such as 'halfcheetah-v5', got None"),
+        ("task", "", r"task must be the id of a task"),
+        ("actions", with_value("actions", (0, 0, 1, 0), 1e6), r"actions must be in policy units"),
         ("mask", np.ones((2, 3)), r"mask must be an array (2, 2, 3), got shape (2, 3)"),
         (
             "mask",
@@ -493,9 +505,24 @@ def with_value(name: str, place: tuple[int, ...], value: float) -> np.ndarray:
 )
 def test_arrays_that_do_not_fit_are_refused_by_name(name: str, value: object, message: str):
     with pytest.raises(UserError) as refused:
-        from_arrays(TASK, **(GOOD | {name: value}))
+        from_arrays(**(GOOD | {"task": TASK, name: value}))
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
+
+
+def test_two_values_of_a_label_are_refused_with_the_conversion_and_may_be_saved_with_ties(tmp_path: Path):
+    with pytest.raises(UserError, match=r"make 2 \* y - 1 where 1 means the first, 1 - 2 \* y where 1 means"):
+        from_arrays(TASK, **(GOOD | {"label": np.array([0.3, -0.2]) > 0}))
+    data = from_arrays(TASK, **(GOOD | {"label": [1, -1]}))
+    ties = replace(data, preferences=replace(data.preferences, label=np.array([1, 0], dtype=np.float32)))
+    save_preferences(tmp_path / "ties.parquet", ties, {})  # from us, who know what they mean
+    assert_same(load_preferences(tmp_path / "ties.parquet"), ties)
+    assert from_arrays(TASK, **GOOD, steps=np.int64(2)).steps == 2
+
+
+def test_data_of_a_registered_environment_are_trained_on_by_its_id():
+    with pytest.raises(UserError, match=r"choose env=gymnasium env\.id=InvertedPendulum-v5"):
+        check_fits(replace(sample(), task="InvertedPendulum-v5"), spec())
 
 
 def test_arrays_are_copied():

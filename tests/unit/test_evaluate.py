@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,11 +12,13 @@ import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
+from sailctl.checkpoint import save_policy
 from sailctl.config import PolicyConfig
-from sailctl.evaluate import evaluate
+from sailctl.evaluate import evaluate, evaluate_run
 from sailctl.policy import GaussianPolicy
 from sailctl.seeding import generator
 from sailctl.simulator import States, TaskSimulator
+from sailctl.types import UserError
 from sailctl_envs import ALL_TASKS
 
 EPISODES, SEED = 4, 12345
@@ -125,3 +128,15 @@ def test_the_path_is_that_of_the_first_episode():
     starts = simulator.reset(8, generator(seed, "eval"))
     np.testing.assert_array_equal(result.path[0], starts.physics[0])
     np.testing.assert_allclose(np.diff(result.path[:, 0]), simulator.task.dt)
+
+
+def test_a_video_that_cannot_be_written_is_refused_before_an_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = TaskSimulator(ALL_TASKS["invertedpendulum-v5"]())
+    policy = GaussianPolicy(PolicyConfig("mlp", [8], 0, 1.0, True, True), task.spec, generator(0, "init"))
+    save_policy(policy, tmp_path / "policy")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("sailctl.evaluate.evaluate", None)  # what simulates
+    with pytest.raises(UserError, match=r"cannot write into .*file"):
+        evaluate_run(tmp_path / "policy", 1, 0, tmp_path / "file" / "film.mp4")

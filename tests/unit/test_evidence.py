@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -155,6 +156,49 @@ def test_broken_evidence_is_refused_in_one_line(break_it, message: str, tmp_path
     with pytest.raises(UserError, match=message) as refusal:
         load_trials([csv])
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.rstrip("\n"),
+        lambda text: text.replace(",", ";"),
+        lambda text: "\n".join([text.split("\n")[0], *reversed(text.split("\n")[1:-1])]),
+    ],
+    ids=["bom", "crlf", "no last newline", "semicolons", "reversed"],
+)
+def test_saved_evidence_may_pass_through_other_programs(change: Callable[[str], str], tmp_path: Path):
+    trials = [make_trial(seed=seed) for seed in range(2)]
+    csv = tmp_path / "saved.csv"
+    save_trials(trials, csv)
+    csv.write_text(change(csv.read_text()), newline="")
+    assert all(same(one, other) for one, other in zip(load_trials([csv]), trials, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[:-1], r"run 1 \(sail on hopper-v5, seed 1\) has 5 rows.* 6 were saved"),
+        (lambda rows: [*rows, rows[-1]], r"run 1 .* has the row of iteration 5 twice"),
+        (lambda rows: rows[:6], r"run 1 .* has 0 rows, and 6 were saved"),
+        (lambda rows: [*rows[:-1], rows[-1].replace(",5,100,", ",6,100,")], "run 1 .* has other numbers"),
+        (lambda rows: [*rows[:-1], rows[-1].replace(",5,100,", ",,100,")], r"run 1 .* \(of iteration 5\)"),
+        (lambda rows: [*rows, rows[-1].replace("1,", "7,", 1)], "rows of a run 7, which was not saved"),
+    ],
+    ids=["removed", "doubled", "run gone", "changed", "empty", "foreign"],
+)
+def test_damaged_evidence_is_refused_and_the_run_is_named(
+    change: Callable[[list[str]], list[str]], message: str, tmp_path: Path
+):
+    csv = tmp_path / "saved.csv"
+    save_trials([make_trial(seed=seed) for seed in range(2)], csv)
+    head, *rows = csv.read_text().splitlines()
+    csv.write_text("\n".join([head, *change(rows)]) + "\n")
+    with pytest.raises(UserError, match=message) as error:
+        load_trials([csv])
+    assert "is damaged" in str(error.value)
 
 
 def test_evidence_is_saved_as_csv(tmp_path: Path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import matplotlib.image
 import numpy as np
 import pytest
@@ -655,3 +656,15 @@ def test_plot_runs_refuses_what_it_cannot_draw(tmp_path: Path, config: Config):
     write_run(replace(config, out=str(tmp_path / "elsewhere")), 0, [1.0])
     with pytest.raises(UserError, match="the same run twice"):
         plot_runs([tmp_path], tmp_path / "curves.png")
+
+
+def test_a_users_settings_of_matplotlib_change_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    trials = arms(["sail"], seeds=3)
+    learning_curves(gather(trials), tmp_path / "plain.png")
+    theirs = {"figure.dpi": 30, "savefig.facecolor": "red", "font.family": "serif", "text.usetex": True}
+    for name, value in theirs.items():
+        monkeypatch.setitem(mpl.rcParams, name, value)
+    learning_curves(gather(trials), tmp_path / "theirs.png")
+    assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+    assert mpl.rcParams["text.usetex"]  # and they are left as they were
+    assert mpl.rcParams["font.family"] == ["serif"]

@@ -298,6 +298,18 @@ def test_two_offline_runs_in_one_process(
         assert end.exit_code == 0
 
 
+def test_what_wandbs_own_variables_say_goes_before_what_is_made_up(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in (("NAME", "mine"), ("RUN_GROUP", "ours"), ("DIR", "kept"), ("TAGS", "a,b")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    train(with_wandb(config))
+    (file,) = (tmp_path / "kept").rglob("*.wandb")
+    (head,) = [r.run for r in records_of(file) if r.WhichOneof("record_type") == "run"]
+    assert (head.display_name, head.run_group, list(head.tags)) == ("mine", "ours", ["a", "b"])
+
+
 def test_a_failed_run_fails_in_wandb_too(config: Config):
     config = with_wandb(config)
     run = open_run(config, [])

@@ -295,6 +295,11 @@ def test_captions_say_seeds_intervals_and_what_bold_means(decided: Comparison):
     assert "Bold" not in text(decided), "a terminal shows no bold"
 
 
+def test_text_keeps_to_a_narrower_terminal(decided: Comparison, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert 60 < max(map(len, text(decided).splitlines())) <= 80
+
+
 def test_text_is_for_a_terminal(decided: Comparison, unfair: Comparison):
     for comparison in (decided, unfair):
         written = text(comparison)

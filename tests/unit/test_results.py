@@ -184,7 +184,7 @@ def test_rows_that_are_missing_are_told(config: Config):
     run.keep({"iteration": 1})
     run.fail(KeyboardInterrupt())
     os.truncate(run.path / "metrics.csv", 20)
-    with pytest.raises(RunError, match=r"metrics.csv has lost rows: 20 bytes, \d+ at the last checkpoint"):
+    with pytest.raises(RunError, match=r"metrics.csv has lost rows: 0 lines, \d+ at the last checkpoint"):
         open_run(config, [])
     assert owner(run.path) is None
 
@@ -396,3 +396,30 @@ def test_the_commit_of_a_checkout_is_recorded(tmp_path: Path):
     assert provenance._git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (tmp_path / "file").write_text("2")
     assert provenance._git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+
+
+def a_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of git that takes itself for the code's, and for one that belongs to somebody else."""
+    who = ["-c", "user.name=x", "-c", "user.email=x@x"]
+    for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "begin"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(folder / "sailctl" / "provenance.py"))
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    return folder
+
+
+def test_the_commit_of_somebody_elses_checkout_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    a_checkout(tmp_path, monkeypatch)
+    git = provenance.provenance([])["git"]
+    assert isinstance(git, dict)
+    assert re.fullmatch("[0-9a-f]{40}", git["commit"])
+    assert git["dirty"] is False
+
+
+def test_a_commit_that_is_not_known_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (a_checkout(tmp_path, monkeypatch) / ".git" / "HEAD").write_text("nonsense")
+    assert provenance.provenance([])["git"] is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sailctl: warning: the commit of the code is not known: fatal: ")

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sailctl.seeding import STREAMS, Generators, generator, named_generators
+from sailctl.seeding import STREAMS, Generators, generator, named_generators, seed_of_32_bits
 
 
 def test_every_stream_has_its_generator():
@@ -72,3 +72,11 @@ def test_pinned_first_draws():
 def test_a_negative_seed_is_refused():
     with pytest.raises(ValueError, match="non-negative"):
         named_generators(-1)
+
+
+def test_a_narrow_seed_is_the_seed_itself_where_it_fits():
+    assert [seed_of_32_bits(seed) for seed in (0, 7, 2**32 - 1)] == [0, 7, 2**32 - 1]
+    wide = [seed_of_32_bits(seed) for seed in range(2**32, 2**32 + 50)]
+    assert len(set(wide)) == 50
+    assert all(0 <= seed < 2**32 for seed in wide)
+    assert wide[:3] != [0, 1, 2]

@@ -16,6 +16,7 @@ from sailctl import sweeps
 from sailctl.cli import main
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
+from sailctl.outcomes import Outcome, write_outcome
 from sailctl.recorder import Run, open_run
 from sailctl.results import load_run
 from sailctl.sweeps import Job, duration, jobs_in, record_launch, root_of, seconds_left, summary, write_table
@@ -89,6 +90,36 @@ def test_runs_that_nobody_recorded_are_listed_too(folder: Path, configs: list[Co
         str(other.path.relative_to(folder)),
         "",
     )
+
+
+def test_files_of_others_are_no_runs_and_odd_ones_are_named(folder: Path, capsys: pytest.CaptureFixture[str]):
+    before = jobs_in(folder)
+    for place in (".hydra", "notes/old"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "config.yaml").write_text("seed: 1\n")
+    assert jobs_in(folder) == before
+    for number, text in enumerate(['{"state": "paused"}', "[]", "no JSON"]):
+        (folder / before[number].run / "status.json").write_text(text)
+    (folder / before[3].run / "metrics.csv").write_text("env_steps\nmany\n")
+    (folder / ".sweeps" / "20250101-000000").mkdir()
+    (folder / ".sweeps" / "20250101-000000" / "jobs.json").write_text("{")
+    assert main(["status", str(folder)]) == 1  # one is lost
+    told = capsys.readouterr()
+    assert told.out.startswith("2 jobs: 1 waiting, 1 lost")
+    named = ["20250101-000000/jobs.json", *(f"{before[number].run}" for number in range(4))]
+    assert len(told.err.splitlines()) == 5
+    for line, name in zip(told.err.splitlines(), named, strict=True):
+        assert line.startswith("sailctl: warning: passed over ")
+        assert name in line
+    write_table(folder)  # the table is made all the same
+
+
+def test_a_job_that_was_refused_before_it_began_waits_no_more(folder: Path):
+    (launch,) = (folder / ".sweeps").iterdir()
+    write_outcome(launch, 5, [], Outcome("refused", "its step fails"))
+    assert [(job.state, job.error) for job in jobs_in(folder)][-1] == ("failed", "its step fails")
+    write_outcome(launch, 5, [], Outcome("skipped", "the sweep was stopped before"))
+    assert jobs_in(folder)[-1].state == "waiting"
 
 
 def test_the_table_is_the_same_as_a_file(folder: Path):
