@@ -25,7 +25,7 @@ SWEEPS = (
     ["algo=ppo", "seed=range(0,5)", *ON_POLICY],
     ["algo=rlhf_ppo", "seed=range(0,5)", *ON_POLICY, *ASKING, "algo.start=10_000"],
     ["algo=pebble,sail_mujoco_parity", "seed=range(0,3)", *OFF_POLICY, *ASKING],
-    ["algo=sac", "seed=range(0,3)", *OFF_POLICY],
+    ["algo=sac", "seed=range(0,3)", *OFF_POLICY, "algo.start=1000", "algo.entropy=0.1"],
 )
 """Command lines of ``sailctl train -m`` beside ``ALL``."""
 

@@ -58,6 +58,11 @@ class Protocol:
     """What is trained on where nothing else is asked for."""
 
 
+def every(*patterns: str) -> tuple[str, ...]:
+    """Words of ``sailctl compare`` by which settings of these patterns are what is compared."""
+    return tuple(word for pattern in patterns for word in ("--by", pattern))
+
+
 def from_reference(level: str, *words: str) -> tuple[tuple[str, ...], ...]:
     """Sweeps of four algorithms from a reference policy, with labels that look ahead."""
     common = ("experiment=alignment_segments", f"algo.reference={level}", *words)
@@ -103,8 +108,7 @@ PROTOCOLS = {
             ("algo=sail_revkl", "algo.name=sail_revkl_teacher", "algo.reward=teacher"),
             ("algo=sac", "algo.updates=0.5", "algo.hidden=[128,128]", "algo.envs=20", "algo.start=5000"),
         ),
-        # SAC asks for no labels and shares few settings with the others: --force overrules the proof of it.
-        ("--baseline", "sac", "--force"),
+        ("--baseline", "sac"),
     ),
     "alignment": Protocol(
         "alignment from the medium reference policy: SAIL, SAIL-RevKL, online DPO and robust SAIL",
@@ -129,13 +133,14 @@ PROTOCOLS = {
             ("algo=sail_revkl_segments", "algo.name=sail_revkl_direct", *AS_COMMITTED),
             ("algo=ppo",),
         ),
-        # PPO asks for no labels and shares no setting with the others: --force overrules the proof of it.
-        ("--baseline", "ppo", "--force"),
+        # Labels that look ahead are of short segments: in as many env steps there are more of them, which
+        # --force overrules.
+        (*every("algo.*", "policy.*", "reward.*", "rollout.*"), "--baseline", "ppo", "--force"),
     ),
     "labels": Protocol(
         "how far few answers carry, from scratch: SAIL-RevKL with labels that look ahead",
         tuple(asking(budget) for budget in (100, 250, 500, 1000, 10_000)),
-        ("--by", "algo.*", "--by", "oracle.budget", "--baseline", "labels_10000"),
+        (*every("algo.*", "oracle.budget"), "--baseline", "labels_10000"),
         tasks=("cheetah_run", "walker_walk", "walker_stand", "hopper-v5"),
     ),
     "teachers_mistaken": Protocol(
@@ -144,7 +149,7 @@ PROTOCOLS = {
             ("algo=sail_segments,sail_robust_segments", C, *MISTAKEN),
             ("algo=sail_revkl_segments", C, *PENALISED, *MISTAKEN),
         ),
-        ("--by", "algo.*", "--by", "oracle.mistake", "--baseline", "sail_segments oracle.mistake=0.0"),
+        (*every("algo.*", "oracle.mistake"), "--baseline", "sail_segments oracle.mistake=0.0"),
     ),
     "map_gamma": Protocol(
         "strength of the penalty, from a medium policy with much noise and from one with little",
@@ -173,10 +178,7 @@ PROTOCOLS = {
             ),
         ),
         (
-            "--by",
-            "algo.gamma",
-            "--by",
-            "algo.beta",
+            *every("algo.gamma", "algo.beta"),
             "--baseline",
             "sail_revkl_segments algo.beta=0.01 algo.gamma=0.0",
         ),

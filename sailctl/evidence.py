@@ -114,6 +114,21 @@ class Trial:
         return responses != "data" and w != 0
 
     @property
+    def asks(self) -> bool:
+        """Whether a teacher is asked for labels: nobody is where the true reward is told."""
+        return self.settings.get("algo.reward", "model") == "model"
+
+    def has(self, key: str) -> bool:
+        """Whether ``key`` is a setting of this run: recorded, and of a group that its algorithm reads."""
+        unread = () if self.asks else ("oracle", "reward")
+        learner = self.settings.get("algo.learner")
+        if learner and not self.asks:
+            unread = (*unread, "rollout")
+        if learner == "sac":
+            unread = (*unread, "policy")
+        return key in self.settings and key.partition(".")[0] not in unread
+
+    @property
     def final(self) -> float:
         """Mean return of the last ``FINAL_EVALUATIONS`` evaluations after training began; NaN without one."""
         returns = self.returns[self.iteration > 0]
@@ -137,6 +152,15 @@ class Arm:
     """Values of the settings in which arms differ."""
     trials: tuple[Trial, ...]
     """Its runs, by task and seed."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether its runs ask a teacher for labels."""
+        return any(trial.asks for trial in self.trials)
+
+    def has(self, key: str) -> bool:
+        """Whether ``key`` is a setting of its runs: an arm cannot share one that its algorithm lacks."""
+        return any(trial.has(key) for trial in self.trials)
 
     def on(self, task: str) -> list[Trial]:
         """Its runs on one task, by seed."""
@@ -395,6 +419,9 @@ def _cell(value: float) -> str:
 def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force: bool = False) -> Evidence:
     """Sort runs into arms, and prove that arms differ in the compared settings only.
 
+    What an arm lacks (a setting, or labels, where it is told the true reward) it cannot share: the proof is
+    about the arms that have it, and a note says which have not.
+
     Args:
         trials: the runs.
         compared: patterns of the settings that are compared, such as ``algo.*`` or ``algo.gamma``. (The
@@ -436,7 +463,11 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
     if caveats:
         arms = _within_budget(arms)
     differing = {key: {arm.name: arm.settings[key] for arm in arms} for key in varying}
-    return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), tuple(_notes(arms, tasks)))
+    notes = (
+        *_not_shared([key for key in varying if not key.startswith("algo.")], arms),
+        *_notes(arms, tasks),
+    )
+    return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), notes)
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
@@ -488,7 +519,10 @@ def _arms_of(trials: Sequence[Trial], varying: Sequence[str]) -> list[Arm]:
         first = members[0]
         told = [f"{key}={_plain(first.settings.get(key))}" for key in apart[first.algorithm]]
         members.sort(key=lambda trial: (trial.task, trial.seed))
-        settings = {key: _common([trial.settings.get(key) for trial in members]) for key in varying}
+        settings = {
+            key: _common([trial.settings[key] if trial.has(key) else None for trial in members])
+            for key in varying
+        }
         arms.append(Arm(" ".join([first.algorithm, *told]), first.algorithm, settings, tuple(members)))
     return sorted(arms, key=lambda arm: arm.name)
 
@@ -508,9 +542,22 @@ def _plain(value: object) -> str:
 
 def _other_settings(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
     for key in keys:
-        values = dict.fromkeys(_plain(arm.settings[key]) for arm in arms)
+        values = dict.fromkeys(_plain(arm.settings[key]) for arm in arms if arm.has(key))
         if len(values) > 1:
             yield f"{key} differs ({', '.join(values)})"
+
+
+def _not_shared(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
+    """Which of ``keys`` an arm lacks and another has; a group by its name, where the arm has none of it."""
+    known = [key for key in keys if any(arm.has(key) for arm in arms)]
+    for arm in arms:
+        groups = {key.partition(".")[0] for key in arm.trials[0].settings if arm.has(key)}
+        lacking = [key.partition(".") for key in known if not arm.has(key)]
+        told = dict.fromkeys("".join(parts) if parts[0] in groups else f"{parts[0]}.*" for parts in lacking)
+        if told:
+            yield f"not shared: {arm.name} has no {', '.join(told)}"
+        if not arm.asks and any(other.asks for other in arms):
+            yield f"not shared: {arm.name} is told the true reward and asks for no labels"
 
 
 def _other_versions(trials: Sequence[Trial]) -> Iterator[str]:
@@ -550,7 +597,8 @@ def _unequal_budgets(arms: Sequence[Arm], axes: Sequence[str]) -> Iterator[str]:
             used = {
                 arm.name: float(np.mean([trial.along(axis)[-1] for trial in finished]))
                 for arm in arms
-                if (finished := [trial for trial in arm.on(task) if trial.finished])
+                if (axis != "labels" or arm.asks)
+                and (finished := [trial for trial in arm.on(task) if trial.finished])
             }
             if used and max(used.values()) - min(used.values()) > UNEQUAL * max(used.values()):
                 values = ", ".join(f"{name} {count:,.0f}" for name, count in used.items())

@@ -76,7 +76,7 @@ class PPOBaseline(Baseline):
             norm_obs=config.policy.normalise,
             norm_reward=algo.normalise_reward,
             clip_obs=OBS_CLIP,
-            gamma=algo.discount,
+            gamma=config.env.discount,
             epsilon=VARIANCE_FLOOR,
         )
         self._model: PPO = make_model(config, self._env, self._share)
@@ -140,7 +140,7 @@ def make_model(config: PPORun, env: VecNormalize, share: Share) -> PPO:
         batch_size=algo.batch,
         n_epochs=algo.epochs,
         learning_rate=lambda _: algo.lr * (share.left if algo.anneal else 1.0),
-        gamma=algo.discount,
+        gamma=config.env.discount,
         gae_lambda=algo.gae_lambda,
         clip_range=algo.clip,
         ent_coef=algo.entropy,

@@ -147,7 +147,7 @@ def make_model(config: SACRun, env: VecEnv) -> SAC:
         learning_starts=algo.start,
         batch_size=algo.batch,
         tau=algo.tau,
-        gamma=algo.discount,
+        gamma=config.env.discount,
         train_freq=1,
         gradient_steps=round(algo.envs * algo.updates),
         replay_buffer_class=Replay,

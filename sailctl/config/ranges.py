@@ -18,7 +18,6 @@ ABOVE_ZERO = (
     "algo.max_grad_norm",
     "algo.gae_lambda",
     "algo.clip",
-    "algo.discount",
     "algo.tau",
     "algo.updates",
     "algo.least_std",
@@ -90,7 +89,6 @@ AT_LEAST_ONE = (
 SHARES = (
     "algo.noiseless",
     "algo.w",
-    "algo.discount",
     "algo.gae_lambda",
     "algo.tau",
     "algo.average",

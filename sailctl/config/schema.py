@@ -205,7 +205,6 @@ class PPOConfig:
     epochs: int
     lr: float
     anneal: bool
-    discount: float
     gae_lambda: float
     clip: float
     entropy: float
@@ -238,7 +237,6 @@ class SACConfig:
     updates: float
     batch: int
     lr: float
-    discount: float
     tau: float
     target_every: int
     entropy: float

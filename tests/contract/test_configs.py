@@ -118,6 +118,12 @@ def test_baselines_are_told_from_the_algorithms_of_the_suite() -> None:
     }
 
 
+def test_ppo_on_a_learned_reward_has_the_settings_of_ppo() -> None:
+    plain, learned = (values_of(CONF / "algo" / f"{name}.yaml") for name in ("ppo", "rlhf_ppo"))
+    own = {"name", "reward", "first", "queries", "every", "selection", "start"}
+    assert {key for key in learned if learned[key] != plain[key]} == own
+
+
 def test_each_algorithm_on_actions_has_its_form_on_segments() -> None:
     found = {file.stem: kind_of_file(file) for file in (CONF / "algo").glob("*.yaml")}
     on_actions = {name for name, kind in found.items() if kind == "actions"}
@@ -194,5 +200,5 @@ def test_describe_names_what_was_chosen() -> None:
     text = describe(job.composed, job.composed.hydra.runtime.choices)
     assert text.startswith("# experiment=demo\n")
     assert "algo:  # algo=sail\n" in text
-    assert re.search(r"^  lr: 0\.0003 +# learning rate of the actor \(Adam\)$", text, re.MULTILINE)
+    assert re.search(r"^  lr: 0\.001 +# learning rate of the actor \(Adam\)$", text, re.MULTILINE)
     assert re.search(r"^seed: 0 +# every random draw of the run follows from this$", text, re.MULTILINE)

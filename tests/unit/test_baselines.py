@@ -15,11 +15,12 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from torch.distributions import Normal, kl_divergence
 
-from sailctl.algorithms.ppo import Share, act_only
+from sailctl.algorithms.ppo import PPOBaseline, Share, act_only
 from sailctl.algorithms.ppo import make_model as make_ppo
 from sailctl.algorithms.sac import (
     KLPenalty,
     Replay,
+    SACBaseline,
     hold_session,
     make_model,
     novelty,
@@ -350,6 +351,15 @@ def test_gamma_zero_is_pebble_bit_for_bit(tmp_path: Path) -> None:
     assert_same_policy(pebble, without)
     assert (numbers(with_kl)["kl_ref_pi"].iloc[2:] > 0).all()
     assert not numbers(with_kl)["actor_loss"].equals(numbers(pebble)["actor_loss"])
+
+
+@pytest.mark.parametrize(("task", "discount"), [("swimmer-v5", 0.998), ("hopper-v5", 0.995)])
+def test_baselines_learn_by_the_discount_of_the_task(task: str, discount: float) -> None:
+    simulator = open_simulator(task)
+    ppo = PPOBaseline(ppo_config("ppo", f"env={task}"), simulator)
+    sac = SACBaseline(sac_config("sac", f"env={task}"), simulator)
+    assert ppo._model.gamma == ppo._env.gamma == sac._model.gamma == discount
+    assert ppo.policy().log_std.tolist() == [0.0] * simulator.spec.act_dim  # a standard deviation of 1
 
 
 def test_every_evaluation_is_kept_with_a_policy_of_its_own(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def test_arms_of_one_algorithm_are_named_by_what_sets_them_apart():
 UNFAIR = [
     ({"settings": {"oracle.mistake": 0.1}}, r"oracle.mistake differs \(0.0, 0.1\)"),
     ({"settings": {"env_steps": 6000}}, r"env_steps differs \(5000, 6000\)"),
-    ({"settings": {"rollout.forks": 4}}, r"rollout.forks differs \(null, 4\)"),
+    ({"settings": {"evaluation.every": 500}}, r"evaluation.every differs \(1000, 500\)"),
     ({"origin": {"commit": "b" * 40}}, r"the commit of the code differs \(aaaaaaaaaa, bbbbbbbbbb\)"),
     ({"origin": {"torch": "2.14.0"}}, r"the version of torch differs \(2.13.0, 2.14.0\)"),
     ({"state": "running"}, "4 running of 8 runs, such as .*: they count as failed"),
@@ -305,6 +305,55 @@ def test_what_is_named_may_differ_and_nothing_beside_it():
     with pytest.raises(UserError, match=r"algo.beta differs"):
         gather(both, ["oracle.mistake"])
     assert len(gather(both, ["oracle.mistake", "algo.beta"]).arms) == 3
+
+
+def baseline(learner: str, **settings: object) -> Trial:
+    """A run that is told the true reward; ``settings`` are what it recorded beside those of every run."""
+    own = {"algo.learner": learner, "algo.reward": "true", **settings}
+    trial = make_trial(algorithm=learner, labels_each=0, settings=own)
+    return replace(
+        trial, settings={key: value for key, value in trial.settings.items() if key != "algo.beta"}
+    )
+
+
+def test_what_an_arm_lacks_it_cannot_share_and_that_is_noted():
+    asked = {"rollout.forks": 4, "reward.lr": 1e-3, "oracle.mistake": 0.1, "policy.kind": "mlp"}
+    ours = [make_trial(settings=asked), make_trial(settings=asked, algorithm="sail_revkl")]
+    evidence = gather([*ours, baseline("ppo", **{"policy.kind": "mlp"})])
+    assert evidence.caveats == ()
+    assert evidence.notes == (
+        "not shared: ppo has no oracle.*, reward.*, rollout.*",
+        "not shared: ppo is told the true reward and asks for no labels",
+    )
+    assert evidence.compared["rollout.forks"] == {"sail": 4, "sail_revkl": 4, "ppo": None}
+    # A single setting that an arm lacks in a group of which it has others.
+    more = [replace(trial, settings={**trial.settings, "policy.extra": 1}) for trial in ours]
+    notes = gather([*more, baseline("ppo", **{"policy.kind": "mlp"})]).notes
+    assert notes[0] == "not shared: ppo has no oracle.*, policy.extra, reward.*, rollout.*"
+
+
+def test_what_is_recorded_and_not_read_sets_nothing_apart():
+    """Records of baselines on the true reward hold a teacher, a reward model and rollouts, all unused."""
+    asked = {"rollout.forks": 4, "reward.lr": 1e-3, "oracle.mistake": 0.1, "policy.kind": "squashed"}
+    unread = {"rollout.forks": 2, "reward.lr": 1e-2, "policy.kind": "mlp"}
+    evidence = gather([make_trial(settings=asked), baseline("sac", **unread)])
+    assert evidence.notes[0] == "not shared: sac has no oracle.*, policy.*, reward.*, rollout.*"
+    with pytest.raises(UserError, match=r"policy.kind differs \(mlp, squashed\)"):
+        gather([make_trial(settings=asked), baseline("ppo", **unread)])
+
+
+def test_those_that_have_a_setting_still_have_to_share_it():
+    trials = [
+        make_trial(settings={"rollout.forks": 4}),
+        make_trial(settings={"rollout.forks": 2}, algorithm="sail_revkl"),
+        baseline("ppo"),
+    ]
+    with pytest.raises(UserError, match=r"rollout.forks differs \(4, 2\)"):
+        gather(trials)
+    with pytest.raises(UserError, match=r"unequal labels used on hopper-v5 \(sail 50, sail_revkl 55\)"):
+        gather([make_trial(), make_trial(algorithm="sail_revkl", labels_each=11), baseline("ppo")])
+    with pytest.raises(UserError, match="unequal env steps"):
+        gather([make_trial(range(9)), baseline("ppo")])
 
 
 def test_a_task_that_an_arm_lacks_is_refused_or_left_out_of_the_comparison():

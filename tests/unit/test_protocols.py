@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -10,6 +11,7 @@ from benchmarks.protocols import PROTOCOLS, at_equal_cost, main, names_of, swept
 from benchmarks.steadiness import steadiness
 from sailctl.compose import compose_jobs
 from sailctl.config import to_dict
+from sailctl.evidence import flat_settings, gather
 from sailctl.references import scale_of_references
 from tests.trials import make_trial
 
@@ -32,6 +34,28 @@ def test_a_protocol_can_be_trained_and_holds_its_baseline(name: str):
         )
 
     assert sum(is_baseline(to_dict(job.config)) for job in jobs) == 2  # one on each task
+
+
+@pytest.mark.parametrize("name", [name for name, p in PROTOCOLS.items() if "--force" not in p.compare])
+def test_the_arms_of_a_protocol_may_be_compared(name: str):
+    """As far as settings go: what differs is what is compared, or what an arm lacks."""
+    words = PROTOCOLS[name].compare
+    compared = [value for word, value in pairwise(words) if word == "--by"]
+    jobs = [
+        job
+        for sweep in PROTOCOLS[name].sweeps
+        for job in compose_jobs([*sweep, "env=hopper-v5,ant-v5"], multirun=True).jobs
+    ]
+    trials = [
+        replace(
+            make_trial(task=job.config.env.id, algorithm=job.config.algo.name),
+            settings=flat_settings(to_dict(job.config)),
+        )
+        for job in jobs
+    ]
+    evidence = gather(trials, compared or ["algo.*"])
+    assert words[words.index("--baseline") + 1] in [arm.name for arm in evidence.arms]
+    assert len(evidence.arms) == len(jobs) / 2
 
 
 def test_some_algorithms_of_a_protocol():

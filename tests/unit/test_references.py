@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.references import words_of
 from sailctl import references
 from sailctl.checkpoint import load_policy
 from sailctl.cli import main
 from sailctl.compare import choose_scale
 from sailctl.compose import compose_jobs
-from sailctl.config import LEVELS, REFERENCES, RunConfig, reference_place, run_id
+from sailctl.config import LEVELS, REFERENCES, RunConfig, reference_place, run_id, to_dict
 from sailctl.evaluate import evaluate
 from sailctl.references import read_references, scale_of_references, table
 from sailctl.schooling import EPISODES, SEED, SHARES, Snapshot, choose, make_reference
@@ -129,6 +130,18 @@ def test_shipped_references_fit_their_task_and_rise(task: str):
     few, told = evaluate(load_policy(folder / "weak"), simulator, 4, seed=1), about["levels"]["weak"]
     spread = told["highest"] - told["lowest"]
     assert told["lowest"] - spread < few.mean < told["highest"] + spread
+
+
+@pytest.mark.parametrize("task", SHIPPED)
+def test_the_command_of_a_shipped_reference_still_says_its_settings(task: str):
+    """Of the groups that training on the true reward reads."""
+    told = read_references()[task]["config"]
+    now = to_dict(config_of(*words_of(task)))
+    discount = told["algo"].pop("discount")  # a setting of the algorithm, when these were made
+    assert (now["env"]["discount"], now["env"]["id"]) == (discount, told["env"]["id"])
+    for group in ("algo", "policy", "evaluation"):
+        assert now[group] == told[group]
+    assert (now["seed"], now["env_steps"]) == (told["seed"], told["env_steps"])
 
 
 def test_the_docs_show_the_table_as_it_is():
