@@ -10,7 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,13 +216,22 @@ def main() -> None:
         sailctl("train", "-m", *sweep, *common, check=False)  # a failed run is a result
     saved = results / "runs.csv"
     saved.unlink(missing_ok=True)
-    sailctl("compare", str(runs), *protocol.compare, "--save", str(saved))
-    report = ["--out", str(results / "report.html"), "--wandb", "disabled"]
-    sailctl("report", str(saved), *protocol.compare, *report)
+    words = compared(protocol, {trial.algorithm for trial in load_trials([runs])})
+    sailctl("compare", str(runs), *words, "--save", str(saved))
+    sailctl("report", str(saved), *words, "--out", str(results / "report.html"), "--wandb", "disabled")
     write_steadiness(results)
     if asked.protocol == "scratch":
         rows = at_equal_cost(load_trials([saved]), baseline="ppo")
         record.write(results, "equal_cost", rows, {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS})
+
+
+def compared(protocol: Protocol, algorithms: Set[str]) -> list[str]:
+    """Words of ``sailctl compare``, without the baseline where it has not been trained yet."""
+    words = list(protocol.compare)
+    at = words.index("--baseline")
+    if words[at + 1].split()[0] not in algorithms:
+        del words[at : at + 2]
+    return words
 
 
 def arms_of(words: tuple[str, ...]) -> list[tuple[str, str]]:

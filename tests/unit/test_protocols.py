@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.protocols import PROTOCOLS, at_equal_cost, main, names_of, swept
+from benchmarks.protocols import PROTOCOLS, at_equal_cost, compared, main, names_of, swept
 from benchmarks.steadiness import steadiness
 from sailctl.compose import compose_jobs
 from sailctl.config import to_dict
@@ -103,6 +103,13 @@ def test_at_equal_cost_a_slow_learner_is_cut_where_the_baseline_ended():
     assert found["env_steps", "broken"]["score"] == 0.0
     assert found["env_steps", "ppo"]["share"] == 1.0
     assert found["env_steps", "ppo"]["runs"] == 2
+
+
+def test_a_protocol_is_compared_with_its_baseline_once_that_is_there():
+    protocol = PROTOCOLS["map_gamma"]
+    assert compared(protocol, {"sail_revkl_segments"}) == list(protocol.compare)
+    assert "--baseline" not in compared(protocol, {"sail"})
+    assert compared(protocol, {"sail"})[:2] == list(protocol.compare[:2])
 
 
 def test_steadiness_is_of_scores_and_counts_failed_seeds():
