@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.record import RESULTS
-from sailctl.evidence import FINAL_EVALUATIONS, Trial, load_trials
+from sailctl.evidence import AXES, FINAL_EVALUATIONS, Trial, load_trials
 from sailctl.objectives import effective_beta
 from sailctl.references import read_references, scale_of_references
-from sailctl.statistics import bootstrap, iqm
+from sailctl.statistics import mean
 from sailctl.types import DoubleArray
 
 C = "algo.c=0.003"
@@ -244,15 +244,23 @@ def swept(protocol: Protocol, algorithms: Sequence[str] | None = None) -> list[t
 
 
 def at_equal_cost(trials: Sequence[Trial], baseline: str) -> list[dict[str, object]]:
-    """Final scores of each algorithm when it has cost what ``baseline`` did, in env steps and in seconds.
+    """Final scores of each algorithm when it has cost what ``baseline`` did.
 
-    The cost of the baseline on a task is the median over its seeds. A score is the mean of the last
+    Cost is env steps, labels (of those that ask any, where the baseline does), and the processor time of the
+    run's process, where every run recorded it: time on the wall depends on what else the machine did. The
+    cost of the baseline on a task is the median over its seeds. A score is the mean of the last
     ``FINAL_EVALUATIONS`` evaluations within it, 0 being random actions and 1 the expert; runs that failed
-    score 0. ``share`` is the interquartile mean over tasks and runs, divided by the baseline's.
+    score 0. ``score`` is the mean over runs, then over tasks, with Student's interval (empty where there are
+    too few seeds), and ``share`` is the score divided by the baseline's.
     """
     scale, rows = scale_of_references(), []
     tasks = sorted({trial.task for trial in trials})
-    for axis in ("env_steps", "wall_s"):
+    for axis in ("env_steps", "labels", "cpu_s"):
+        spent = [t.along(axis)[-1] for t in trials if len(t.returns) and (t.finished or axis == "cpu_s")]
+        asked = [t.along(axis)[-1] for t in trials if t.finished and t.algorithm == baseline]
+        if not np.isfinite(spent).all() or not max(asked, default=0.0) > 0:
+            print(f"at equal {AXES[axis]}: not recorded in every run, or none used by {baseline}")
+            continue
         scores: dict[str, list[DoubleArray]] = {}
         for task in tasks:
             on = [trial for trial in trials if trial.task == task]
@@ -265,9 +273,9 @@ def at_equal_cost(trials: Sequence[Trial], baseline: str) -> list[dict[str, obje
                     if trial.algorithm == algorithm
                 ]
                 scores.setdefault(algorithm, []).append(np.array(mine))
-        theirs = bootstrap(scores[baseline], iqm, np.random.default_rng(0)).value
+        theirs = mean(scores[baseline]).value
         for algorithm, strata in scores.items():
-            found = bootstrap(strata, iqm, np.random.default_rng(0))
+            found = mean(strata)
             rows.append(
                 {
                     "at equal": axis,

@@ -321,7 +321,14 @@ def _comparison_parser(verb: str, description: str) -> _Parser:
         "--threshold", type=float, default=0.5, help="score of the time to threshold (default: %(default)s)"
     )
     parser.add_argument(
-        "--resamples", type=int, default=10_000, help="of bootstrap and permutation (default: %(default)s)"
+        "--resamples", type=int, default=10_000, help="random permutations of a test (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--effect",
+        type=float,
+        default=0.1,
+        help="difference in score, stated beforehand, that power and seeds needed are about "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--force", action="store_true", help="go on although something else differs; every output says so"
@@ -332,21 +339,27 @@ def _comparison_parser(verb: str, description: str) -> _Parser:
 def _compared(options: argparse.Namespace) -> Comparison:
     import math
 
-    from sailctl.compare import Options, choose_scale, read_scale
+    from sailctl.arms import gather
     from sailctl.compare import compare as compare_arms
-    from sailctl.evidence import gather, load_trials
+    from sailctl.contrasts import Options
+    from sailctl.evidence import load_trials
+    from sailctl.scores import choose_scale, read_scale
     from sailctl.types import UserError
 
     if options.resamples < 100:
         raise UserError(f"--resamples must be at least 100, got {options.resamples}")
     if not math.isfinite(options.threshold):
         raise UserError(f"--threshold must be a number, got {options.threshold}")
+    if not 0 < options.effect < math.inf:
+        raise UserError(f"--effect must be above 0, got {options.effect:g}")
     file = read_scale(Path(options.scale)) if options.scale not in (None, "references", "runs") else None
     trials = load_trials(options.runs)
     tasks = sorted({trial.task for trial in trials})
     scale, source = choose_scale(options.scale, tasks) if file is None else (file, "file")
     evidence = gather(trials, options.by or ["algo.*"], options.force)
-    how = Options(options.baseline, scale, source, options.threshold, options.resamples)
+    how = Options(
+        options.baseline, scale, source, options.threshold, options.resamples, effect=options.effect
+    )
     return compare_arms(evidence, how)
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sailctl.compare import ALPHA, FINAL, OVERALL, SCALES, Comparison, Contrast
+from sailctl.compare import Comparison
+from sailctl.contrasts import ALPHA, OVERALL, Contrast
 from sailctl.evidence import Arm
 from sailctl.figures.looks import GREY, Look, looks_of
 from sailctl.figures.marks import arm_entries, error_bar, shown_trials
 from sailctl.figures.pages import WIDTH, legend, page, row_labels, rows_only, wrapped
+from sailctl.scores import FINAL, SCALES
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -51,7 +53,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
         panels[0].set_ylim(top, 0)
         for label in panels[0].get_yticklabels():
             label.set_fontweight("bold" if label.get_text() in scopes else "normal")
-        _scale_label(panels[0], "final score", "interquartile mean")
+        _scale_label(panels[0], "final score", "mean over runs, and tasks")
         panels[0].update_datalim([(0, 1), (1, 1)])
         panels[0].autoscale_view(scaley=False)
         if count == 3:

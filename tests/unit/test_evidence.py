@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sailctl.arms import gather
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.evidence import Trial, gather, load_trials, save_trials
+from sailctl.evidence import Trial, load_trials, save_trials
 from sailctl.recorder import open_run
 from sailctl.types import RunError, UserError
 from tests.trials import make_trial
