@@ -101,6 +101,7 @@ bench: venv theory ## measure speed, memory, learning, sweeps and crashes (four 
 	$(BIN)/python -m benchmarks.learning teachers
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.verdicts
+	$(BIN)/python -m benchmarks.sequential
 	$(BIN)/python -m benchmarks.comparing
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.sweeps

@@ -229,6 +229,17 @@ def compare(arguments: Sequence[str]) -> int:
         help="save the runs' curves, with a .json of how they were made",
     )
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw every picture into FOLDER")
+    parser.add_argument(
+        "--sequential",
+        action="store_true",
+        help="say after each batch of seeds whether to stop, with one error for all looks (AdaStop)",
+    )
+    parser.add_argument(
+        "--batch", type=int, default=5, help="with --sequential: seeds of a batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=6, help="with --sequential: most batches (default: %(default)s)"
+    )
     return _print_comparison(parser.parse_args(arguments))
 
 
@@ -242,7 +253,13 @@ def _print_comparison(options: argparse.Namespace) -> int:
         raise UserError(f"--save would overwrite {options.save}: choose another name, or remove it first")
     comparison = _compared(options)
 
-    print(text(comparison))
+    if options.sequential:
+        from sailctl.sequential import Plan, progress
+
+        for sentence in [*progress(comparison, Plan(options.batch, options.batches)), *comparison.caveats]:
+            print(sentence)
+    else:
+        print(text(comparison))
     if options.save is not None:
         from sailctl.evidence import save_trials
 

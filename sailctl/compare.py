@@ -110,7 +110,12 @@ class Comparison:
         sentences = [contrast.sentence for contrast in self.headlines]
         if not sentences:
             sentences = ["One arm only: there is nothing to compare it with."]
-        return [*sentences, *(f"Not a fair comparison: {caveat}." for caveat in self.evidence.caveats)]
+        return [*sentences, *self.caveats]
+
+    @property
+    def caveats(self) -> list[str]:
+        """A sentence for each thing that makes it unfair."""
+        return [f"Not a fair comparison: {caveat}." for caveat in self.evidence.caveats]
 
     def of(self, arm: str, task: str) -> Performance:
         """The performance of an arm on a task (or ``OVERALL``)."""

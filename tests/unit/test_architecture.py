@@ -55,6 +55,7 @@ LINE = (
     "scores",
     "contrasts",
     "compare",
+    "sequential",
     "figures",
     "report",
 )
