@@ -70,7 +70,8 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
         raise UserError("these runs cannot be compared: no task was run by every arm")
     arms = _windowed(arms)
     differing = {key: {arm.name: arm.settings[key] for arm in arms} for key in varying}
-    return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), tuple(_notes(arms, tasks)))
+    notes = (*_not_shared(varying, arms), *_notes(arms, tasks))
+    return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), notes)
 
 
 def varying_settings(trials: Sequence[Trial]) -> list[str]:
@@ -119,9 +120,23 @@ def _plain(value: object) -> str:
 
 def _other_settings(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
     for key in keys:
-        values = dict.fromkeys(_plain(arm.settings[key]) for arm in arms)
+        values = dict.fromkeys(_plain(arm.settings[key]) for arm in arms if _has(arm, key))
         if len(values) > 1:
             yield f"{key} differs ({', '.join(values)})"
+
+
+def _has(arm: Arm, key: str) -> bool:
+    """Whether its algorithm reads this setting: a run records no other."""
+    return any(key in trial.settings for trial in arm.trials)
+
+
+def _not_shared(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
+    """What an arm cannot have in common with the others, since it has no such setting."""
+    for arm in arms:
+        if missing := [key for key in keys if not _has(arm, key)]:
+            groups = Counter(key.split(".")[0] for key in missing)
+            told = ", ".join(f"{count} of {group}" for group, count in groups.items())
+            yield f"{arm.name} has no setting for some that others have ({told})"
 
 
 def _other_versions(trials: Sequence[Trial]) -> Iterator[str]:

@@ -215,7 +215,6 @@ def test_arms_of_one_algorithm_are_named_by_what_sets_them_apart():
 UNFAIR = [
     ({"settings": {"oracle.mistake": 0.1}}, r"oracle.mistake differs \(0.0, 0.1\)"),
     ({"settings": {"env_steps": 6000}}, r"env_steps differs \(5000, 6000\)"),
-    ({"settings": {"rollout.forks": 4}}, r"rollout.forks differs \(null, 4\)"),
     ({"origin": {"commit": "b" * 40}}, r"the commit of the code differs \(aaaaaaaaaa, bbbbbbbbbb\)"),
     ({"origin": {"torch": "2.14.0"}}, r"the version of torch differs \(2.13.0, 2.14.0\)"),
     ({"state": "running"}, "4 running of 8 runs, such as .*: they count as failed"),
@@ -301,6 +300,18 @@ def test_other_seeds_machines_and_changed_code_are_noted():
         "some runs were made by code that differs from its commit",
         "runs were made on several machines (a processor, another)",
     ]
+
+
+def test_settings_that_an_arm_does_not_have_are_noted_and_not_refused():
+    trials = pair_of_arms(settings={"algo.gamma": 0.1, "rollout.forks": 4, "rollout.prompts": 8})
+    (note,) = gather(trials).notes
+    assert note == "sail has no setting for some that others have (2 of rollout)"
+    both = [
+        *trials,
+        *(replace(t, algorithm="dpo", settings={**t.settings, "rollout.forks": 2}) for t in trials[4:]),
+    ]
+    with pytest.raises(UserError, match=r"rollout.forks differs \(2, 4\)"):
+        gather(both)
 
 
 def test_an_unknown_arm_is_refused_with_those_there_are():
