@@ -277,7 +277,7 @@ def test_cells_of_a_csv(tmp_path: Path):
     assert text == "a,b,c,d,e\n1e-300,5,0.10000000149011612,,1\n-inf,0,1.0,0.0,0\n"
     writer.close()
     table = pd.read_csv(tmp_path / "t.csv")
-    assert table.dtypes.astype(str).recorded() == {
+    assert table.dtypes.astype(str).to_dict() == {
         "a": "float64",
         "b": "int64",
         "c": "float64",
