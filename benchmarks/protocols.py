@@ -196,10 +196,19 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/protocols"), help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS / "protocols", help="folder of the results")
+    parser.add_argument(
+        "--equal-cost",
+        action="store_true",
+        help="only the scores at equal cost, from the curves in the results",
+    )
     asked = parser.parse_args()
 
     protocol = PROTOCOLS[asked.protocol]
     runs, results = asked.runs / asked.protocol, asked.results / asked.protocol
+    saved = results / "runs.csv"
+    if asked.equal_cost:
+        write_equal_cost(saved)
+        return
     common = [
         f"env={','.join(asked.tasks or protocol.tasks)}",
         f"seed=range(0,{asked.seeds})", f"env_steps={asked.env_steps}",
@@ -211,14 +220,19 @@ def main() -> None:
         parser.error(f"{asked.protocol} has no {', '.join(unknown)}; its algorithms are {', '.join(known)}")
     for sweep in swept(protocol, asked.algorithms):
         sailctl("train", "-m", *sweep, *common, check=False)  # a failed run is a result
-    saved = results / "runs.csv"
     saved.unlink(missing_ok=True)
     sailctl("compare", str(runs), *protocol.compare, "--save", str(saved))
     report = ["--out", str(results / "report.html"), "--wandb", "disabled"]
     sailctl("report", str(saved), *protocol.compare, *report)
     if asked.protocol == "scratch":
-        rows = at_equal_cost(load_trials([saved]), baseline="ppo")
-        record.write(results, "equal_cost", rows, {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS})
+        write_equal_cost(saved)
+
+
+def write_equal_cost(saved: Path) -> None:
+    """Write ``equal_cost.csv`` beside the curves of the protocol ``scratch``."""
+    rows = at_equal_cost(load_trials([saved]), baseline="ppo")
+    about = {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS}
+    record.write(saved.parent, "equal_cost", rows, about)
 
 
 def arms_of(words: tuple[str, ...]) -> list[tuple[str, str]]:

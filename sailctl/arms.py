@@ -34,7 +34,8 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
         trials: the runs.
         compared: patterns of the settings that are compared, such as ``algo.*`` or ``algo.gamma``. (The
             name of the algorithm may always differ.)
-        force: go on in spite of differences; they become the caveats of the evidence.
+        force: go on in spite of differences; they become the caveats of the evidence. (That nothing is known
+            of foreign curves is a caveat always, and no reason to refuse.)
 
     Raises:
         UserError: when there is no run, an arm has a run twice, or (without ``force``) a run has not ended or
@@ -52,9 +53,11 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
     allowed = ("algo.name", *compared)
     # Where budgets of labels are what is compared, unequal numbers of them are what was asked for.
     budgets = BUDGET in varying and any(fnmatchcase(BUDGET, pattern) for pattern in compared)
+    foreign = list(_foreign(arms))
+    own = [trial for trial in trials if not trial.foreign]
     caveats = [
         *_other_settings([key for key in varying if not any(fnmatchcase(key, p) for p in allowed)], arms),
-        *_other_versions(trials),
+        *_other_versions(own),
         *_unfinished(trials),
         *_missing_tasks(arms),
         *_unequal_budgets(arms, ("env_steps",) if budgets else ("labels", "env_steps")),
@@ -68,6 +71,7 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
     tasks = sorted(set.intersection(*({trial.task for trial in arm.trials} for arm in arms)))
     if not tasks:
         raise UserError("these runs cannot be compared: no task was run by every arm")
+    caveats = [*foreign, *caveats]
     arms = _windowed(arms)
     differing = {key: {arm.name: arm.settings[key] for arm in arms} for key in varying}
     notes = (*_not_shared(varying, arms), *_notes(arms, tasks))
@@ -118,6 +122,13 @@ def _plain(value: object) -> str:
 # What else differs
 
 
+def _foreign(arms: Sequence[Arm]) -> Iterator[str]:
+    """Arms that cannot be shown to be comparable, which their user knows."""
+    for arm in arms:
+        if arm.trials[0].foreign:
+            yield f"the settings and the code of {arm.name} are unknown, only its curves are given"
+
+
 def _other_settings(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
     for key in keys:
         values = dict.fromkeys(_plain(arm.settings[key]) for arm in arms if _has(arm, key))
@@ -133,7 +144,7 @@ def _has(arm: Arm, key: str) -> bool:
 def _not_shared(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
     """What an arm cannot have in common with the others, since it has no such setting."""
     for arm in arms:
-        if missing := [key for key in keys if not _has(arm, key)]:
+        if not arm.trials[0].foreign and (missing := [key for key in keys if not _has(arm, key)]):
             groups = Counter(key.split(".")[0] for key in missing)
             told = ", ".join(f"{count} of {group}" for group, count in groups.items())
             yield f"{arm.name} has no setting for some that others have ({told})"
@@ -176,7 +187,7 @@ def _unequal_budgets(arms: Sequence[Arm], axes: Sequence[str]) -> Iterator[str]:
             used = {
                 arm.name: float(np.mean([trial.along(axis)[-1] for trial in finished]))
                 for arm in arms
-                if (finished := [trial for trial in arm.on(task) if trial.finished])
+                if (finished := [t for t in arm.on(task) if t.finished and np.isfinite(t.along(axis)[-1])])
             }
             if used and max(used.values()) - min(used.values()) > UNEQUAL * max(used.values()):
                 values = ", ".join(f"{name} {count:,.0f}" for name, count in used.items())
@@ -217,6 +228,6 @@ def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:
             yield f"arms were not run with the same seeds on {task}: {len(common)} are common to all"
     if any(trial.origin.get("dirty") for trial in trials):
         yield "some runs were made by code that differs from its commit"
-    cpus = sorted({str(trial.origin.get("cpu")) for trial in trials})
+    cpus = sorted({str(trial.origin.get("cpu")) for trial in trials if not trial.foreign})
     if len(cpus) > 1:
         yield f"runs were made on several machines ({', '.join(cpus)}): wall-clock times do not compare"

@@ -20,6 +20,7 @@ import numpy as np
 from sailctl import __version__
 from sailctl.config import NUMBERLESS
 from sailctl.files import write_atomically
+from sailctl.foreign import Curve, is_foreign, read_curves
 from sailctl.results import EVALUATIONS, METRICS, RunRecord, find_runs, load_run
 from sailctl.types import DoubleArray, UserError
 
@@ -101,6 +102,11 @@ class Trial:
     def finished(self) -> bool:
         """Whether it did all that it was asked to do, and was evaluated after training began."""
         return self.state == "finished" and bool((self.iteration > 0).any())
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it comes from a file of curves, and nothing is known of its settings."""
+        return "foreign" in self.origin
 
     @property
     def simulates(self) -> bool:
@@ -205,7 +211,7 @@ class Evidence:
 
 
 def load_trials(places: Sequence[str | Path]) -> list[Trial]:
-    """The runs of run directories, of folders searched for them, and of saved evidence (``*.csv``).
+    """The runs of run directories, of folders searched for them, of saved evidence and of foreign curves.
 
     Raises:
         UserError: when a place holds no run or one cannot be read.
@@ -213,11 +219,39 @@ def load_trials(places: Sequence[str | Path]) -> list[Trial]:
     directories: dict[Path, None] = {}
     trials = []
     for place in map(Path, places):
-        if place.suffix == ".csv":
+        if place.suffix == ".csv" and is_foreign(place):
+            trials += [_foreign_trial(curve, place) for curve in read_curves(place)]
+        elif place.suffix == ".csv":
             trials += _load_saved(place)
         else:
             directories |= dict.fromkeys(found.resolve() for found in find_runs(place))
     return [trial_of(load_run(directory)) for directory in directories] + trials
+
+
+def _foreign_trial(curve: Curve, path: Path) -> Trial:
+    """A run of which nothing is known but its returns."""
+    unknown = np.full(len(curve.returns), np.nan)
+    algorithm = f"{curve.algorithm} ({path.name})"
+    return Trial(
+        task=curve.task,
+        algorithm=algorithm,
+        seed=curve.seed,
+        state="finished",
+        error=None,
+        settings={"algo.name": algorithm},
+        origin={"foreign": path.name},
+        place=f"{path}, {curve.algorithm} on {curve.task}, seed {curve.seed}",
+        iteration=np.arange(len(curve.returns), dtype=np.float64) + (curve.env_steps[0] > 0),
+        env_steps=curve.env_steps,
+        labels=unknown,
+        wall_s=unknown,
+        returns=curve.returns,
+        lengths=unknown,
+        kl=unknown,
+        before=curve.returns[:1],
+        after=curve.returns[-1:],
+        cpu_s=unknown,
+    )
 
 
 def trial_of(record: RunRecord) -> Trial:
@@ -280,8 +314,10 @@ def save_trials(trials: Sequence[Trial], path: Path, about: Mapping[str, object]
     machine is written.
 
     Raises:
-        UserError: when ``path`` is no ``.csv``, or cannot be written.
+        UserError: when ``path`` is no ``.csv``, or cannot be written, or a run is foreign.
     """
+    if any(trial.foreign for trial in trials):
+        raise UserError("foreign curves are not saved as evidence: keep the file that they come from")
     if path.suffix != ".csv":
         raise UserError(f"evidence is saved as a .csv file (with a .json beside it), got {path}")
     lines = [",".join(_HEAD)]

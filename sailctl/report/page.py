@@ -253,7 +253,7 @@ def _caveats(comparison: Comparison) -> str:
         return ""
     return (
         '<aside class="caveats" id="caveats" aria-label="Caveats"><p><strong>Not a fair comparison.</strong> '
-        "It was made all the same, because --force was given.</p>"
+        "It was made all the same.</p>"
         f"{_list(map(_safe, caveats))}</aside>\n"
     )
 

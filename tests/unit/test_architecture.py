@@ -50,6 +50,7 @@ LINE = (
     "recorder",
     "references",
     "statistics",
+    "foreign",
     "evidence",
     "arms",
     "scores",
