@@ -109,7 +109,7 @@ def _shifted(
 def _mixed(name: str, seeds: int) -> Callable[[np.random.Generator], Drawn]:
     """The middle half of all runs is better, and the mean is worse."""
     draw = POPULATIONS[name]
-    gaps = np.r_[np.full(6, 0.6), np.full(2, -3.0)][:, None] * _size(name)
+    gaps = np.r_[np.full(6, 3.0), np.full(2, -15.0)][:, None] * _size(name)
 
     def drawn(rng: np.random.Generator) -> Drawn:
         ours, theirs = draw(rng, (2, 8, seeds))
