@@ -18,7 +18,7 @@ endif
 endif
 endif
 
-.PHONY: help venv demo test mutation learning slurm regress evidence results bench references baselines peers theory check format constraints clean
+.PHONY: help venv demo test mutation learning slurm regress evidence tables results bench references baselines peers theory check format constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,19 @@ evidence: venv ## SAIL, SAIL-RevKL and online DPO on three tasks, eight seeds, a
 	$(BIN)/sailctl compare runs/evidence --save results/evidence/runs.csv
 	$(BIN)/sailctl report results/evidence/runs.csv --out results/evidence/report.html --wandb disabled
 
+TABLES := results/protocols
+REPORT := $(BIN)/sailctl report --wandb disabled
+
+tables: venv ## the committed reports anew, from the committed curves (minutes; trains nothing)
+	$(REPORT) results/evidence/runs.csv --out results/evidence/report.html
+	$(REPORT) $(TABLES)/alignment/runs.csv --baseline sail --out $(TABLES)/alignment/report.html
+	$(REPORT) $(TABLES)/alignment_kept/runs.csv --baseline sail --out $(TABLES)/alignment_kept/report.html
+	$(REPORT) $(TABLES)/labels/runs.csv --by 'algo.*' --by oracle.budget --baseline labels_10000 --out $(TABLES)/labels/report.html
+	$(REPORT) $(TABLES)/teachers_mistaken/runs.csv --by 'algo.*' --by oracle.mistake --baseline 'sail oracle.mistake=0.0' \
+		--out $(TABLES)/teachers_mistaken/report.html
+	$(REPORT) $(TABLES)/scratch/runs.csv --baseline ppo --force --out $(TABLES)/scratch/report.html
+	$(BIN)/python -m benchmarks.protocols scratch --equal-cost
+
 SEEDS ?= 10
 
 results: venv ## the protocols in results/protocols, beside what is there already (SEEDS=10: a day and a night on two cores)
@@ -100,6 +113,8 @@ bench: venv theory ## measure speed, memory, learning, sweeps and crashes (four 
 	$(BIN)/python -m benchmarks.learning designs
 	$(BIN)/python -m benchmarks.learning teachers
 	$(BIN)/python -m benchmarks.coverage
+	$(BIN)/python -m benchmarks.verdicts
+	$(BIN)/python -m benchmarks.sequential
 	$(BIN)/python -m benchmarks.comparing
 	$(BIN)/python -m benchmarks.gate
 	$(BIN)/python -m benchmarks.sweeps

@@ -19,10 +19,10 @@ import numpy as np
 from benchmarks import record
 from benchmarks.record import RESULTS
 from benchmarks.steadiness import write_steadiness
-from sailctl.evidence import FINAL_EVALUATIONS, Trial, load_trials
+from sailctl.evidence import AXES, FINAL_EVALUATIONS, Trial, load_trials
 from sailctl.objectives import effective_beta
 from sailctl.references import read_references, scale_of_references
-from sailctl.statistics import bootstrap, iqm
+from sailctl.statistics import mean
 from sailctl.types import DoubleArray
 
 C = "algo.c=0.003"
@@ -199,10 +199,19 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/protocols"), help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS / "protocols", help="folder of the results")
+    parser.add_argument(
+        "--equal-cost",
+        action="store_true",
+        help="only the scores at equal cost, from the curves in the results",
+    )
     asked = parser.parse_args()
 
     protocol = PROTOCOLS[asked.protocol]
     runs, results = asked.runs / asked.protocol, asked.results / asked.protocol
+    saved = results / "runs.csv"
+    if asked.equal_cost:
+        write_equal_cost(saved)
+        return
     common = [
         f"env={','.join(asked.tasks or protocol.tasks)}",
         f"seed=range(0,{asked.seeds})", f"env_steps={asked.env_steps}",
@@ -214,15 +223,20 @@ def main() -> None:
         parser.error(f"{asked.protocol} has no {', '.join(unknown)}; its algorithms are {', '.join(known)}")
     for sweep in swept(protocol, asked.algorithms):
         sailctl("train", "-m", *sweep, *common, check=False)  # a failed run is a result
-    saved = results / "runs.csv"
     saved.unlink(missing_ok=True)
     words = compared(protocol, {trial.algorithm for trial in load_trials([runs])})
     sailctl("compare", str(runs), *words, "--save", str(saved))
     sailctl("report", str(saved), *words, "--out", str(results / "report.html"), "--wandb", "disabled")
     write_steadiness(results)
     if asked.protocol == "scratch":
-        rows = at_equal_cost(load_trials([saved]), baseline="ppo")
-        record.write(results, "equal_cost", rows, {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS})
+        write_equal_cost(saved)
+
+
+def write_equal_cost(saved: Path) -> None:
+    """Write ``equal_cost.csv`` beside the curves of the protocol ``scratch``."""
+    rows = at_equal_cost(load_trials([saved]), baseline="ppo")
+    about = {"runs": saved.name, "last evaluations": FINAL_EVALUATIONS}
+    record.write(saved.parent, "equal_cost", rows, about)
 
 
 def compared(protocol: Protocol, algorithms: Set[str]) -> list[str]:
@@ -257,15 +271,23 @@ def swept(protocol: Protocol, algorithms: Sequence[str] | None = None) -> list[t
 
 
 def at_equal_cost(trials: Sequence[Trial], baseline: str) -> list[dict[str, object]]:
-    """Final scores of each algorithm when it has cost what ``baseline`` did, in env steps and in seconds.
+    """Final scores of each algorithm when it has cost what ``baseline`` did.
 
-    The cost of the baseline on a task is the median over its seeds. A score is the mean of the last
+    Cost is env steps, labels (of those that ask any, where the baseline does), and the processor time of the
+    run's process, where every run recorded it: time on the wall depends on what else the machine did. The
+    cost of the baseline on a task is the median over its seeds. A score is the mean of the last
     ``FINAL_EVALUATIONS`` evaluations within it, 0 being random actions and 1 the expert; runs that failed
-    score 0. ``share`` is the interquartile mean over tasks and runs, divided by the baseline's.
+    score 0. ``score`` is the mean over runs, then over tasks, with Student's interval (empty where there are
+    too few seeds), and ``share`` is the score divided by the baseline's.
     """
     scale, rows = scale_of_references(), []
     tasks = sorted({trial.task for trial in trials})
-    for axis in ("env_steps", "wall_s"):
+    for axis in ("env_steps", "labels", "cpu_s"):
+        spent = [t.along(axis)[-1] for t in trials if len(t.returns) and (t.finished or axis == "cpu_s")]
+        asked = [t.along(axis)[-1] for t in trials if t.finished and t.algorithm == baseline]
+        if not np.isfinite(spent).all() or not max(asked, default=0.0) > 0:
+            print(f"at equal {AXES[axis]}: not recorded in every run, or none used by {baseline}")
+            continue
         scores: dict[str, list[DoubleArray]] = {}
         for task in tasks:
             on = [trial for trial in trials if trial.task == task]
@@ -278,9 +300,9 @@ def at_equal_cost(trials: Sequence[Trial], baseline: str) -> list[dict[str, obje
                     if trial.algorithm == algorithm
                 ]
                 scores.setdefault(algorithm, []).append(np.array(mine))
-        theirs = bootstrap(scores[baseline], iqm, np.random.default_rng(0)).value
+        theirs = mean(scores[baseline]).value
         for algorithm, strata in scores.items():
-            found = bootstrap(strata, iqm, np.random.default_rng(0))
+            found = mean(strata)
             rows.append(
                 {
                     "at equal": axis,

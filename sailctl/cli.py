@@ -243,6 +243,17 @@ def compare(arguments: Sequence[str]) -> int:
         help="save the runs' curves, with a .json of how they were made",
     )
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw every picture into FOLDER")
+    parser.add_argument(
+        "--sequential",
+        action="store_true",
+        help="say after each batch of seeds whether to stop, with one error for all looks (AdaStop)",
+    )
+    parser.add_argument(
+        "--batch", type=int, default=5, help="with --sequential: seeds of a batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=6, help="with --sequential: most batches (default: %(default)s)"
+    )
     return _print_comparison(parser.parse_args(arguments))
 
 
@@ -256,7 +267,13 @@ def _print_comparison(options: argparse.Namespace) -> int:
         raise UserError(f"--save would overwrite {options.save}: choose another name, or remove it first")
     comparison = _compared(options)
 
-    print(text(comparison))
+    if options.sequential:
+        from sailctl.sequential import Plan, progress
+
+        for sentence in [*progress(comparison, Plan(options.batch, options.batches)), *comparison.caveats]:
+            print(sentence)
+    else:
+        print(text(comparison))
     if options.save is not None:
         from sailctl.evidence import save_trials
 
@@ -339,7 +356,14 @@ def _comparison_parser(verb: str, description: str) -> _Parser:
         "--threshold", type=float, default=0.5, help="score of the time to threshold (default: %(default)s)"
     )
     parser.add_argument(
-        "--resamples", type=int, default=10_000, help="of bootstrap and permutation (default: %(default)s)"
+        "--resamples", type=int, default=10_000, help="random permutations of a test (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--effect",
+        type=float,
+        default=0.1,
+        help="difference in score, stated beforehand, that power and seeds needed are about "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--force", action="store_true", help="go on although something else differs; every output says so"
@@ -350,22 +374,28 @@ def _comparison_parser(verb: str, description: str) -> _Parser:
 def _compared(options: argparse.Namespace) -> Comparison:
     import math
 
-    from sailctl.compare import Options, choose_scale, read_scale
+    from sailctl.arms import gather
     from sailctl.compare import compare as compare_arms
-    from sailctl.evidence import gather, load_trials
+    from sailctl.contrasts import Options
+    from sailctl.evidence import load_trials
     from sailctl.files import place
+    from sailctl.scores import choose_scale, read_scale
     from sailctl.types import UserError
 
     if options.resamples < 100:
         raise UserError(f"--resamples must be at least 100, got {options.resamples}")
     if not math.isfinite(options.threshold):
         raise UserError(f"--threshold must be a number, got {options.threshold}")
+    if not 0 < options.effect < math.inf:
+        raise UserError(f"--effect must be above 0, got {options.effect:g}")
     file = read_scale(place(options.scale)) if options.scale not in (None, "references", "runs") else None
     trials = load_trials(options.runs)
     tasks = sorted({trial.task for trial in trials})
     scale, source = choose_scale(options.scale, tasks) if file is None else (file, "file")
     evidence = gather(trials, options.by or ["algo.*"], options.force)
-    how = Options(options.baseline, scale, source, options.threshold, options.resamples)
+    how = Options(
+        options.baseline, scale, source, options.threshold, options.resamples, effect=options.effect
+    )
     return compare_arms(evidence, how)
 
 

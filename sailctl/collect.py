@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sailctl.algorithms.start import first_policy
-from sailctl.config import ActionsRun, Config, RunConfig, segment_lengths, to_dict
+from sailctl.config import ActionsRun, Config, RunConfig, recorded, segment_lengths
 from sailctl.data import assemble, check_new, save_preferences
 from sailctl.oracle import Teacher
 from sailctl.provenance import provenance
@@ -75,7 +75,7 @@ def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) ->
     data = assemble(config.env.id, **arrays, steps=steps)
     ties, skipped = int((data.preferences.label == 0).sum()), teacher.skipped
     counts = {"labels": len(data), "ties": ties, "skipped": skipped, "env_steps": env_steps}
-    about = {"provenance": provenance(command), "config": to_dict(config), **counts}
+    about = {"provenance": provenance(command), "config": recorded(config), **counts}
     save_preferences(out, data, about, returns)
     mean_length = data.segments.mask.sum(axis=1).mean()
     print(

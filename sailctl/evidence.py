@@ -1,52 +1,44 @@
 """Runs as evidence: what each scored, which arm it belongs to, and proof that arms differ in nothing else.
 
 A ``Trial`` is what a comparison needs of a run, from its directory or from a committed pair of files
-(``NAME.csv`` with the curves, ``NAME.json`` with the configurations and where they come from). ``gather``
-sorts trials into arms and refuses a comparison in which anything but the compared settings differs.
+(``NAME.csv`` with the curves, ``NAME.json`` with the configurations and where they come from). The room
+``arms`` sorts trials into arms.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sailctl import __version__
-from sailctl.config import NUMBERLESS, show
+from sailctl.config import NUMBERLESS
 from sailctl.files import write_atomically
+from sailctl.foreign import Curve, is_foreign, read_curves
 from sailctl.results import EVALUATIONS, METRICS, RunRecord, find_runs, load_run
 from sailctl.saved import seal, whole
 from sailctl.types import DoubleArray, UserError
 
 FINAL_EVALUATIONS = 3
-"""The final score of a run is the mean return of its last three evaluations after training began."""
+"""The final score of a run is the mean of its curve at the last three multiples of ``evaluation.every``."""
 
 AXES = {
     "env_steps": "env steps",
     "labels": "labels used",
     "wall_s": "wall-clock (s)",
+    "cpu_s": "process CPU time (s)",
     "iteration": "iterations",
 }
 """What a learning curve can be drawn along, and its name in figures."""
 
-BUDGET = "oracle.budget"
-"""Where it is what is compared, arms may use unlike numbers of labels."""
-
-UNEQUAL = 0.05
-"""Arms whose mean counts of labels or env steps differ by more than this share of the larger are unequal.
-
-Below it lies one iteration at the end of a run, which the segments' lengths decide."""
-
-_COLUMNS = ("iteration", "env_steps", "labels", "wall_s", "returns", "lengths", "kl")
+CURVES = ("iteration", "env_steps", "labels", "wall_s", "returns", "lengths", "kl", "cpu_s")
+"""Fields of a trial with a number for each evaluation."""
 _HEAD = (
     "run",
     "task",
@@ -59,8 +51,8 @@ _HEAD = (
     "return",
     "length",
     "kl",
+    "cpu_s",
 )
-_VERSIONS = ("sailctl", "commit", "python", "torch", "mujoco", "numpy", "gymnasium")
 
 
 @dataclass(frozen=True)
@@ -101,11 +93,21 @@ class Trial:
     """(N,) returns of the episodes before training."""
     after: DoubleArray
     """(N,) returns of the episodes of the last evaluation."""
+    cpu_s: DoubleArray
+    """(E,) processor time of its process by then, in seconds; NaN where it was not recorded."""
+    window: tuple[float, float] | None = None
+    """Env steps at which a comparison ends on this task, and those between two of its evaluations; None for
+    the run's own."""
 
     @property
     def finished(self) -> bool:
         """Whether it did all that it was asked to do, and was evaluated after training began."""
         return self.state == "finished" and bool((self.iteration > 0).any())
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it comes from a file of curves, and nothing is known of its settings."""
+        return "foreign" in self.origin
 
     @property
     def simulates(self) -> bool:
@@ -130,9 +132,39 @@ class Trial:
 
     @property
     def final(self) -> float:
-        """Mean return of the last ``FINAL_EVALUATIONS`` evaluations after training began; NaN without one."""
-        returns = self.returns[self.iteration > 0]
-        return float(returns[-FINAL_EVALUATIONS:].mean()) if len(returns) else float("nan")
+        """Mean return at the end (see ``at_the_end``)."""
+        return self.at_the_end(self.returns)
+
+    def at_the_end(self, values: DoubleArray) -> float:
+        """Mean of ``values`` (E,) over the window of env steps that all runs of a comparison share.
+
+        The window has ``FINAL_EVALUATIONS`` points, the last at its end and the others as far apart as
+        evaluations are; between two evaluations after training began, values are interpolated in env steps,
+        and beyond them the nearest is taken. Where nothing is simulated it is the mean of the last
+        ``FINAL_EVALUATIONS`` evaluations. NaN without one after training began.
+        """
+        trained = self.iteration > 0
+        if not trained.any():
+            return float("nan")
+        if not self.simulates:
+            return float(values[trained][-FINAL_EVALUATIONS:].mean())
+        end, step = self.window or (self.budget, self.spacing)
+        points = end - step * np.arange(max(1, min(FINAL_EVALUATIONS, np.ceil(end / step))))
+        return float(np.interp(points, self.env_steps[trained], values[trained]).mean())
+
+    @property
+    def budget(self) -> float:
+        """Env steps that it was to simulate, or that it did, where these are fewer or nothing is told."""
+        told = self.settings.get("env_steps")
+        return min(float(str(told)) if told is not None else np.inf, float(self.env_steps[-1]))
+
+    @property
+    def spacing(self) -> float:
+        """Env steps from one evaluation to the next: as configured, or the median where nothing is told."""
+        told = self.settings.get("evaluation.every")
+        if told is not None:
+            return float(str(told))
+        return float(np.median(np.diff(self.env_steps))) if len(self.env_steps) > 1 else 1.0
 
     def along(self, axis: str) -> DoubleArray:
         """(E,) the values of one of ``AXES``."""
@@ -204,7 +236,7 @@ class Evidence:
 
 
 def load_trials(places: Sequence[str | Path]) -> list[Trial]:
-    """The runs of run directories, of folders searched for them, and of saved evidence (``*.csv``).
+    """The runs of run directories, of folders searched for them, of saved evidence and of foreign curves.
 
     Raises:
         UserError: when a place holds no run or one cannot be read.
@@ -212,11 +244,39 @@ def load_trials(places: Sequence[str | Path]) -> list[Trial]:
     directories: dict[Path, None] = {}
     trials = []
     for place in map(Path, places):
-        if place.suffix == ".csv":
+        if place.suffix == ".csv" and is_foreign(place):
+            trials += [_foreign_trial(curve, place) for curve in read_curves(place)]
+        elif place.suffix == ".csv":
             trials += _load_saved(place)
         else:
             directories |= dict.fromkeys(found.resolve() for found in find_runs(place))
     return [trial_of(load_run(directory)) for directory in directories] + trials
+
+
+def _foreign_trial(curve: Curve, path: Path) -> Trial:
+    """A run of which nothing is known but its returns."""
+    unknown = np.full(len(curve.returns), np.nan)
+    algorithm = f"{curve.algorithm} ({path.name})"
+    return Trial(
+        task=curve.task,
+        algorithm=algorithm,
+        seed=curve.seed,
+        state="finished",
+        error=None,
+        settings={"algo.name": algorithm},
+        origin={"foreign": path.name},
+        place=f"{path}, {curve.algorithm} on {curve.task}, seed {curve.seed}",
+        iteration=np.arange(len(curve.returns), dtype=np.float64) + (curve.env_steps[0] > 0),
+        env_steps=curve.env_steps,
+        labels=unknown,
+        wall_s=unknown,
+        returns=curve.returns,
+        lengths=unknown,
+        kl=unknown,
+        before=curve.returns[:1],
+        after=curve.returns[-1:],
+        cpu_s=unknown,
+    )
 
 
 def trial_of(record: RunRecord) -> Trial:
@@ -224,7 +284,7 @@ def trial_of(record: RunRecord) -> Trial:
     evaluations = read_columns(
         record.path / EVALUATIONS, ("iteration", "env_steps", "labels", "return", "length")
     )
-    metrics = read_columns(record.path / METRICS, ("iteration", "wall_s", "kl_ref_pi"))
+    metrics = read_columns(record.path / METRICS, ("iteration", "wall_s", "cpu_s", "kl_ref_pi"))
     iteration, first = np.unique(evaluations["iteration"], return_index=True)
     count = np.diff([*first, len(evaluations["iteration"])])
 
@@ -232,7 +292,13 @@ def trial_of(record: RunRecord) -> Trial:
         return np.add.reduceat(evaluations[name], first) / count if len(first) else np.zeros(0)
 
     returns = evaluations["return"]
-    wall = dict(zip(metrics["iteration"], metrics["wall_s"], strict=True))
+    spent = {
+        name: dict(zip(metrics["iteration"], metrics[name], strict=True)) for name in ("wall_s", "cpu_s")
+    }
+
+    def by_then(name: str) -> DoubleArray:
+        return np.array([0.0 if i == 0 else spent[name].get(i, np.nan) for i in iteration])
+
     provenance, git = record.provenance, record.provenance.get("git") or {}
     origin = {
         "sailctl": provenance.get("sailctl"),
@@ -256,7 +322,8 @@ def trial_of(record: RunRecord) -> Trial:
         iteration=iteration,
         env_steps=evaluations["env_steps"][first],
         labels=evaluations["labels"][first],
-        wall_s=np.array([0.0 if i == 0 else wall.get(i, np.nan) for i in iteration]),
+        wall_s=by_then("wall_s"),
+        cpu_s=by_then("cpu_s"),
         returns=mean("return"),
         lengths=mean("length"),
         kl=_means_between(iteration, metrics["iteration"], metrics["kl_ref_pi"]),
@@ -272,13 +339,15 @@ def save_trials(trials: Sequence[Trial], path: Path, about: Mapping[str, object]
     machine is written.
 
     Raises:
-        UserError: when ``path`` is no ``.csv``, or cannot be written.
+        UserError: when ``path`` is no ``.csv``, or cannot be written, or a run is foreign.
     """
+    if any(trial.foreign for trial in trials):
+        raise UserError("foreign curves are not saved as evidence: keep the file that they come from")
     if path.suffix != ".csv":
         raise UserError(f"evidence is saved as a .csv file (with a .json beside it), got {path}")
     lines = [",".join(_HEAD)]
     for run, trial in enumerate(trials):
-        columns = [getattr(trial, name) for name in _COLUMNS]
+        columns = [getattr(trial, name) for name in CURVES]
         for values in zip(*columns, strict=True):
             cells = (run, trial.task, trial.algorithm, trial.seed, *map(_cell, values))
             lines.append(",".join(map(str, cells)))
@@ -295,7 +364,7 @@ def save_trials(trials: Sequence[Trial], path: Path, about: Mapping[str, object]
             "origin": dict(trial.origin),
             "before": trial.before.tolist(),
             "after": trial.after.tolist(),
-            **seal({name: getattr(trial, name) for name in _COLUMNS}),
+            **seal({name: getattr(trial, name) for name in CURVES}),
         }
         for run, trial in enumerate(trials)
     ]
@@ -339,14 +408,13 @@ def read_about(path: Path) -> dict[str, Any]:
 
 def _load_saved(path: Path) -> list[Trial]:
     about = read_about(path)
-    table = read_columns(
-        path, ("run", "iteration", "env_steps", "labels", "wall_s", "return", "length", "kl"), ended=True
-    )
+    table = read_columns(path, ("run", *_HEAD[4:]), ended=True)
     trials = []
     try:
         for run in about["runs"]:
             rows = table["run"] == run["run"]
-            curves = {name: table[column][rows] for name, column in zip(_COLUMNS, _HEAD[4:], strict=True)}
+            columns = {name: table[column][rows] for name, column in zip(CURVES, _HEAD[4:], strict=True)}
+            curves: dict[str, Any] = dict(whole(path, run, columns))
             trials.append(
                 Trial(
                     task=run["task"],
@@ -359,7 +427,7 @@ def _load_saved(path: Path) -> list[Trial]:
                     place=f"{path}, run {run['run']}",
                     before=np.array(run["before"], dtype=np.float64),
                     after=np.array(run["after"], dtype=np.float64),
-                    **whole(path, run, curves),
+                    **curves,
                 )
             )
     except (KeyError, TypeError) as error:
@@ -413,61 +481,7 @@ def _cell(value: float) -> str:
     return "" if np.isnan(value) else repr(int(value)) if float(value).is_integer() else repr(float(value))
 
 
-# Arms
-
-
-def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force: bool = False) -> Evidence:
-    """Sort runs into arms, and prove that arms differ in the compared settings only.
-
-    What an arm lacks (a setting, or labels, where it is told the true reward) it cannot share: the proof is
-    about the arms that have it, and a note says which have not.
-
-    Args:
-        trials: the runs.
-        compared: patterns of the settings that are compared, such as ``algo.*`` or ``algo.gamma``. (The
-            name of the algorithm may always differ.)
-        force: go on in spite of differences; they become the caveats of the evidence.
-
-    Raises:
-        UserError: when there is no run, an arm has a run twice, or (without ``force``) a run has not ended or
-            something else differs: another setting, the version of the code or of what it stands on, the
-            labels or env steps used, the tasks.
-    """
-    if not trials:
-        raise UserError("no runs to compare")
-    varying = varying_settings(trials)
-    arms = _arms_of(trials, varying)
-    for arm in arms:
-        for one, other in pairwise(arm.trials):
-            if (one.task, one.seed) == (other.task, other.seed):
-                raise UserError(f"the same run twice: {one.place} and {other.place}")
-    allowed = ("algo.name", *compared)
-    # Where budgets of labels are what is compared, unequal numbers of them are what was asked for.
-    budgets = BUDGET in varying and any(fnmatchcase(BUDGET, pattern) for pattern in compared)
-    caveats = [
-        *_other_settings([key for key in varying if not any(fnmatchcase(key, p) for p in allowed)], arms),
-        *_other_versions(trials),
-        *_unfinished(trials),
-        *_missing_tasks(arms),
-        *_unequal_budgets(arms, ("env_steps",) if budgets else ("labels", "env_steps")),
-    ]
-    if caveats and not force:
-        more = f" (and {len(caveats) - 1} more)" if len(caveats) > 1 else ""
-        raise UserError(
-            f"these runs cannot be compared: {caveats[0]}{more}; "
-            "choose other runs, name what is compared with --by, or go on all the same with --force"
-        )
-    tasks = sorted(set.intersection(*({trial.task for trial in arm.trials} for arm in arms)))
-    if not tasks:
-        raise UserError("these runs cannot be compared: no task was run by every arm")
-    if caveats:
-        arms = _within_budget(arms)
-    differing = {key: {arm.name: arm.settings[key] for arm in arms} for key in varying}
-    notes = (
-        *_not_shared([key for key in varying if not key.startswith("algo.")], arms),
-        *_notes(arms, tasks),
-    )
-    return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), notes)
+# Settings
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
@@ -491,152 +505,3 @@ def shared_settings(trials: Sequence[Trial]) -> dict[str, object]:
         for key, value in first.settings.items()
         if all(key in other.settings and other.settings[key] == value for other in others)
     }
-
-
-def varying_settings(trials: Sequence[Trial]) -> list[str]:
-    """Settings with several values on one task, sorted. (What changes with the task belongs to the task.)"""
-    first: dict[str, Mapping[str, object]] = {}
-    varying: set[str] = set()
-    for trial in trials:
-        reference = first.setdefault(trial.task, trial.settings)
-        if reference != trial.settings:
-            keys = {*reference, *trial.settings} - varying
-            varying |= {key for key in keys if reference.get(key) != trial.settings.get(key)}
-    return sorted(varying)
-
-
-def _arms_of(trials: Sequence[Trial], varying: Sequence[str]) -> list[Arm]:
-    """Runs of one algorithm, apart where its own runs on one task are: what sets another algorithm apart, or
-    goes with the task, is no second arm."""
-    algorithms = sorted({trial.algorithm for trial in trials})
-    apart = {name: varying_settings([t for t in trials if t.algorithm == name]) for name in algorithms}
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        own = {key: trial.settings.get(key) for key in apart[trial.algorithm]}
-        groups.setdefault(json.dumps([trial.algorithm, own], sort_keys=True), []).append(trial)
-    arms = []
-    for members in groups.values():
-        first = members[0]
-        told = [f"{key}={_plain(first.settings.get(key))}" for key in apart[first.algorithm]]
-        members.sort(key=lambda trial: (trial.task, trial.seed))
-        settings = {
-            key: _common([trial.settings[key] if trial.has(key) else None for trial in members])
-            for key in varying
-        }
-        arms.append(Arm(" ".join([first.algorithm, *told]), first.algorithm, settings, tuple(members)))
-    return sorted(arms, key=lambda arm: arm.name)
-
-
-def _common(values: Sequence[object]) -> object:
-    """The one value of a setting, or all of them in words, where it goes with the task."""
-    told = dict.fromkeys(map(_plain, values))
-    return values[0] if len(told) == 1 else ", ".join(told)
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else show(value)
-
-
-# What else differs
-
-
-def _other_settings(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
-    for key in keys:
-        values = dict.fromkeys(_plain(arm.settings[key]) for arm in arms if arm.has(key))
-        if len(values) > 1:
-            yield f"{key} differs ({', '.join(values)})"
-
-
-def _not_shared(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
-    """Which of ``keys`` an arm lacks and another has; a group by its name, where the arm has none of it."""
-    known = [key for key in keys if any(arm.has(key) for arm in arms)]
-    for arm in arms:
-        groups = {key.partition(".")[0] for key in arm.trials[0].settings if arm.has(key)}
-        lacking = [key.partition(".") for key in known if not arm.has(key)]
-        told = dict.fromkeys("".join(parts) if parts[0] in groups else f"{parts[0]}.*" for parts in lacking)
-        if told:
-            yield f"not shared: {arm.name} has no {', '.join(told)}"
-        if not arm.asks and any(other.asks for other in arms):
-            yield f"not shared: {arm.name} is told the true reward and asks for no labels"
-
-
-def _other_versions(trials: Sequence[Trial]) -> Iterator[str]:
-    for name in _VERSIONS:
-        found = dict.fromkeys(str(trial.origin.get(name)) for trial in trials)
-        if len(found) > 1:
-            values = ", ".join(value[:10] for value in list(found)[:4])
-            what = "the commit of the code" if name == "commit" else f"the version of {name}"
-            yield f"{what} differs ({values}{', ...' if len(found) > 4 else ''})"
-
-
-def _unfinished(trials: Sequence[Trial]) -> Iterator[str]:
-    open_ends = [trial for trial in trials if trial.state in ("running", "interrupted")]
-    if open_ends:
-        states = Counter(trial.state for trial in open_ends)
-        counts = " and ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        yield f"{counts} of {len(trials)} runs, such as {_relative(open_ends[0].place)}: they count as failed"
-
-
-def _relative(place: str) -> str:
-    """``place`` as seen from the working folder, where it lies below it."""
-    path, here = Path(place), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else place
-
-
-def _missing_tasks(arms: Sequence[Arm]) -> Iterator[str]:
-    tasks = {trial.task for arm in arms for trial in arm.trials}
-    for arm in arms:
-        if missing := sorted(tasks - {trial.task for trial in arm.trials}):
-            yield f"{arm.name} has no run on {', '.join(missing)}"
-
-
-def _unequal_budgets(arms: Sequence[Arm], axes: Sequence[str]) -> Iterator[str]:
-    """Finished runs on one task must have used as many labels and env steps, whatever was configured."""
-    for task in sorted({trial.task for arm in arms for trial in arm.trials}):
-        for axis in axes:
-            used = {
-                arm.name: float(np.mean([trial.along(axis)[-1] for trial in finished]))
-                for arm in arms
-                if (axis != "labels" or arm.asks)
-                and (finished := [trial for trial in arm.on(task) if trial.finished])
-            }
-            if used and max(used.values()) - min(used.values()) > UNEQUAL * max(used.values()):
-                values = ", ".join(f"{name} {count:,.0f}" for name, count in used.items())
-                yield f"unequal {AXES[axis]} on {task} ({values})"
-
-
-def _within_budget(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms with their curves cut where the smallest configured budget of env steps on a task ends.
-
-    An evaluation belongs to the last multiple of ``evaluation.every`` that was passed before it.
-    """
-    limits: dict[str, float] = {}
-    for trial in (trial for arm in arms for trial in arm.trials if trial.simulates):
-        limits[trial.task] = min(limits.get(trial.task, np.inf), _number(trial, "env_steps", np.inf))
-
-    def cut(trial: Trial) -> Trial:
-        if not trial.simulates:
-            return trial
-        every = _number(trial, "evaluation.every", 1.0)
-        keep = trial.env_steps // every * every <= limits[trial.task]
-        return replace(trial, **{name: getattr(trial, name)[keep] for name in _COLUMNS})
-
-    return [replace(arm, trials=tuple(cut(trial) for trial in arm.trials)) for arm in arms]
-
-
-def _number(trial: Trial, key: str, otherwise: float) -> float:
-    return float(str(trial.settings.get(key, otherwise)))
-
-
-def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:
-    trials = [trial for arm in arms for trial in arm.trials]
-    for task in tasks:
-        seeds = {arm.name: tuple(trial.seed for trial in arm.on(task)) for arm in arms}
-        if len(set(seeds.values())) > 1:
-            common = set.intersection(*(set(own) for own in seeds.values()))
-            yield f"arms were not run with the same seeds on {task}: {len(common)} are common to all"
-    if any(trial.origin.get("dirty") for trial in trials):
-        yield "some runs were made by code that differs from its commit"
-    cpus = sorted({str(trial.origin.get("cpu")) for trial in trials})
-    if len(cpus) > 1:
-        yield f"runs were made on several machines ({', '.join(cpus)}): wall-clock times do not compare"

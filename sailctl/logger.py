@@ -425,7 +425,7 @@ def _feed_wandb(
 
 
 def _wandb_mirror(path: Path, config: RunConfig, along: str) -> WandbMirror:
-    from sailctl.config import to_dict
+    from sailctl.config import recorded
 
     task, algorithm = config.env.id, config.algo.name
     init = {
@@ -435,7 +435,7 @@ def _wandb_mirror(path: Path, config: RunConfig, along: str) -> WandbMirror:
         "group": wandb_group(path),
         "job_type": "train",
         "tags": [task, algorithm],
-        "config": to_dict(config),
+        "config": recorded(config),
         "mode": config.logger.wandb,
         "dir": str(path.resolve()),
         # One run there too, however often it was stopped and went on here.

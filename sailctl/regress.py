@@ -34,7 +34,7 @@ from sailctl.compose import compose_jobs
 from sailctl.config import RunConfig, show, to_dict
 from sailctl.evidence import Trial, flat_settings, load_trials, read_about, save_trials, shared_settings
 from sailctl.provenance import provenance
-from sailctl.statistics import Estimate, difference, proportion
+from sailctl.statistics import TOO_FEW, Estimate, difference, proportion
 from sailctl.train import train
 from sailctl.types import DoubleArray, RunError, UserError
 
@@ -273,8 +273,7 @@ def _rank_sums(ranks: tuple[int, ...], size: int) -> DoubleArray:
 def mean_difference(now: DoubleArray, baseline: DoubleArray, floor: float) -> Estimate:
     """Mean of ``now`` minus mean of ``baseline`` with its interval; a run that failed scores ``floor``."""
     arms = [np.where(np.isfinite(scores), scores, floor) for scores in (now, baseline)]
-    rng = np.random.default_rng(0)
-    return difference(arms[:1], arms[1:], lambda scores: np.asarray(scores.mean(axis=-1)), rng)
+    return difference(arms[:1], arms[1:])
 
 
 def too_few(gate: int, baseline: int, alpha: float) -> str | None:
@@ -357,9 +356,8 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
     known = operating(theirs, len(ours), protocol.alpha, gain)
     p = worse_p(ours, theirs)
     apart = mean_difference(ours, theirs, start)
-    print(
-        f"  now        {_summary(ours)}; difference {apart.value:+.4g} [{apart.low:+.4g}, {apart.high:+.4g}]"
-    )
+    ends = f"[{apart.low:+.4g}, {apart.high:+.4g}]" if math.isfinite(apart.low) else f"({TOO_FEW})"
+    print(f"  now        {_summary(ours)}; difference {apart.value:+.4g} {ends}")
     rate = known.false_alarms
     print(f"  test       rank sum, lower than the baseline: p = {p:.4f}, fails at alpha = {protocol.alpha:g}")
     print(

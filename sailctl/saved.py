@@ -14,9 +14,14 @@ NEEDED = ("iteration", "env_steps", "labels", "returns", "lengths")
 """Columns without which a row says nothing; the others may be empty."""
 
 
+LATER = ("cpu_s",)
+"""Columns that older files do not have: empty ones are not sealed, so that older seals hold."""
+
+
 def seal(curves: Mapping[str, DoubleArray]) -> dict[str, object]:
     """What is kept of a run's curves to know them again: the count of rows and a checksum."""
-    numbers = np.stack([np.asarray(values, dtype=np.float64) + 0.0 for values in curves.values()])
+    known = [v for name, v in curves.items() if name not in LATER or not np.isnan(v).all()]
+    numbers = np.stack([np.asarray(values, dtype=np.float64) + 0.0 for values in known])
     numbers[np.isnan(numbers)] = np.nan
     digest = hashlib.sha256(np.ascontiguousarray(numbers, dtype="<f8").tobytes()).hexdigest()
     return {"rows": numbers.shape[1], "checksum": digest[:16]}

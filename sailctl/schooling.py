@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sailctl.checkpoint import save_policy
-from sailctl.config import LEVELS, RunConfig, to_dict
+from sailctl.config import LEVELS, RunConfig, recorded
 from sailctl.evaluate import evaluate, play
 from sailctl.files import write_atomically
 from sailctl.policy import GaussianPolicy
@@ -84,7 +84,7 @@ def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Pa
             for level, numbers in levels.items()
         },
         "curve": [[snapshot.env_steps, snapshot.mean] for snapshot in snapshots],
-        "config": to_dict(replace(config, out="runs")),
+        "config": recorded(replace(config, out="runs")),
         "provenance": provenance(["sailctl", "reference", *overrides]),
     }
     simulator.close()

@@ -4,14 +4,15 @@ A *stratum* is the scores of one task, a 1-D array over seeds; *strata* are one 
 their lengths may differ. Every score is a finite number: the caller gives a failed seed the score of the
 floor and never drops it. Random draws come from the generator passed in: same input, same numbers.
 
-``docs/statistics.md`` has every formula, its source, and how well its interval covers.
+Interval and test are about one quantity: the mean over tasks of the mean over seeds. ``docs/statistics.md``
+has every formula, its source, and how well its interval covers.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -19,21 +20,21 @@ from typing import Literal
 
 import numpy as np
 from scipy import special
-from scipy.optimize import brentq
 
-from sailctl.types import BoolArray, DoubleArray, IntArray, UserError
+from sailctl.types import BoolArray, DoubleArray, UserError
 
 LEVEL = 0.95
 """Confidence level of every interval."""
+SEEDS_OF_A_MEAN = 3
+"""Fewest seeds on each task from which a mean has an interval."""
+SEEDS_OF_A_SHARE = 5
+"""Fewest seeds on each task from which a probability of improvement or a profile has an interval."""
+TOO_FEW = "too few seeds for an interval"
 
 Strata = Sequence[DoubleArray]
-Statistic = Callable[[DoubleArray], DoubleArray]
-"""Maps scores (draws, n_total), the tasks side by side, to (draws,)."""
 
 _TAIL = (1 - LEVEL) / 2
 _Z = float(special.ndtri(1 - _TAIL))
-_CELLS = 2**20
-"""Scores that are resampled at a time: bounds memory to some tens of MB."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Estimate:
 def iqm(scores: DoubleArray, axis: int = -1) -> DoubleArray:
     """Interquartile mean: the mean of what remains when floor(n/4) scores are cut off at either end.
 
-    ``scipy.stats.trim_mean(scores, 0.25)``, as in rliable (Agarwal et al. 2021).
+    ``scipy.stats.trim_mean(scores, 0.25)``, as in rliable (Agarwal et al. 2021). It has no interval here:
+    none covers from few seeds on.
     """
     n = scores.shape[axis]
     cut = n // 4
@@ -56,139 +58,76 @@ def iqm(scores: DoubleArray, axis: int = -1) -> DoubleArray:
     return np.asarray(ordered[..., cut : n - cut].mean(axis=-1))
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """A statistic of one arm, and what resampling its runs within each task does to it (``resample``)."""
+def mean(strata: Strata) -> Estimate:
+    """Mean over tasks of the mean over seeds, with Student's t interval.
 
-    value: float
-    replicates: DoubleArray
-    """(draws,) the statistic of each resample."""
-    variances: DoubleArray
-    """(K,) what each task adds to the variance of the statistic."""
-    again: float
-    """Mean variance of the bootstrap of a resample."""
-    seeds: IntArray
-    """(K,) scores of each task."""
-
-
-def resample(
-    strata: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
-) -> Resampled:
-    """Stratified bootstrap: runs resampled within each task.
+    The variance is the sum over tasks of s^2/n, divided by the squared number of tasks; its degrees of
+    freedom are Welch's (1938) and Satterthwaite's (1946), and n - 1 for one task. Below ``SEEDS_OF_A_MEAN``
+    seeds on a task the ends are nan.
 
     Raises:
         UserError: for a task without scores, or one that is not finite.
     """
     arm = _checked(strata)
-    return Resampled(
-        float(statistic(np.concatenate(arm)[None])[0]),
-        _replicates(arm, statistic, rng, draws),
-        _variances(arm, statistic, rng),
-        _variance_again(arm, statistic, rng),
-        np.array([len(x) for x in arm]),
-    )
+    return _with_interval(float(np.mean([x.mean() for x in arm])), arm, len(arm))
 
 
-def interval(resampled: Resampled) -> Estimate:
-    """The statistic, with its expanded percentile interval (Hesterberg 2015): nan for a task of one seed."""
-    return _expanded(resampled.value, resampled.replicates, [resampled])
+def difference(ours: Strata, theirs: Strata) -> Estimate:
+    """``mean(ours) - mean(theirs)`` of arms with seeds of their own, with Welch's interval (see ``mean``).
 
-
-def difference_of(ours: Resampled, theirs: Resampled) -> Estimate:
-    """The statistic of one arm minus that of another, each resampled with draws of its own."""
-    replicates = ours.replicates - theirs.replicates
-    return _expanded(ours.value - theirs.value, replicates, [ours, theirs])
-
-
-def bootstrap(
-    strata: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
-) -> Estimate:
-    """The statistic of one arm, with the interval of ``resample``."""
-    return interval(resample(strata, statistic, rng, draws))
-
-
-def difference(
-    ours: Strata, theirs: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 10_000
-) -> Estimate:
-    """``statistic(ours) - statistic(theirs)``; the two arms are resampled independently, within tasks."""
-    return difference_of(*(resample(arm, statistic, rng, draws) for arm in (ours, theirs)))
+    Raises:
+        UserError: as ``mean``, and where the arms have unlike numbers of tasks.
+    """
+    pairs = _tasks(ours, theirs)
+    value = float(np.mean([x.mean() - y.mean() for x, y in pairs]))
+    return _with_interval(value, [side for pair in pairs for side in pair], len(pairs))
 
 
 def probability_of_improvement(ours: Strata, theirs: Strata) -> Estimate:
     """Mean over tasks of P(a run of ours scores higher than one of theirs): U/(nm), where a tie counts 1/2.
 
     Wilson's interval for as many independent comparisons as have the variance of the stratified bootstrap
-    (after Mee 1990): it has some width even where every run wins and all resamples agree.
+    (after Mee 1990), from ``SEEDS_OF_A_SHARE`` seeds on: it has some width even where every run wins.
     """
     pairs = _tasks(ours, theirs)
     wins = [(np.sign(x[:, None] - y[None, :]) + 1) / 2 for x, y in pairs]
     share = math.fsum(float(won.mean()) for won in wins) / len(pairs)
+    if _fewest(side for pair in pairs for side in pair) < SEEDS_OF_A_SHARE:
+        return Estimate(share, math.nan, math.nan)
     variance = math.fsum(_bootstrap_variance(won) for won in wins) / len(pairs) ** 2
     comparisons = len(pairs) ** 2 / sum(1 / min(len(x), len(y)) for x, y in pairs)
     return _wilson(share, _trials(share, variance, comparisons))
 
 
-def performance_profile(
-    strata: Strata, thresholds: DoubleArray, rng: np.random.Generator, draws: int = 2_000
-) -> DoubleArray:
+def performance_profile(strata: Strata, thresholds: DoubleArray) -> DoubleArray:
     """Share of all runs that score above each of T thresholds, with its pointwise 95% band.
 
     Returns (T, 3): share, low, high. Wilson's band, for as many independent runs as have the variance of the
-    stratified bootstrap.
+    share, estimated within tasks, and at least those there are; nan below ``SEEDS_OF_A_SHARE`` on a task.
     """
     arm = _checked(strata)
     total = sum(len(x) for x in arm)
     rows = []
     for threshold in np.asarray(thresholds):
-        above = [int((x > threshold).sum()) for x in arm]
-        resampled = sum(
-            rng.binomial(len(x), hits / len(x), draws) for x, hits in zip(arm, above, strict=True)
+        above = [float((x > threshold).mean()) for x in arm]
+        share = math.fsum(p * len(x) for p, x in zip(above, arm, strict=True)) / total
+        variance = math.fsum(
+            len(x) ** 2 * p * (1 - p) / max(1, len(x) - 1) for p, x in zip(above, arm, strict=True)
         )
-        share = sum(above) / total
-        band = _wilson(share, _trials(share, float(np.var(resampled)) / total**2, total))
+        band = _wilson(share, _trials(share, variance / total**2, total))
         rows.append([band.value, band.low, band.high])
-    return np.array(rows)
+    found = np.array(rows)
+    if _fewest(arm) < SEEDS_OF_A_SHARE:
+        found[:, 1:] = math.nan
+    return found
 
 
-def paired_difference(differences_by_task: Strata) -> Estimate:
-    """Mean over tasks of the mean difference between two arms that share their seeds, with a t interval.
+def hedges_g(ours: Strata, theirs: Strata) -> float:
+    """Mean over tasks of Hedges' (1981) g: difference of means in pooled standard deviations, less its bias.
 
-    The degrees of freedom are Welch and Satterthwaite's over tasks; for one task n - 1.
+    nan where an arm has fewer than two seeds on a task, or neither arm any spread.
     """
-    tasks = _checked(differences_by_task)
-    value = float(np.mean([x.mean() for x in tasks]))
-    if min(len(x) for x in tasks) < 2:
-        return Estimate(value, math.nan, math.nan)
-    variances = np.array([x.var(ddof=1) / len(x) for x in tasks]) / len(tasks) ** 2
-    half = _student(variances, np.array([len(x) for x in tasks])) * math.sqrt(variances.sum())
-    return Estimate(value, value - half, value + half)
-
-
-def hedges_g(ours: DoubleArray, theirs: DoubleArray) -> Estimate:
-    """Hedges' g of one task: the difference of means in pooled standard deviations, less its bias.
-
-    The interval is that of the true standardised difference, by inverting the noncentral t distribution. All
-    nan where an arm has fewer than two seeds, or where neither arm has any spread.
-    """
-    ((x, y),) = _tasks([ours], [theirs])
-    df = len(x) + len(y) - 2
-    squares = float(((x - x.mean()) ** 2).sum() + ((y - y.mean()) ** 2).sum())
-    if min(len(x), len(y)) < 2 or squares == 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    d = float(x.mean() - y.mean()) / math.sqrt(squares / df)
-    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
-    scale = math.sqrt(1 / len(x) + 1 / len(y))
-    low, high = (_noncentrality(d / scale, df, p) * scale for p in (1 - _TAIL, _TAIL))
-    return Estimate(d * correction, low, high)
-
-
-def pooled_hedges_g(ours: Strata, theirs: Strata) -> Estimate:
-    """Mean over tasks of Hedges' g. Its ends come from those of the tasks by MOVER (Zou and Donner 2008)."""
-    tasks = [hedges_g(x, y) for x, y in _tasks(ours, theirs)]
-    value = math.fsum(g.value for g in tasks) / len(tasks)
-    below = math.hypot(*(g.value - g.low for g in tasks)) / len(tasks)
-    above = math.hypot(*(g.high - g.value for g in tasks)) / len(tasks)
-    return Estimate(value, value - below, value + above)
+    return math.fsum(_hedges_g(x, y) for x, y in _tasks(ours, theirs)) / len(ours)
 
 
 def permutation_test(
@@ -198,11 +137,12 @@ def permutation_test(
     draws: int = 10_000,
     alternative: Literal["two-sided", "less", "greater"] = "two-sided",
 ) -> float:
-    """p-value of equal means (their mean over tasks), arms exchanged within tasks; "greater": ours is higher.
+    """p-value of ``difference`` being 0, arms exchanged within tasks; "greater": ours is higher.
 
-    Studentised (Janssen 1997), so that unequal variances do not upset it, where no arm has a single seed on a
-    task. All arrangements are taken where there are at most ``draws``; otherwise that many are drawn and the
-    one observed is added (Phipson and Smyth 2010), so that it is never 0.
+    The statistic is the difference over its standard error, as in the interval: studentised (Janssen 1997),
+    so that unequal variances do not upset it; a plain difference where an arm has a single seed on a task.
+    All arrangements are taken where there are at most ``draws``; otherwise that many are drawn and the one
+    observed is added (Phipson and Smyth 2010), so that it is never 0.
     """
     pairs = _tasks(ours, theirs)
     exact = math.prod(math.comb(len(x) + len(y), len(x)) for x, y in pairs) <= draws
@@ -242,19 +182,15 @@ def proportion(count: int, total: int) -> Estimate:
     return _wilson(count / total, total)
 
 
-def time_to_threshold(times: DoubleArray, reached: BoolArray) -> Estimate:
+def time_to_threshold(times: DoubleArray, reached: BoolArray) -> float:
     """Kaplan-Meier median of times (n,) that are right-censored where ``reached`` (n,) is False.
 
-    The first time at which at most half are still missing, with Brookmeyer and Crowley's interval on the
-    log(-log) scale. inf where the curve, or the end of its band, does not come down to a half.
+    The first time at which at most half are still missing; inf where the curve does not come down to a half.
+    It has no interval: those of medians jump with the order statistics, and none covers at few seeds.
     """
-    at, alive, variance = _kaplan_meier(times, reached)
-    inside = (alive > 0) & (alive < 1)
-    log = np.log(np.where(inside, alive, 0.5))
-    step = _Z * np.sqrt(np.where(inside, variance, 0.0)) / log
-    low = np.where(inside, np.exp(log * np.exp(-step)), alive)
-    high = np.where(inside, np.exp(log * np.exp(step)), 1.0)
-    return Estimate(_at_half(at, alive), _at_half(at, low), _at_half(at, high))
+    at, alive = _kaplan_meier(times, reached)
+    down = np.flatnonzero(alive <= 0.5 + 1e-12)
+    return float(at[down[0]]) if len(down) else math.inf
 
 
 def area_under_curve(x: DoubleArray, y: DoubleArray) -> float:
@@ -299,16 +235,43 @@ def drawdown(curve: DoubleArray) -> DoubleArray:
     return np.asarray(np.maximum.accumulate(curve) - curve)
 
 
-def power(g: float, seeds: int, alpha: float = 0.05) -> float:
-    """Power of the two-sided two-sample t-test at a true effect ``g``, with ``seeds`` in each arm."""
-    return _power(g, seeds, alpha)
+def power(
+    effect: float, ours: Strata, theirs: Strata, seeds: int | None = None, alpha: float = 0.05
+) -> float:
+    """Chance that Welch's two-sided test sees a true difference of ``effect``, were the spreads those found.
+
+    Args:
+        effect: difference of the means over tasks, in units of score, stated before the runs were looked at.
+        ours: scores of one arm by task.
+        theirs: scores of the other.
+        seeds: of each arm on each task; None takes those that there are.
+        alpha: level of the test.
+
+    Returns:
+        nan where a task has a single seed, or no run differs from another of its arm and task.
+    """
+    sides = [side for pair in _tasks(ours, theirs) for side in pair]
+    if _fewest(sides) < 2:
+        return math.nan
+    variances = np.array([x.var(ddof=1) for x in sides]) / len(ours) ** 2
+    counts = np.array([len(x) for x in sides] if seeds is None else [seeds] * len(sides), dtype=np.float64)
+    if not variances.any() or counts.min() < 2:
+        return math.nan
+    error, df = math.sqrt((variances / counts).sum()), _degrees(variances / counts, counts)
+    critical = float(special.stdtrit(df, 1 - alpha / 2))
+    shift = abs(effect) / error
+    return 1 - _noncentral_t(critical, df, shift) + _noncentral_t(-critical, df, shift)
 
 
-def seeds_needed(g: float, power: float = 0.8, alpha: float = 0.05, at_most: int = 1000) -> int | None:
-    """Fewest seeds in each arm that give the t-test that power; None where ``at_most`` do not."""
-    if not _power(g, at_most, alpha) >= power:
+def seeds_needed(
+    effect: float, ours: Strata, theirs: Strata, wanted: float = 0.8, at_most: int = 1000
+) -> int | None:
+    """Fewest seeds of each arm on each task whose ``power`` is ``wanted``; None where ``at_most`` do not."""
+    if not power(effect, ours, theirs, at_most) >= wanted:
         return None
-    return 2 + bisect_left(range(2, at_most + 1), power, key=lambda seeds: _power(g, seeds, alpha))
+    return 2 + bisect_left(
+        range(2, at_most + 1), wanted, key=lambda seeds: power(effect, ours, theirs, seeds)
+    )
 
 
 def _checked(strata: Strata) -> list[DoubleArray]:
@@ -327,72 +290,37 @@ def _tasks(ours: Strata, theirs: Strata) -> list[tuple[DoubleArray, DoubleArray]
     return list(zip(_checked(ours), _checked(theirs), strict=True))
 
 
-def _chunks(arm: Strata, draws: int) -> Iterator[list[DoubleArray]]:
-    """The scores of each task (rows, n), repeated ``draws`` times in all."""
-    most = max(1, _CELLS // sum(len(x) for x in arm))
-    for start in range(0, draws, most):
-        rows = min(most, draws - start)
-        yield [np.broadcast_to(x, (rows, len(x))) for x in arm]
+def _fewest(sides: Iterable[DoubleArray]) -> int:
+    """Seeds where there are fewest."""
+    return min(len(x) for x in sides)
 
 
-def _redrawn(scores: DoubleArray, rng: np.random.Generator) -> DoubleArray:
-    """Every row of scores (rows, n), resampled with replacement."""
-    return np.take_along_axis(scores, rng.integers(0, scores.shape[1], scores.shape), axis=1)
-
-
-def _replicates(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int) -> DoubleArray:
-    return np.concatenate(
-        [
-            statistic(np.concatenate([_redrawn(x, rng) for x in tasks], axis=1))
-            for tasks in _chunks(arm, draws)
-        ]
-    )
-
-
-def _variance_again(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 500) -> float:
-    """Mean variance of the bootstrap of a resample, from two resamples of every resample."""
-    squares = 0.0
-    for tasks in _chunks(arm, draws):
-        once = [_redrawn(x, rng) for x in tasks]
-        one, other = (statistic(np.concatenate([_redrawn(x, rng) for x in once], axis=1)) for _ in range(2))
-        squares += float(((one - other) ** 2).sum()) / 2
-    return squares / draws
-
-
-def _variances(arm: Strata, statistic: Statistic, rng: np.random.Generator, draws: int = 100) -> DoubleArray:
-    """What each task adds to the variance of the statistic: it alone is resampled, the others are held."""
-    tasks = [np.broadcast_to(x, (draws, len(x))) for x in arm]
-    return np.array(
-        [
-            statistic(np.concatenate([*tasks[:k], _redrawn(x, rng), *tasks[k + 1 :]], axis=1)).var()
-            for k, x in enumerate(tasks)
-        ]
-    )
-
-
-def _student(variances: DoubleArray, seeds: IntArray) -> float:
-    """Student's quantile, with Welch and Satterthwaite's degrees of freedom for independent contributions."""
-    if variances.sum() == 0:
-        return _Z
-    shares = variances / variances.sum()
-    return float(special.stdtrit(1 / (shares**2 / (seeds - 1)).sum(), 1 - _TAIL))
-
-
-def _expanded(value: float, replicates: DoubleArray, arms: Sequence[Resampled]) -> Estimate:
-    """Percentiles of the replicates, further out than 2.5% to make up for what a small sample hides.
-
-    Normal quantiles forget that the spread is itself estimated: Student's do not. And resamples do not
-    spread as samples do (for a mean, by (n - 1)/n in variance): a second bootstrap measures the ratio.
-    """
-    seeds = np.concatenate([arm.seeds for arm in arms])
-    if seeds.min() < 2:
+def _with_interval(value: float, sides: Sequence[DoubleArray], tasks: int) -> Estimate:
+    """``value``, a mean over tasks of means of ``sides`` or of their differences, and its t interval."""
+    if _fewest(sides) < SEEDS_OF_A_MEAN:
         return Estimate(value, math.nan, math.nan)
-    quantile = _student(np.concatenate([arm.variances for arm in arms]), seeds)
-    again = sum(arm.again for arm in arms)
-    if again > 0:
-        quantile *= float(replicates.std()) / math.sqrt(again)
-    low, high = np.quantile(replicates, special.ndtr([-quantile, quantile]))
-    return Estimate(value, float(low), float(high))
+    counts = np.array([len(x) for x in sides], dtype=np.float64)
+    variances = np.array([x.var(ddof=1) for x in sides]) / counts / tasks**2
+    if not variances.any():
+        return Estimate(value, value, value)
+    quantile = float(special.stdtrit(_degrees(variances, counts), 1 - _TAIL))
+    half = quantile * math.sqrt(variances.sum())
+    return Estimate(value, value - half, value + half)
+
+
+def _degrees(variances: DoubleArray, counts: DoubleArray) -> float:
+    """Welch's and Satterthwaite's degrees of freedom of a sum of estimated variances."""
+    shares = variances / variances.sum()
+    return float(1 / (shares**2 / (counts - 1)).sum())
+
+
+def _hedges_g(ours: DoubleArray, theirs: DoubleArray) -> float:
+    df = len(ours) + len(theirs) - 2
+    squares = float(((ours - ours.mean()) ** 2).sum() + ((theirs - theirs.mean()) ** 2).sum())
+    if min(len(ours), len(theirs)) < 2 or squares == 0:
+        return math.nan
+    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
+    return correction * float(ours.mean() - theirs.mean()) / math.sqrt(squares / df)
 
 
 def _bootstrap_variance(wins: DoubleArray) -> float:
@@ -446,22 +374,14 @@ def _split(scores: DoubleArray, chosen: DoubleArray) -> tuple[DoubleArray, Doubl
     return sums / n + sums / m, np.asarray(weights @ around)
 
 
-def _kaplan_meier(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-    """Times, the share still missing, and Greenwood's sum: the variance of the logarithm of that share."""
+def _kaplan_meier(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray]:
+    """Times, and the share still missing at each (Kaplan and Meier 1958)."""
     if len(times) == 0:
         raise UserError("there are no times: at least one run is needed")
     distinct = np.unique(times)
     at_risk = (times >= distinct[:, None]).sum(axis=1)
     events = ((times == distinct[:, None]) & reached).sum(axis=1)
-    left = at_risk - events
-    variance = np.cumsum(np.divide(events, at_risk * left, out=np.full(len(left), np.inf), where=left > 0))
-    return np.r_[0.0, distinct], np.r_[1.0, np.cumprod(left / at_risk)], np.r_[0.0, variance]
-
-
-def _at_half(at: DoubleArray, share: DoubleArray) -> float:
-    """The first time at which a share, up to rounding, is at most a half."""
-    down = np.flatnonzero(share <= 0.5 + 1e-12)
-    return float(at[down[0]]) if len(down) else math.inf
+    return np.r_[0.0, distinct], np.r_[1.0, np.cumprod((at_risk - events) / at_risk)]
 
 
 def _worst(values: DoubleArray) -> float:
@@ -478,18 +398,3 @@ def _chi_over_df(df: float) -> DoubleArray:
 def _noncentral_t(t: float, df: float, shift: float) -> float:
     """P(T <= t). An average that never fails, which library routines do far out in the tails."""
     return float(special.ndtr(t * _chi_over_df(df) - shift).mean())
-
-
-def _noncentrality(t: float, df: float, p: float) -> float:
-    """The shift at which P(T <= t) is p."""
-    scaled = t * _chi_over_df(df)
-    ends = float(scaled.min()) - 9, float(scaled.max()) + 9
-    return float(brentq(lambda shift: float(special.ndtr(scaled - shift).mean()) - p, *ends))
-
-
-def _power(g: float, seeds: int, alpha: float) -> float:
-    if seeds < 2:
-        return math.nan
-    df, shift = 2 * seeds - 2, abs(g) * math.sqrt(seeds / 2)
-    critical = float(special.stdtrit(df, 1 - alpha / 2))
-    return 1 - _noncentral_t(critical, df, shift) + _noncentral_t(-critical, df, shift)

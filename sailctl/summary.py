@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sailctl import __version__
-from sailctl.compare import Comparison, Contrast, Performance
+from sailctl.compare import Comparison, Performance
+from sailctl.contrasts import Contrast
 from sailctl.evidence import Trial
 from sailctl.logger import WandbMirror, wandb_group
 from sailctl.results import is_run
@@ -91,8 +92,8 @@ def performance_table(comparison: Comparison) -> dict[str, object]:
 
 def contrast_table(comparison: Comparison) -> dict[str, object]:
     """One row for each contrast with the baseline, with intervals."""
-    head = ("measure", "arm", "baseline", "task", "p", "p_holm", "power", "verdict")
-    return _table(comparison.contrasts, head, ("difference", "improvement", "g"))
+    head = ("measure", "arm", "baseline", "task", "g", "p", "p_holm", "power", "verdict")
+    return _table(comparison.contrasts, head, ("difference", "improvement"))
 
 
 def _table(

@@ -174,7 +174,8 @@ Exit code: 0 not worse, 1 worse (or other numbers), 2 could not judge (an interr
 """
 
 COMPARE = """\
-RUNS are run directories, folders of them, or evidence saved by --save (.csv). Runs that differ only in their
-seed form an arm; arms may differ in the compared settings and in nothing else. One arm is the baseline that
-the others are compared with. docs/statistics.md defines every number.
+RUNS are run directories, folders of them, evidence saved by --save (.csv), or foreign curves: a .csv with the
+columns task, algorithm, seed, env_steps and return. Runs that differ only in their seed form an arm; arms
+may differ in the compared settings and in nothing else. One arm is the baseline that the others are compared
+with. docs/statistics.md defines every number.
 """

@@ -62,6 +62,7 @@ def make_trial(
         env_steps=1000 * at,
         labels=labels_each * at,
         wall_s=at,
+        cpu_s=at,
         returns=scores,
         lengths=np.full(len(at), 100.0),
         kl=np.where(at > 0, 0.01 * at, np.nan),

@@ -3,7 +3,7 @@
 A contender is a name, a requirements file and a worker script that prints one line of JSON. Its virtual
 environment is made once and kept. Contenders that are compared follow one another in every turn, in an order
 that rotates from turn to turn, pinned to the same cores, with one thread for each numeric library; ratios are
-taken within a turn, and their intervals are bootstrapped over turns.
+taken within a turn, and medians stand beside the lowest and the highest turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import arguments, write
-from sailctl.statistics import bootstrap
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -296,11 +295,11 @@ def summary(measurements: Sequence[Measurement], task: str) -> list[dict[str, ob
 
 
 def estimate(name: str, values: Sequence[float]) -> dict[str, float]:
-    """The median and its 95% interval, as columns called ``name``; nan where there are too few values."""
+    """The median and the range over turns, as columns called ``name``; nan where there are too few values."""
     if not values:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"), float("nan"))
-    found = bootstrap([np.array(values)], lambda draws: np.median(draws, axis=-1), np.random.default_rng(0))
-    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    low, high = (min(values), max(values)) if len(values) > 1 else (float("nan"),) * 2
+    return {name: float(np.median(values)), f"{name}_low": low, f"{name}_high": high}
 
 
 def line(measurement: Measurement) -> str:

@@ -10,6 +10,7 @@ from sailctl.config.checks import segment_lengths, validate
 from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
 from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
 from sailctl.config.ranges import CHOICES
+from sailctl.config.recorded import recorded
 from sailctl.config.schema import (
     GROUPS,
     LEVELS,
@@ -59,6 +60,7 @@ __all__ = [
     "kind_of",
     "leaf_types",
     "plain_name",
+    "recorded",
     "reference_place",
     "run_id",
     "segment_lengths",

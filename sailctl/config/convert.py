@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get
 from sailctl.config.checks import validate
 from sailctl.config.code import code_version
 from sailctl.config.places import conf_dir, reference_place
-from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, Config, RunConfig, kind_of, to_dict
+from sailctl.config.recorded import recorded
+from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, Config, RunConfig, kind_of
 from sailctl.config.words import did_you_mean, first_line, refused, show
 from sailctl.files import place
 from sailctl.types import UserError
@@ -124,19 +125,20 @@ def _check_form(kind: str, algo: Any) -> None:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The configuration as YAML that composes to the same configuration again."""
+    """What a run records of its configuration, as YAML."""
     import yaml
 
-    text: str = yaml.safe_dump(to_dict(config), sort_keys=False)
+    text: str = yaml.safe_dump(recorded(config), sort_keys=False)
     return text
 
 
 def run_id(config: RunConfig) -> str:
     """Eight hexadecimal digits that stand for everything that changes the numbers of a run but its seed.
 
-    That is its configuration, the policy and the data that it names, and the code that makes the numbers.
+    That is what it reads of its configuration, the policy and the data that it names, and the code that makes
+    the numbers.
     """
-    numbers = {key: value for key, value in to_dict(config).items() if key not in NUMBERLESS}
+    numbers = {key: value for key, value in recorded(config).items() if key not in NUMBERLESS}
     if (policy := reference_place(config)) is not None:
         # What is in the reference changes the numbers, not where it lies; its description holds a checksum.
         numbers["algo"]["reference"] = hashlib.sha256(policy.read_bytes()).hexdigest()

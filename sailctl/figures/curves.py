@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sailctl.compare import common_curves
 from sailctl.evidence import AXES, Evidence, Trial
 from sailctl.figures.looks import GREY, Look, looks_of
 from sailctl.figures.marks import BAND_SEEDS, arm_entries, mean_line, shown_trials
 from sailctl.figures.pages import grid_of, legend, page, page_width, plain_ticks
 from sailctl.references import scale_of_references
+from sailctl.scores import common_curves
 from sailctl.types import DoubleArray
 
 if TYPE_CHECKING:

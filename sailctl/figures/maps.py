@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sailctl.compare import FINAL, OVERALL, Comparison
+from sailctl.compare import Comparison
 from sailctl.config import show
+from sailctl.contrasts import OVERALL
 from sailctl.evidence import Evidence
 from sailctl.figures.looks import GREY
 from sailctl.figures.pages import WIDTH, grid_of, page
+from sailctl.scores import FINAL
 from sailctl.types import DoubleArray, UserError
 
 if TYPE_CHECKING:

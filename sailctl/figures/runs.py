@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sailctl.evidence import Arm, Evidence, Trial, gather, load_trials
+from sailctl.arms import gather
+from sailctl.evidence import Arm, Evidence, Trial, load_trials
 from sailctl.figures.curves import learning_curves
 from sailctl.figures.pages import check_png
 from sailctl.types import UserError

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sailctl.compare import ALPHA, FINAL, OVERALL, SCALES, Comparison, Contrast
+from sailctl.compare import Comparison
+from sailctl.contrasts import ALPHA, OVERALL, Contrast
 from sailctl.evidence import Arm
 from sailctl.figures.looks import GREY, Look, looks_of
 from sailctl.figures.marks import arm_entries, error_bar, shown_trials
 from sailctl.figures.pages import WIDTH, legend, page, row_labels, rows_only, wrapped
+from sailctl.scores import FINAL, SCALES
+from sailctl.statistics import TOO_FEW
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -51,7 +54,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
         panels[0].set_ylim(top, 0)
         for label in panels[0].get_yticklabels():
             label.set_fontweight("bold" if label.get_text() in scopes else "normal")
-        _scale_label(panels[0], "final score", "interquartile mean")
+        _scale_label(panels[0], "final score", "mean over runs, and tasks")
         panels[0].update_datalim([(0, 1), (1, 1)])
         panels[0].autoscale_view(scaley=False)
         if count == 3:
@@ -62,7 +65,9 @@ def intervals(comparison: Comparison, path: Path) -> None:
             panels[2].set_xlim(-0.03, 1.03)
         for panel in panels:
             rows_only(panel)
-        title = f"Final scores and 95% intervals ({SCALES[comparison.options.source]})"
+        known = any(np.isfinite(row.final.low) for row in comparison.performance)
+        title = f"Final scores{' and 95% intervals' if known else ''} ({SCALES[comparison.options.source]})"
+        title += "" if known else f"\nNo intervals: {TOO_FEW}"
         if evidence.caveats:
             title += "\nNot a fair comparison: see its caveats"
         figure.suptitle(title)
@@ -144,5 +149,6 @@ def profiles(comparison: Comparison, path: Path) -> None:
         panel.set_xlabel(f"final score τ ({SCALES[comparison.options.source]})")
         panel.set_ylabel("share of runs that end above τ")
         panel.set_ylim(-0.03, 1.03)
-        figure.suptitle("Performance profile and 95% bands")
+        known = any(np.isfinite(band).all() for band in comparison.profiles.values())
+        figure.suptitle("Performance profile and 95% bands" if known else f"Performance profile ({TOO_FEW})")
         legend(figure, arm_entries(evidence, looks))

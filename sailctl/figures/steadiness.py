@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sailctl.compare import OVERALL, STABILITY, Comparison, common_curves
+from sailctl.compare import Comparison
+from sailctl.contrasts import OVERALL
 from sailctl.evidence import AXES, Evidence, Trial
 from sailctl.figures.looks import GREY, Look, legend_key, looks_of
 from sailctl.figures.marks import error_bar, mean_line, shown_trials
 from sailctl.figures.pages import WIDTH, grid_of, legend, page, plain_ticks, row_labels, rows_only
+from sailctl.scores import STABILITY, common_curves
 from sailctl.statistics import Estimate
 from sailctl.types import DoubleArray
 

@@ -25,19 +25,16 @@ from sailctl.figures import all_figures
 from sailctl.files import write_atomically
 from sailctl.report.formats import latex, markdown
 from sailctl.report.glossary import GLOSSARY
+from sailctl.report.numbers import NOTHING, counts, number, places
 from sailctl.report.tables import (
-    NOTHING,
     Cell,
     Row,
     Table,
     contrasts_table,
-    counts,
     how_lost,
     lost_table,
-    number,
     performance_table,
     place_of,
-    places,
     plain,
     power_table,
     reminder,
@@ -256,7 +253,7 @@ def _caveats(comparison: Comparison) -> str:
         return ""
     return (
         '<aside class="caveats" id="caveats" aria-label="Caveats"><p><strong>Not a fair comparison.</strong> '
-        "It was made all the same, because --force was given.</p>"
+        "It was made all the same.</p>"
         f"{_list(map(_safe, caveats))}</aside>\n"
     )
 
@@ -321,7 +318,7 @@ def _runs(comparison: Comparison, lost: Table) -> str:
                 rows.append(Row(f"{arm.name} on {task}", tuple(map(Cell, cells))))
     head = ("seed", "state", "final return", "env steps", "labels", "wall-clock (s)", "place")
     about = (
-        ("", f"Final return: mean of the last {FINAL_EVALUATIONS} evaluations, of unfinished runs too."),
+        ("", f"Final return: mean at the last {FINAL_EVALUATIONS} evaluations, of unfinished runs too."),
     )
     every = _table(Table("All runs", about, "arm and task", head, "rlrrrrl", tuple(rows)))
     return (_table(lost) if lost.rows else "<p>Every run finished, and none collapsed.</p>") + _details(
@@ -357,9 +354,10 @@ def _made(comparison: Comparison, command: str | None) -> str:
         "sailctl": __version__,
         "command": command,
         "baseline": comparison.baseline,
-        "bootstrap resamples and permutations": f"{options.draws:,}",
-        "seed of the resampling": str(options.seed),
+        "random permutations of a test": f"{options.draws:,}",
+        "seed of the permutations": str(options.seed),
         "threshold": f"{options.threshold:g}",
+        "effect of the power": f"{options.effect:g}",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     items = "".join(

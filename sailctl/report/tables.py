@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from sailctl.compare import ALPHA, AUC, FINAL, POWER, SCALES, STABILITY, Comparison, collapsed
+from sailctl.compare import Comparison
 from sailctl.config import show
+from sailctl.contrasts import ALPHA, POWER
 from sailctl.evidence import FINAL_EVALUATIONS, Trial
-from sailctl.statistics import LEVEL, Estimate
-
-NOTHING = "-"
-"""Stands where there is no number."""
+from sailctl.report.numbers import NOTHING, counts, estimate, number, p_value, places, places_of
+from sailctl.scores import AUC, FINAL, SCALES, STABILITY, collapsed
+from sailctl.statistics import LEVEL, SEEDS_OF_A_MEAN, SEEDS_OF_A_SHARE, TOO_FEW
 
 
 class Cell(NamedTuple):
@@ -62,48 +59,6 @@ class Table:
         return " ".join(sentence for _, sentence in self.said)
 
 
-# Numbers
-
-
-def places(values: Iterable[float], most: int = 3) -> int:
-    """Decimals that show three significant digits of a typical one of ``values``; at ``most`` so many."""
-    sizes = [abs(value) for value in values if math.isfinite(value) and value]
-    return min(most, max(0, 2 - math.floor(math.log10(np.median(sizes))))) if sizes else 2
-
-
-def number(value: float, decimals: int, sign: str = "") -> str:
-    """``value`` with thousands separators; ``sign="+"`` shows that of positive numbers too."""
-    if math.isnan(value):
-        return NOTHING
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    rounded = round(value, decimals) + 0.0  # no -0
-    return f"{rounded:{sign if rounded else ''},.{decimals}f}"
-
-
-def estimate(found: Estimate, decimals: int, sign: str = "") -> str:
-    """``value [low, high]``, or the value alone where it has no interval."""
-    value = number(found.value, decimals, sign)
-    if math.isnan(found.value) or math.isnan(found.low) or math.isinf(found.low):
-        return value
-    return f"{value} [{number(found.low, decimals, sign)}, {number(found.high, decimals, sign)}]"
-
-
-def _places(found: Iterable[Estimate]) -> int:
-    return places(end for own in found for end in (own.value, own.low, own.high))
-
-
-def p_value(p: float) -> str:
-    """A p-value with three decimals."""
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
-
-
-def counts(values: Iterable[float]) -> str:
-    """``5``, or ``3 to 5``."""
-    low, *_, high = sorted([*values] * 2)
-    return number(low, 0) if low == high else f"{number(low, 0)} to {number(high, 0)}"
-
-
 # Tables
 
 
@@ -114,7 +69,7 @@ def performance_table(comparison: Comparison) -> Table:
     other arm) is decided.
     """
     head = (
-        "arm", "runs", "failed", "final return", "final score", "area under the curve",
+        "arm", "runs", "failed", "final return", "final score", "IQM", "area under the curve",
         "env steps to threshold", "reached it", "KL to reference",
     )  # fmt: skip
     best = {measure.key: _leaders(comparison, measure.key) for measure in (FINAL, AUC)}
@@ -122,7 +77,7 @@ def performance_table(comparison: Comparison) -> Table:
     for scope in _scopes(comparison):
         found = [comparison.of(arm.name, scope) for arm in comparison.evidence.arms]
         returns, finals, areas = (
-            _places(getattr(own, name) for own in found) for name in ("final_return", "final", "auc")
+            places_of(getattr(own, name) for own in found) for name in ("final_return", "final", "auc")
         )
         divergence = places((own.kl for own in found), most=6)
         for own in found:
@@ -132,13 +87,14 @@ def performance_table(comparison: Comparison) -> Table:
                 Cell(f"{own.unfinished + own.collapsed}/{own.seeds}"),
                 Cell(estimate(own.final_return, returns)),
                 Cell(estimate(own.final, finals), (own.arm, scope) in best[FINAL.key]),
+                Cell(number(own.iqm, finals)),
                 Cell(estimate(own.auc, areas), (own.arm, scope) in best[AUC.key]),
-                Cell(estimate(own.time_to_threshold, 0)),
+                Cell(number(own.time_to_threshold, 0)),
                 Cell(f"{own.reached}/{own.seeds}"),
                 Cell(number(own.kl, divergence)),
             )
             rows.append(Row(scope, cells))
-    return Table("Performance", _performance_said(comparison), "task", head, "lrrrrrrrr", tuple(rows))
+    return Table("Performance", _performance_said(comparison), "task", head, "lrrrrrrrrr", tuple(rows))
 
 
 def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
@@ -151,7 +107,7 @@ def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
     for measure in STABILITY if stability else (FINAL, AUC):
         for scope in _scopes(comparison):
             found = [c for c in comparison.contrasts if (c.measure, c.task) == (measure.key, scope)]
-            differences = _places(c.difference for c in found)
+            differences = places_of(c.difference for c in found)
             for c in found:
                 ours, theirs = c.seeds
                 cells = (
@@ -159,7 +115,7 @@ def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
                     c.verdict,
                     estimate(c.difference, differences, "+"),
                     estimate(c.improvement, 2),
-                    estimate(c.g, 2, "+"),
+                    number(c.g, 2, "+"),
                     p_value(c.p_holm),
                     p_value(c.p),
                     estimate(c.paired, differences, "+"),
@@ -185,7 +141,7 @@ def stability_table(comparison: Comparison) -> Table:
         across, worst = (
             places(getattr(own, name) for own in found) for name in ("dispersion_across", "risk_across")
         )
-        inside = [_places(own.stability[measure.key] for own in found) for measure in STABILITY]
+        inside = [places_of(own.stability[measure.key] for own in found) for measure in STABILITY]
         for own in found:
             cells = (
                 _named(comparison, own.arm),
@@ -209,8 +165,8 @@ def stability_table(comparison: Comparison) -> Table:
 
 
 def power_table(comparison: Comparison) -> Table:
-    """How many seeds would show a difference in final score of the size that was found."""
-    rows = []
+    """How many seeds would show a difference in final score that was stated beforehand."""
+    effect, rows = comparison.options.effect, []
     for scope in _scopes(comparison):
         for c in comparison.contrasts:
             if (c.measure, c.task) == (FINAL.key, scope):
@@ -218,19 +174,18 @@ def power_table(comparison: Comparison) -> Table:
                 cells = (
                     c.arm,
                     counts([min(c.seeds)]),
-                    number(c.g.value, 2, "+"),
                     NOTHING if math.isnan(c.power) else f"{c.power:.0%}",
-                    needed if math.isfinite(c.g.value) else NOTHING,
+                    NOTHING if math.isnan(c.power) else needed,
                 )
                 rows.append(Row(scope, tuple(map(Cell, cells))))
     caption = (
-        f"Power: the chance that a two-sided t test at {ALPHA:.0%} with so many seeds sees an effect of the "
-        f"size found. Seeds needed: per arm and task, for a power of {POWER:.0%}. The size found is itself "
-        "uncertain, so both are rough guides for planning, and no second test."
+        f"Power: the chance that a two-sided t test at {ALPHA:.0%} with so many seeds sees a difference of "
+        f"{effect:g} in score, an effect stated beforehand (--effect). Seeds needed: per arm and task, for a "
+        f"power of {POWER:.0%}. Both take the spread between runs as it was found."
     )
-    head = ("arm", "seeds", "Hedges' g", "power", "seeds needed")
-    title = f"Seeds needed to see a difference from {comparison.baseline}"
-    return Table(title, _about(caption), "task", head, "lrrrr", tuple(rows))
+    head = ("arm", "seeds", "power", "seeds needed")
+    title = f"Seeds needed to see a difference of {effect:g} from {comparison.baseline}"
+    return Table(title, _about(caption), "task", head, "lrrr", tuple(rows))
 
 
 def scales_table(comparison: Comparison) -> Table:
@@ -359,19 +314,24 @@ def seeds_of(comparison: Comparison) -> str:
 def _performance_said(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     options = comparison.options
     said = [
-        ("", f"{seeds_of(comparison)} per arm and task. Brackets hold {LEVEL:.0%} intervals."),
+        ("", f"{seeds_of(comparison)} per arm and task. {_brackets(comparison)}"),
         (
             "final return",
-            f"Final return: mean of the last {FINAL_EVALUATIONS} evaluations, mean over seeds, t interval.",
+            f"Final return: mean at the last {FINAL_EVALUATIONS} evaluations of a window of env steps that "
+            "is the same for all arms, mean over seeds.",
         ),
         (
             "final score",
-            f"Scores: interquartile mean over runs, stratified bootstrap with {options.draws:,} resamples; "
-            f"{SCALES[options.source]}.",
+            f"Scores: mean over runs, then over tasks, with Student's t interval; {SCALES[options.source]}.",
+        ),
+        (
+            "IQM",
+            "IQM: interquartile mean of the final scores, a description without an interval.",
         ),
         (
             "env steps to threshold",
-            f"Threshold: a score of {options.threshold:g}; median, runs that never reached it censored.",
+            f"Threshold: a score of {options.threshold:g} after training began; median, without an "
+            "interval, runs that never reached it censored.",
         ),
         (
             "failed",
@@ -387,11 +347,21 @@ def _performance_said(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     return tuple(said)
 
 
+def _brackets(comparison: Comparison) -> str:
+    fewest = min(row.seeds for row in comparison.performance if row.task in comparison.evidence.tasks)
+    said = f"Brackets hold {LEVEL:.0%} intervals."
+    if fewest < SEEDS_OF_A_MEAN:
+        return f"{said} Where there are none: {TOO_FEW}."
+    if fewest < SEEDS_OF_A_SHARE:
+        return f"{said} P(improvement): {TOO_FEW}."
+    return said
+
+
 def _contrasts_caption(comparison: Comparison) -> str:
     return (
-        f"Arm minus {comparison.baseline}, {seeds_of(comparison)} per arm and task, in units of score; "
-        f"brackets hold {LEVEL:.0%} intervals. P(improvement): the probability that a run of the arm is "
-        f"better than one of {comparison.baseline}. p: two-sided permutation test; Holm's correction is over "
-        f"the arms (and over the tasks, for single tasks) of one measure. Decided: p < {ALPHA:g} after Holm, "
-        "and an interval without 0; all else is undecided."
+        f"Arm minus {comparison.baseline}, {seeds_of(comparison)} per arm and task, in units of score: mean "
+        f"over runs, then over tasks. {_brackets(comparison)} P(improvement): the probability that "
+        f"a run of the arm is better than one of {comparison.baseline}. p: two-sided permutation test of the "
+        "difference; Holm's correction is over the arms (and over the tasks, for single tasks) of one "
+        f"measure. Decided: p < {ALPHA:g} after Holm, and an interval without 0; all else is undecided."
     )

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailctl.compare import Options, compare
-from sailctl.evidence import gather
+from sailctl.arms import gather
+from sailctl.compare import compare
+from sailctl.contrasts import Options
 from sailctl.report import write_report
 from tests.trials import make_trial
 

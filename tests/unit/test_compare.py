@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sailctl import statistics
-from sailctl.compare import (
-    OVERALL,
-    STABILITY,
-    Comparison,
-    Options,
-    common_curves,
-    compare,
-    read_scale,
-)
-from sailctl.evidence import Trial, gather
+from sailctl.arms import gather
+from sailctl.compare import Comparison, compare
+from sailctl.contrasts import OVERALL, Options
+from sailctl.evidence import Trial
 from sailctl.report import latex, markdown, text
+from sailctl.scores import STABILITY, common_curves, read_scale
 from sailctl.types import UserError
 from tests.trials import make_trial
 
 QUICK = Options(draws=500)
 TASKS = ("hopper-v5", "swimmer-v5")
+SCALE = dict.fromkeys(TASKS, (0.0, 100.0))
 
 
 def curve(level: float, seed: int = 0) -> list[float]:
@@ -98,8 +95,9 @@ def test_a_row_holds_what_the_statistics_say_of_its_runs(clear: Comparison):
     for task in TASKS:
         scores = clear.scores["sail"][task]
         row = clear.of("sail", task)
-        assert row.final.value == pytest.approx(statistics.iqm(scores["final"]))
-        assert row.auc.value == pytest.approx(statistics.iqm(scores["auc"]))
+        assert row.final == statistics.mean([scores["final"]])
+        assert row.iqm == pytest.approx(statistics.iqm(scores["final"]))
+        assert row.auc == statistics.mean([scores["auc"]])
         assert row.final.low < row.final.value < row.final.high
         assert row.stability["drawdown"].value == pytest.approx(scores["drawdown"].mean())
         assert row.risk_across == statistics.risk_across(scores["final"])
@@ -108,9 +106,10 @@ def test_a_row_holds_what_the_statistics_say_of_its_runs(clear: Comparison):
         _, curves = common_curves(runs)
         unit = clear.scales[task].one - clear.scales[task].zero
         assert row.dispersion_across == pytest.approx(statistics.dispersion_across(curves / unit))
-    everything = np.concatenate([clear.scores["sail"][task]["final"] for task in TASKS])
+    everything = [clear.scores["sail"][task]["final"] for task in TASKS]
     overall = clear.of("sail", OVERALL)
-    assert overall.final.value == pytest.approx(statistics.iqm(everything))
+    assert overall.final == statistics.mean(everything)
+    assert overall.iqm == pytest.approx(statistics.iqm(np.concatenate(everything)))
     assert overall.seeds == 12
     assert math.isnan(overall.final_return.value), "returns of different tasks have no mean"
 
@@ -120,15 +119,22 @@ def test_a_contrast_holds_what_the_statistics_say_of_its_two_arms(clear: Compari
         c for c in clear.contrasts if (c.arm, c.task, c.measure) == ("sail_revkl", TASKS[0], "final")
     ]
     ours, theirs = (clear.scores[arm][TASKS[0]]["final"] for arm in ("sail_revkl", "sail"))
-    assert contrast.difference.value == pytest.approx(statistics.iqm(ours) - statistics.iqm(theirs))
+    assert contrast.difference == statistics.difference([ours], [theirs])
     assert contrast.improvement.value == 1.0
-    assert contrast.paired == statistics.paired_difference([ours - theirs])
+    assert contrast.paired == statistics.mean([ours - theirs])
     assert (contrast.pairs, contrast.seeds) == (6, (6, 6))
-    assert contrast.g == statistics.hedges_g(ours, theirs)
+    assert contrast.g == statistics.hedges_g([ours], [theirs])
     expected = statistics.permutation_test([ours], [theirs], np.random.default_rng(0), 500)
     assert contrast.p == pytest.approx(expected, abs=0.01)
-    assert contrast.power == statistics.power(contrast.g.value, 6)
-    assert contrast.seeds_needed == statistics.seeds_needed(contrast.g.value)
+    assert contrast.power == statistics.power(0.1, [ours], [theirs])
+    assert contrast.seeds_needed == statistics.seeds_needed(0.1, [ours], [theirs])
+
+
+def test_power_is_for_an_effect_stated_beforehand(clear: Comparison):
+    larger = compare(clear.evidence, Options(draws=200, effect=0.3))
+    for one, other in zip(clear.headlines, larger.headlines, strict=True):
+        assert other.power > one.power
+        assert (other.seeds_needed or 0) < (one.seeds_needed or 10_000)
 
 
 def test_sail_is_the_baseline_unless_another_is_named(clear: Comparison):
@@ -157,8 +163,12 @@ def test_sentences_say_what_was_found_and_no_more(clear: Comparison):
     assert "6 seeds per arm" in better.sentence
     assert "(Holm over 2)" in better.sentence
     assert equal.verdict == "undecided"
-    assert equal.sentence.startswith("Not enough seeds to tell dpo_online from sail over all tasks")
-    assert "seeds per arm for 80% power" in equal.sentence or "more than 1,000 seeds" in equal.sentence
+    assert equal.sentence.startswith("No difference shown between dpo_online and sail over all tasks")
+    assert "a difference of 0.1 would be seen with a chance of" in equal.sentence
+    finer, _ = compare(clear.evidence, Options(draws=200, effect=0.01)).headlines
+    assert finer.sentence.startswith("Not enough seeds to tell dpo_online from sail over all tasks")
+    assert "a difference of 0.01 would need" in finer.sentence
+    assert "seeds per arm for 80% power" in finer.sentence
     assert clear.verdict == [equal.sentence, better.sentence]
 
 
@@ -167,7 +177,8 @@ def test_one_arm_or_one_seed_tells_nothing():
     assert alone.verdict == ["One arm only: there is nothing to compare it with."]
     single = compare(gather(arms_of({"sail": 1.0, "sail_revkl": 9.0}, seeds=1)), QUICK)
     (sentence,) = single.verdict
-    assert sentence == "sail_revkl beside sail over all tasks: one seed tells nothing about a difference."
+    assert sentence.startswith("sail_revkl beside sail over all tasks: +")
+    assert sentence.endswith("in final score, 1 seed per arm, too few seeds for an interval.")
     assert single.headlines[0].verdict == "undecided"
 
 
@@ -175,6 +186,38 @@ def test_two_seeds_are_never_enough_however_large_the_difference():
     comparison = compare(gather(arms_of({"sail": 1.0, "sail_revkl": 99.0}, seeds=2, tasks=TASKS[:1])), QUICK)
     assert comparison.headlines[0].p >= 1 / 3
     assert comparison.headlines[0].verdict == "undecided"
+    both = compare(gather(arms_of({"sail": 1.0, "sail_revkl": 99.0}, seeds=2)), QUICK)
+    assert both.headlines[0].sentence.endswith("2 seeds per arm, too few seeds for an interval.")
+    assert math.isnan(both.of("sail", OVERALL).final.low)
+    assert "Where there are none: too few seeds for an interval." in " ".join(text(both).split())
+
+
+def test_what_a_run_scored_before_training_does_not_reach_the_threshold():
+    trials = [make_trial([80, 20, 60, 100, 100, 100], seed=s) for s in range(3)]
+    row = compare(gather(trials), Options(draws=200, scale={"hopper-v5": (0, 100)})).of("sail", "hopper-v5")
+    assert (row.reached, row.time_to_threshold) == (3, 2000.0)
+
+
+def test_all_arms_end_in_one_window_of_env_steps():
+    """One arm is evaluated after every 1,000 env steps; the iterations of the other take 2,400."""
+    often = [make_trial(range(6), seed=s) for s in range(3)]
+    at = np.array([0.0, 2400.0, 4800.0, 7200.0])
+    seldom = [
+        replace(
+            make_trial(at / 1000, algorithm="sail_revkl", seed=s),
+            env_steps=at,
+            labels=np.arange(4.0) * 50 / 3,
+        )
+        for s in range(3)
+    ]
+    comparison = compare(
+        gather([*often, *seldom], force=True), Options(draws=200, scale={"hopper-v5": (0, 1)})
+    )
+    assert {t.window for t in comparison.evidence.trials} == {(5000.0, 1000.0)}
+    assert comparison.scores["sail"]["hopper-v5"]["final"].tolist() == pytest.approx([4.0] * 3)
+    assert comparison.scores["sail_revkl"]["hopper-v5"]["final"].tolist() == pytest.approx([4.0] * 3)
+    assert comparison.scores["sail_revkl"]["hopper-v5"]["auc"].tolist() == pytest.approx([2.5] * 3)
+    assert [len(t.returns) for t in comparison.evidence.arm("sail_revkl").trials] == [4] * 3, "nothing is cut"
 
 
 def test_what_is_unfair_is_said_in_the_verdict():

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from benchmarks.protocols import PROTOCOLS, at_equal_cost, compared, main, names_of, swept
 from benchmarks.steadiness import steadiness
+from sailctl.arms import gather
 from sailctl.compose import compose_jobs
 from sailctl.config import to_dict
-from sailctl.evidence import flat_settings, gather
+from sailctl.evidence import flat_settings
 from sailctl.references import scale_of_references
 from tests.trials import make_trial
 
@@ -92,17 +94,22 @@ def test_at_equal_cost_a_slow_learner_is_cut_where_the_baseline_ended():
     slow = make_trial(returns(0, 0.2, 0.2, 0.2, 0.8, 0.8, 0.8), algorithm="slow")
     trials = [
         *(make_trial(returns(0, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4), algorithm="ppo", seed=s) for s in (0, 1)),
-        *(replace(slow, seed=s, wall_s=2 * slow.wall_s) for s in (0, 1)),
+        *(replace(slow, seed=s, cpu_s=2 * slow.cpu_s) for s in (0, 1)),
         replace(slow, algorithm="broken", state="failed"),
     ]
     found = {(row["at equal"], row["algorithm"]): row for row in at_equal_cost(trials, "ppo")}
     assert found["env_steps", "slow"]["score"] == pytest.approx(0.8)
     assert found["env_steps", "slow"]["share"] == 2.0
-    assert found["wall_s", "slow"]["score"] == pytest.approx(0.2), "half of its evaluations are within 6 s"
-    assert found["wall_s", "slow"]["share"] == 0.5
+    assert found["cpu_s", "slow"]["score"] == pytest.approx(0.2), "half of its evaluations are within 6 s"
+    assert found["cpu_s", "slow"]["share"] == 0.5
     assert found["env_steps", "broken"]["score"] == 0.0
     assert found["env_steps", "ppo"]["share"] == 1.0
     assert found["env_steps", "ppo"]["runs"] == 2
+    assert {axis for axis, _ in found} == {"env_steps", "labels", "cpu_s"}
+    old = [replace(trial, cpu_s=np.full(7, np.nan), labels=np.zeros(7)) for trial in trials]
+    assert {row["at equal"] for row in at_equal_cost(old, "ppo")} == {"env_steps"}, (
+        "what is not known is not said"
+    )
 
 
 def test_a_protocol_is_compared_with_its_baseline_once_that_is_there():

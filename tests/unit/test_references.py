@@ -11,12 +11,12 @@ from benchmarks.references import words_of
 from sailctl import references
 from sailctl.checkpoint import load_policy
 from sailctl.cli import main
-from sailctl.compare import choose_scale
 from sailctl.compose import compose_jobs
 from sailctl.config import LEVELS, REFERENCES, RunConfig, reference_place, run_id, to_dict
 from sailctl.evaluate import evaluate
 from sailctl.references import read_references, scale_of_references, table
 from sailctl.schooling import EPISODES, SEED, SHARES, Snapshot, choose, make_reference
+from sailctl.scores import choose_scale
 from sailctl.simulator import open_simulator
 from sailctl.types import UserError
 

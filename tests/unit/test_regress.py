@@ -64,6 +64,7 @@ def trial(seed: int, final: float, state: str = "finished") -> Trial:
         returns=two,
         lengths=np.array([50.0, 50.0]),
         kl=np.array([np.nan, 0.1]),
+        cpu_s=np.array([0.0, 1.0]),
         before=two[:1],
         after=two[1:],
     )

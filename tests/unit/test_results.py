@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sailctl import __version__, provenance, recorder, results
 from sailctl.claims import owner
 from sailctl.compose import compose_jobs
-from sailctl.config import Config, run_id, to_dict
+from sailctl.config import Config, recorded, run_id
 from sailctl.recorder import CsvWriter, Run, open_run
 from sailctl.results import find_runs, load_run
 from sailctl.types import RunError, UserError
@@ -46,7 +46,7 @@ def fresh(config: Config) -> Config:
 def test_a_run_directory_has_its_place_and_its_files(config: Config):
     run = open_run(config, ["sailctl", "train", "seed=3"])
     assert run.path == Path(config.out) / "hopper-v5" / "sail" / f"{run_id(config)}-s3"
-    assert yaml.safe_load((run.path / "config.yaml").read_text()) == to_dict(config)
+    assert yaml.safe_load((run.path / "config.yaml").read_text()) == recorded(config)
     made = json.loads((run.path / "provenance.json").read_text())
     assert made["sailctl"] == __version__
     assert made["command"] == ["sailctl", "train", "seed=3"]

@@ -9,8 +9,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from sailctl.compare import Comparison, Options, compare
-from sailctl.evidence import gather
+from sailctl.arms import gather
+from sailctl.compare import Comparison, compare
+from sailctl.contrasts import Options
 from sailctl.summary import contrast_table, log_summary, performance_table
 from tests.trials import make_trial
 from tests.unit.test_logger import records_of

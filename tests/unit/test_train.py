@@ -27,10 +27,10 @@ from sailctl.policy import GaussianPolicy
 from sailctl.results import load_run
 from sailctl.seeding import named_generators
 from sailctl.simulator import Step, TaskSimulator
-from sailctl.train import train
+from sailctl.train import evaluation_due, train
 from sailctl.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
 from sailctl_envs import ALL_TASKS
-from tests.kinds import actions_of
+from tests.kinds import actions_of, composed
 
 SMALL = (
     "algo=sail_revkl_segments",
@@ -423,3 +423,12 @@ def test_a_run_that_is_stopped_says_so(
         run(tmp_path)
     status = json.loads((only_run(tmp_path) / "status.json").read_text())
     assert status["state"] == state
+
+
+@pytest.mark.parametrize("size", [300, 1000, 1024, 2400])
+def test_an_evaluation_falls_on_the_first_iteration_end_at_or_after_each_multiple(size: int, tmp_path: Path):
+    config = composed(tmp_path, *SMALL, "evaluation.every=1000")
+    ends = range(size, 12_001, size)
+    due = [end for i, end in enumerate(ends) if evaluation_due(config, end - size, end, i + 1)]
+    first = {min(end for end in ends if end >= at) for at in range(1000, max(ends) + 1, 1000)}
+    assert due == sorted(first)
