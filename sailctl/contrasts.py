@@ -209,7 +209,8 @@ def _sentence(c: Contrast, measure: Measure, effect: float) -> str:
     if not math.isfinite(c.power):
         more = "runs of an arm do not differ, so that its spread is unknown"
     elif c.power >= POWER:
-        more = f"a difference of {effect:g} would be seen with a chance of {c.power:.0%}"
+        sure = f"{c.power:.0%}" if c.power < 0.995 else "more than 99%"
+        more = f"a difference of {effect:g} would be seen with a chance of {sure}"
         return f"No difference shown between {c.arm} and {c.baseline} {where}: {numbers}; {more}."
     elif c.seeds_needed is None:
         more = f"more than 1,000 seeds per arm would be needed to see a difference of {effect:g}"
