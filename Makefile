@@ -31,9 +31,9 @@ $(VENV)/.sailctl-installed: pyproject.toml hatch_build.py constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (ten minutes), draw their curves, film the result
-	@finished=$$(grep -ls '"state": "finished"' $(DEMO)/halfcheetah-v5/*/*/status.json || true); \
-	unfinished=$$(grep -Ls '"state": "finished"' $(DEMO)/halfcheetah-v5/*/*/status.json || true); \
+demo: venv ## train SAIL and SAIL-RevKL on Hopper (ten minutes), draw their curves, film the result
+	@finished=$$(grep -ls '"state": "finished"' $(DEMO)/hopper-v5/*/*/status.json || true); \
+	unfinished=$$(grep -Ls '"state": "finished"' $(DEMO)/hopper-v5/*/*/status.json || true); \
 	if [ -n "$$unfinished" ]; then \
 		echo "demo: not finished (interrupted, failed or still running):"; \
 		echo "$$unfinished" | sed 's|^|  |; s|/status.json$$||'; \
@@ -46,13 +46,13 @@ demo: venv ## train SAIL and SAIL-RevKL on HalfCheetah (ten minutes), draw their
 		$(BIN)/sailctl train -m experiment=demo algo=sail,sail_revkl seed=0,1,2 out=$(DEMO); \
 	fi
 	$(BIN)/sailctl plot $(DEMO) --out $(DEMO)/learning_curves.png
-	@set -e; run=$$(ls -d $(DEMO)/halfcheetah-v5/sail_revkl/*/ | head -n 1); run=$${run%/}; \
-	echo "$(BIN)/sailctl eval $$run --video $(DEMO)/halfcheetah.mp4"; \
-	$(BIN)/sailctl eval $$run --video $(DEMO)/halfcheetah.mp4 || [ $$? -eq 1 ]; \
+	@set -e; run=$$(ls -d $(DEMO)/hopper-v5/sail_revkl/*/ | head -n 1); run=$${run%/}; \
+	echo "$(BIN)/sailctl eval $$run --video $(DEMO)/hopper.mp4"; \
+	$(BIN)/sailctl eval $$run --video $(DEMO)/hopper.mp4 || [ $$? -eq 1 ]; \
 	echo; \
-	echo "runs      $$(echo $(DEMO)/halfcheetah-v5/*/*/)"; \
+	echo "runs      $$(echo $(DEMO)/hopper-v5/*/*/)"; \
 	echo "figure    $(DEMO)/learning_curves.png"; \
-	if [ -f $(DEMO)/halfcheetah.mp4 ]; then echo "video     $(DEMO)/halfcheetah.mp4"; \
+	if [ -f $(DEMO)/hopper.mp4 ]; then echo "video     $(DEMO)/hopper.mp4"; \
 	else echo "video     none: see the line above that says why"; fi; \
 	echo "next      $(BIN)/sailctl train --help"
 
