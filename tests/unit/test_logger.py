@@ -17,7 +17,7 @@ import pytest
 
 from sailctl import logger
 from sailctl.compose import compose_jobs
-from sailctl.config import Config, LoggerConfig, to_dict
+from sailctl.config import Config, LoggerConfig, recorded
 from sailctl.logger import Logger, ProgressBar, WandbMirror, check_mirrors
 from sailctl.recorder import Run, open_run
 from sailctl.results import load_run
@@ -274,7 +274,7 @@ def test_two_offline_runs_in_one_process(
         records = records_of(offline_file(run))
         (head,) = [r.run for r in records if r.WhichOneof("record_type") == "run"]
         sent = {item.key: json.loads(item.value_json) for item in head.config.update}
-        expected = to_dict(with_wandb(replace(config, seed=seed)))
+        expected = recorded(with_wandb(replace(config, seed=seed)))
         assert {key: sent[key] for key in expected} == expected
         group = f"hopper-v5/sail/{run.path.name.removesuffix(f'-s{seed}')}"
         assert (head.project, head.run_group, head.job_type) == ("p", group, "train")
