@@ -19,7 +19,7 @@ import torch
 
 from sailctl.config import RewardConfig
 from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, merge_moments
-from sailctl.reward import TanhNetworks
+from sailctl.reward import Networks
 from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.types import (
     BoolArray,
@@ -52,7 +52,7 @@ class Foresight:
         self._config = config
         self._rng = rng
         self._discount = math.exp(-spec.dt / config.foresight)
-        self._network = TanhNetworks(1, [spec.obs_dim, *config.hidden, 1], rng)
+        self._network = Networks(1, [spec.obs_dim, *config.hidden, 1], rng, config.activation)
         self._optimiser = torch.optim.Adam(self._network.parameters(), lr=config.lr, fused=True)
         self._mean, self._var = torch.zeros(spec.obs_dim).double(), torch.ones(spec.obs_dim).double()
         self._count = torch.zeros(()).double()

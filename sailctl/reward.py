@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
 
 from sailctl.buffers import Answers
 from sailctl.config import RewardConfig
@@ -64,7 +65,8 @@ class RewardEnsemble:
     ) -> None:
         self._config = config
         self._rng = rng
-        self._networks = TanhNetworks(config.members, [obs_dim + act_dim, *config.hidden, 1], rng, bounded)
+        widths = [obs_dim + act_dim, *config.hidden, 1]
+        self._networks = Networks(config.members, widths, rng, config.activation, bounded)
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=config.lr, fused=True)
         self._answers = Answers(obs_dim, act_dim)
         self._metrics = dict.fromkeys(("reward_loss", "reward_accuracy", "reward_disagreement"), math.nan)
@@ -241,8 +243,11 @@ class RewardEnsemble:
             )
 
 
-class TanhNetworks(nn.Module):
-    """M networks of one shape, evaluated together: tanh layers and a linear output, or a tanh of it.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "leaky_relu": leaky_relu}
+
+
+class Networks(nn.Module):
+    """M networks of one shape, evaluated together: a linear output, or a tanh of it.
 
     Weights and biases are uniform on +-1/sqrt(inputs of the layer), as B-Pref's are.
 
@@ -250,14 +255,20 @@ class TanhNetworks(nn.Module):
         members: M.
         widths: inputs, hidden layers, 1.
         rng: where the parameters are drawn from.
-        bounded: the output is a tanh too.
+        activation: of the hidden layers, a name in ``ACTIVATIONS``.
+        bounded: the output is a tanh.
     """
 
     def __init__(
-        self, members: int, widths: list[int], rng: np.random.Generator, bounded: bool = False
+        self,
+        members: int,
+        widths: list[int],
+        rng: np.random.Generator,
+        activation: str,
+        bounded: bool = False,
     ) -> None:
         super().__init__()
-        self._bounded = bounded
+        self._activation, self._bounded = ACTIVATIONS[activation], bounded
         seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for inputs, outputs in itertools.pairwise(widths):
@@ -270,7 +281,7 @@ class TanhNetworks(nn.Module):
         """(M, N) rewards of inputs (M, N, O + A), the first axis being the member's."""
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in hidden:
-            inputs = torch.baddbmm(bias, inputs, weight).tanh()
+            inputs = self._activation(torch.baddbmm(bias, inputs, weight))
         rewards = torch.baddbmm(last[1], inputs, last[0]).squeeze(-1)
         return rewards.tanh() if self._bounded else rewards
 

@@ -162,9 +162,6 @@ def _validate_actions(config: ActionsRun) -> None:
     require(algo.reward != "true", "algo.reward", "model or teacher with this algorithm", algo.reward)
     if algo.reward == "model":
         _validate_sessions(config, algo)
-        least = algo.window * algo.envs
-        enough = algo.recent is None or algo.recent >= least
-        require(enough, "algo.recent", f"at least algo.window * algo.envs = {least}", algo.recent)
     require(algo.actions >= 2, "algo.actions", "at least 2", algo.actions)
     require(algo.rho < 0.5, "algo.rho", "below 0.5, where no answer would mean anything", algo.rho)
     if algo.gradient == "pathwise":

@@ -127,6 +127,7 @@ CHOICES = {
     "rollout.continuation": ("policy", "mean"),
     "rollout.pairing": ("forked", "unrelated", "ranked"),
     "reward.questions": ("forked", "unrelated"),
+    "reward.activation": ("tanh", "leaky_relu"),
     "policy.kind": ("mlp", "linear", "squashed"),
     "logger.wandb": ("offline", "online", "disabled"),
 }

@@ -53,6 +53,7 @@ class RewardConfig:
 
     members: int
     hidden: list[int]
+    activation: str
     lr: float
     epochs: int
     enough: float

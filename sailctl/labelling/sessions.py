@@ -20,7 +20,7 @@ from sailctl.labelling.asker import Asker, cut_short
 from sailctl.reward import RewardEnsemble
 from sailctl.seeding import Generators
 from sailctl.state import State
-from sailctl.types import DoubleArray, EnvSpec, FloatArray, Pairs, SegmentBatch, Transitions
+from sailctl.types import DoubleArray, EnvSpec, FloatArray, IntArray, Pairs, SegmentBatch, Transitions
 
 CANDIDATES = 10
 """Pairs of windows drawn for each one that is asked about, where a rule chooses (B-Pref: ``large_batch``)."""
@@ -57,8 +57,8 @@ class Sessions(Asker):
         generators: of the run; whoever made them keeps their state.
         bounded: whether learned rewards are from -1 to 1.
         cut: share of the windows in questions that are cut to a random length; 0 draws nothing.
-        recent: env steps, the latest, that windows are drawn from, so that pairs are nearly the present
-            policy's; None for all that the history holds.
+        recent: env steps, the latest, that the windows of every second question are drawn from, so that the
+            reward tells apart what the policy does now; None: all are drawn from all that the history holds.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Sessions(Asker):
         """What was done lately."""
         self._schedule, self._selection = schedule, selection
         self._window, self._cut = window, cut
-        self._rows = None if recent is None else -(-recent // history.envs)
-        """Control steps of each environment, the latest, that windows are drawn from; None for all."""
+        self._rows = None if recent is None else max(window, -(-recent // history.envs))
+        """``recent`` in control steps of each environment, a window at least."""
         self._returns = np.zeros(history.envs)
         self._next = schedule.first_at
 
@@ -112,7 +112,7 @@ class Sessions(Asker):
     def due(self, env_steps: int) -> bool:
         """Whether it is time for a session: labels are left, and there is something to ask about."""
         due = env_steps >= self._next and not self.spent
-        return due and len(self.history.starts(self._window, self._rows)) > 0
+        return due and len(self.history.starts(self._window)) > 0
 
     def hold(self, env_steps: int) -> None:
         """Hold a session: draw candidates, choose among them, ask, and fit the ensemble to all answers."""
@@ -120,10 +120,8 @@ class Sessions(Asker):
         if self._teacher.remaining is not None:
             count = min(count, self._teacher.remaining)
         rule = self._selection if self.learned else "uniform"
-        starts = self.history.starts(self._window, self._rows)
         candidates = count if rule == "uniform" else CANDIDATES * count
-        drawn = starts[self._rng.integers(len(starts), size=2 * candidates)]
-        windows = self.history.windows(drawn, self._window)
+        windows = self.history.windows(self._draw(candidates), self._window)
         segments, judged = cut_short(*windows, self._cut, self._rng)
         places = np.arange(candidates)
         pairs = Pairs(2 * places, 2 * places + 1, places)
@@ -158,6 +156,16 @@ class Sessions(Asker):
         """Take back what ``state`` handed out."""
         super().restore(state)
         self._returns, self._next = state["returns"], state["next"]
+
+    def _draw(self, pairs: int) -> IntArray:
+        """(2 * pairs, 2) places where windows start, two after two of a pair."""
+        starts = self.history.starts(self._window)
+        drawn = starts[self._rng.integers(len(starts), size=(pairs, 2))]
+        if self._rows is not None:
+            latest = self.history.starts(self._window, self._rows)
+            if len(latest):  # none where each of the latest episodes is shorter than a window
+                drawn[::2] = latest[self._rng.integers(len(latest), size=drawn[::2].shape[:2])]
+        return drawn.reshape(-1, 2)
 
     def _score(self, segments: SegmentBatch, pairs: Pairs) -> FloatArray:
         """(B,) what an adversary works against: the difference of learned returns, the learner's own view."""

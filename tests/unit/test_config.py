@@ -130,7 +130,6 @@ BAD = [
         "algo.comparison=ranking algo.gradient=score algo.rho=0.1",
         "algo.rho must be 0 with algo.comparison=ranking",
     ),
-    ("algo.recent=999", "algo.recent must be at least algo.window * algo.envs = 1000, got 999"),
     ("algo.recent=0", "algo.recent must be at least 1, got 0"),
     ("algo=sail_segments algo.observe=-1", "algo.observe must be 0 or more, got -1"),
     ("algo.window=1001", "algo.window must be at most 1000 (an episode)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +13,14 @@ import torch
 import sailctl.reward
 from sailctl.config import RewardConfig
 from sailctl.policy import VARIANCE_FLOOR
-from sailctl.reward import RewardEnsemble, TanhNetworks, pair_losses
+from sailctl.reward import Networks, RewardEnsemble, pair_losses
 from sailctl.types import NonFiniteError, Pairs, Preferences, RunError, SegmentBatch
 
 OBS, ACT, STEPS = 4, 2, 10
 CONFIG = RewardConfig(
     members=3,
     hidden=[32, 32],
+    activation="tanh",
     lr=3e-3,
     epochs=20,
     enough=1.0,
@@ -93,8 +95,11 @@ def test_the_loss_is_that_of_bradley_terry():
     np.testing.assert_allclose(losses.numpy(), np.where(label == 0, tie, expected), rtol=1e-12)
 
 
-def test_networks_are_their_members_one_by_one():
-    networks = TanhNetworks(3, [5, 7, 4, 1], np.random.default_rng(0))
+@pytest.mark.parametrize(
+    ("activation", "hidden"), [("tanh", np.tanh), ("leaky_relu", lambda x: np.where(x > 0, x, 0.01 * x))]
+)
+def test_networks_are_their_members_one_by_one(activation: str, hidden: Callable[[np.ndarray], np.ndarray]):
+    networks = Networks(3, [5, 7, 4, 1], np.random.default_rng(0), activation)
     inputs = torch.randn(3, 11, 5, generator=torch.Generator().manual_seed(0))
     outputs = networks(inputs).detach().numpy()
     assert outputs.shape == (3, 11)
@@ -102,14 +107,14 @@ def test_networks_are_their_members_one_by_one():
     for member in range(3):
         values = inputs[member].numpy()
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            values = np.tanh(values @ weight[member] + bias[member])
+            values = hidden(values @ weight[member] + bias[member])
         expected = (values @ weights[-1][member] + biases[-1][member])[:, 0]
         np.testing.assert_allclose(outputs[member], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_bounded_rewards_are_the_tanh_of_those_without_a_bound():
     inputs = 5 * torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
-    free, bounded = (TanhNetworks(2, [3, 4, 1], np.random.default_rng(0), kind) for kind in (False, True))
+    free, bounded = (Networks(2, [3, 4, 1], np.random.default_rng(0), "tanh", kind) for kind in (False, True))
     with torch.no_grad():
         for networks in (free, bounded):
             networks.weights[-1].mul_(20.0)
@@ -119,7 +124,7 @@ def test_bounded_rewards_are_the_tanh_of_those_without_a_bound():
 
 def test_the_gradient_is_that_of_finite_differences():
     rng = np.random.default_rng(1)
-    networks = TanhNetworks(2, [3, 4, 1], rng).double()
+    networks = Networks(2, [3, 4, 1], rng, "tanh").double()
     inputs = torch.from_numpy(rng.normal(size=(2, 6 * 2 * 5, 3)))
     mask = torch.from_numpy((np.arange(5) < rng.integers(1, 6, (2, 6, 2, 1))).astype(float))
     label = torch.from_numpy(np.tile([1.0, -1.0, 0.0], (2, 2)))
