@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, "1")
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "y", "on"):  # W&B's older word
         os.environ.setdefault("WANDB_MODE", "disabled")
+    if "MUJOCO_GL" in os.environ:  # with an OpenGL that is missing MuJoCo could not even be imported
+        os.environ.setdefault("SAILCTL_MUJOCO_GL", os.environ["MUJOCO_GL"])  # for the processes of videos
+        os.environ["MUJOCO_GL"] = "disable"
     os.environ["MPLBACKEND"] = "agg"  # nothing here opens a window, and another one may not be installed
     from sailctl.files import NO_PLACE, OUT_OF_REACH
     from sailctl.types import RunError, UserError
@@ -316,8 +319,12 @@ def report(arguments: Sequence[str]) -> int:
 
 
 def _write_page(options: argparse.Namespace, command: str) -> int:
+    from sailctl.config import PROJECT, is_project
     from sailctl.report import write_report
+    from sailctl.types import UserError
 
+    if options.wandb != "disabled" and not is_project(options.project):
+        raise UserError(f"--project must be {PROJECT}, got '{options.project}'")
     comparison = _compared(options)
 
     figures = write_report(comparison, options.out, options.title, options.video, command)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 WANDB_QUEUE = 1000  # messages that wait for W&B; more are dropped
 WANDB_FINISH_S = 20.0  # seconds that the end of a run waits for W&B
 
+TAG = 64
+"""Characters that W&B allows in a tag; with a longer one it takes no row of the run."""
 _WANDB_REPORTED = 3  # exit code of the W&B process when it has already said what went wrong
 _NOT_A_METRIC = ("iteration", "env_steps")  # columns that place a row, not drawn as curves of their own
 
@@ -434,7 +436,7 @@ def _wandb_mirror(path: Path, config: RunConfig, along: str) -> WandbMirror:
         # The runs of one group differ in their seed alone: W&B's own averages over groups are those of arms.
         "group": wandb_group(path),
         "job_type": "train",
-        "tags": [task, algorithm],
+        "tags": [tag[:TAG] for tag in (task, algorithm)],
         "config": recorded(config),
         "mode": config.logger.wandb,
         "dir": str(path.resolve()),

@@ -217,6 +217,14 @@ def test_a_tilde_is_the_home_folder(
     assert "names no home folder" in capsys.readouterr().err
 
 
+def test_simulating_needs_no_opengl() -> None:
+    """With a MUJOCO_GL that does not work here, MuJoCo cannot be imported; only videos need it to."""
+    environment = os.environ | {"MUJOCO_GL": "no-such-platform"}
+    words = [sys.executable, "-m", "sailctl", "tasks", "hopper-v5"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.fixture
 def child(tmp_path: Path) -> list[str]:
     """Command that trains with the replacement; run it in ``tmp_path / 'work'``."""

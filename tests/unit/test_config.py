@@ -278,6 +278,18 @@ BAD = [
     ("env_steps=0", "env_steps must be at least 1"),
     ("threads=0", "threads must be at least 1"),
     ("out=", "out must be a folder"),
+    (
+        "logger.project=a/b",
+        "logger.project must be a name that W&B allows: at most 128 characters, and none of /",
+    ),
+    (f"logger.project={'p' * 129}", "logger.project must be a name that W&B allows: at most 128 characters"),
+    ("algo=ppo algo.batch=1", "algo.batch must be at least 2 with PPO"),
+    ("algo=rlhf_ppo algo.batch=1", "algo.batch must be at least 2 with PPO"),
+    (
+        "algo=sac env_steps=10000",
+        "env_steps must be above algo.start=10000, before which nothing is learned, got 10000",
+    ),
+    ("algo=pebble env_steps=900", "env_steps must be above algo.start=1000"),
     ("algo.lr=nan", "algo.lr must be a finite number, got nan"),
     ("algo.gamma=inf", "algo.gamma must be a finite number, got inf"),
     ("algo.lr=1e39", "algo.lr must be a finite number, got 1e+39"),

@@ -310,6 +310,14 @@ def test_what_wandbs_own_variables_say_goes_before_what_is_made_up(
     assert (head.display_name, head.run_group, list(head.tags)) == ("mine", "ours", ["a", "b"])
 
 
+def test_the_tags_of_a_task_with_a_long_name_are_ones_that_wandb_takes(config: Config):
+    """A user's task has its module in its id; with a longer tag W&B would refuse the run."""
+    name = f"{'m' * 60}:Env-v0"
+    run = train(with_wandb(replace(config, env=replace(config.env, id=name))))
+    (head,) = [r.run for r in records_of(offline_file(run)) if r.WhichOneof("record_type") == "run"]
+    assert list(head.tags) == [name[:64], "sail"]
+
+
 def test_a_failed_run_fails_in_wandb_too(config: Config):
     config = with_wandb(config)
     run = open_run(config, [])
