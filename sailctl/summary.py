@@ -15,9 +15,9 @@ from sailctl import __version__
 from sailctl.compare import Comparison, Performance
 from sailctl.contrasts import Contrast
 from sailctl.evidence import Trial
-from sailctl.logger import TAG, WandbMirror, wandb_group
 from sailctl.results import is_run
 from sailctl.statistics import Estimate
+from sailctl.wandb_mirror import TAG, WandbMirror, wandb_group
 
 MODES = ("offline", "online", "disabled")
 

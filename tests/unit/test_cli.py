@@ -16,7 +16,7 @@ import pytest
 
 from sailctl import __version__
 from sailctl.cli import main
-from sailctl.evidence import save_trials
+from sailctl.trials import save_trials
 from tests.trials import make_trial
 
 
