@@ -30,22 +30,17 @@ import numpy as np
 
 from benchmarks.record import RESULTS, arguments, write
 from sailctl import golden
+from sailctl.baselines import Baseline, load_baseline
 from sailctl.compose import compose_jobs
-from sailctl.evidence import Trial, load_trials
+from sailctl.evidence import Trial
 from sailctl.labelling import Labeller
 from sailctl.learner import Learner
 from sailctl.objectives import sail
 from sailctl.policy import GaussianPolicy
-from sailctl.regress import (
-    Baseline,
-    load_baseline,
-    mean_difference,
-    operating,
-    scores_of,
-    worse_p,
-)
+from sailctl.ranksum import mean_difference, operating, scores_of, worse_p
 from sailctl.statistics import proportion
 from sailctl.train import train
+from sailctl.trials import load_trials
 from sailctl.types import DoubleArray, RunError
 
 FIRST_SEED = 10_000

@@ -19,8 +19,8 @@ from statistics import median
 import yaml
 
 from benchmarks.record import arguments, write
-from sailctl.evidence import trial_of
 from sailctl.results import load_run
+from sailctl.trials import trial_of
 
 SUITES = Path(__file__).resolve().parent / "suites"
 

@@ -19,10 +19,11 @@ import numpy as np
 from benchmarks import record
 from benchmarks.record import RESULTS
 from benchmarks.steadiness import write_steadiness
-from sailctl.evidence import AXES, FINAL_EVALUATIONS, Trial, load_trials
+from sailctl.evidence import AXES, FINAL_EVALUATIONS, Trial
 from sailctl.objectives import effective_beta
 from sailctl.references import read_references, scale_of_references
 from sailctl.statistics import mean
+from sailctl.trials import load_trials
 from sailctl.types import DoubleArray
 
 C = "algo.c=0.003"

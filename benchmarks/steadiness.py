@@ -16,8 +16,9 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.record import RESULTS
-from sailctl.evidence import Trial, load_trials
+from sailctl.evidence import Trial
 from sailctl.references import scale_of_references
+from sailctl.trials import load_trials
 from sailctl.types import DoubleArray
 
 ASKED = 0.9

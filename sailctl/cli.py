@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from sailctl import __version__
+from sailctl.comparing import compare, plot, report
+from sailctl.parser import Parser
 from sailctl.terminal import fit_encoding, shortened
 from sailctl.usage import (
     COLLECT_HELP,
-    COMPARE,
     HELP,
     REFERENCE_HELP,
     REGRESS_HELP,
@@ -24,7 +24,7 @@ from sailctl.usage import (
 )
 
 if TYPE_CHECKING:
-    from sailctl.compare import Comparison
+    pass
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, "1")
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "y", "on"):  # W&B's older word
         os.environ.setdefault("WANDB_MODE", "disabled")
+    if "MUJOCO_GL" in os.environ:  # with an OpenGL that is missing MuJoCo could not even be imported
+        os.environ.setdefault("SAILCTL_MUJOCO_GL", os.environ["MUJOCO_GL"])  # for the processes of videos
+        os.environ["MUJOCO_GL"] = "disable"
     os.environ["MPLBACKEND"] = "agg"  # nothing here opens a window, and another one may not be installed
     from sailctl.files import NO_PLACE, OUT_OF_REACH
     from sailctl.types import RunError, UserError
@@ -70,25 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + int(getattr(error, "signal", signal.SIGINT))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as every other wrong input: one line, exit code 2."""
-
-    def __init__(self, verb: str, text: str | None = None, description: str | None = None) -> None:
-        from sailctl.files import place
-
-        super().__init__(f"sailctl {verb}", description=description, allow_abbrev=False)
-        self.register("type", Path, place)
-        self.text = text
-
-    def format_help(self) -> str:
-        return self.text or super().format_help()
-
-    def error(self, message: str) -> NoReturn:
-        from sailctl.types import UserError
-
-        raise UserError(f"{message} (see {self.prog} --help)")
-
-
 # Training
 
 
@@ -97,7 +81,7 @@ def train(arguments: Sequence[str]) -> int:
     from sailctl.compose import compose_jobs, describe
     from sailctl.types import UserError
 
-    parser = _Parser("train", _train_help())
+    parser = Parser("train", _train_help())
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--fail-fast", action="store_true")
@@ -136,7 +120,7 @@ def status(arguments: Sequence[str]) -> int:
     """``sailctl status``: where the jobs of a sweep stand."""
     from sailctl.types import UserError
 
-    parser = _Parser("status", STATUS_HELP)
+    parser = Parser("status", STATUS_HELP)
     parser.add_argument("sweep", type=Path, nargs="?", default=Path("runs"))
     parser.add_argument("--watch", type=float, metavar="SECONDS", nargs="?", const=5.0)
     parser.add_argument("--json", action="store_true")
@@ -170,7 +154,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     from sailctl.results import is_run
     from sailctl.types import UserError
 
-    parser = _Parser(
+    parser = Parser(
         "eval",
         description="Run the final policy of a run with deterministic actions and print its true return.",
     )
@@ -205,206 +189,12 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
-def plot(arguments: Sequence[str]) -> int:
-    """``sailctl plot``: the learning curves of runs in one figure."""
-    parser = _Parser("plot", description="Draw the learning curves of runs into one figure.")
-    parser.add_argument(
-        "runs",
-        type=Path,
-        nargs="+",
-        metavar="RUNS",
-        help="run directories, folders of them, or saved evidence (.csv)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("learning_curves.png"),
-        metavar="FILE",
-        help="figure to write (default: %(default)s)",
-    )
-    options = parser.parse_args(arguments)
-
-    from sailctl.figures import plot_runs
-
-    plot_runs(options.runs, options.out)
-    return 0
-
-
-# Comparing
-
-
-def compare(arguments: Sequence[str]) -> int:
-    """``sailctl compare``: the statistics of runs, as text."""
-    parser = _comparison_parser("compare", f"Compare runs, and print what can be said.\n\n{COMPARE}")
-    parser.add_argument(
-        "--save",
-        type=Path,
-        metavar="FILE.csv",
-        help="save the runs' curves, with a .json of how they were made",
-    )
-    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw every picture into FOLDER")
-    parser.add_argument(
-        "--sequential",
-        action="store_true",
-        help="say after each batch of seeds whether to stop, with one error for all looks (AdaStop)",
-    )
-    parser.add_argument(
-        "--batch", type=int, default=5, help="with --sequential: seeds of a batch (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--batches", type=int, default=6, help="with --sequential: most batches (default: %(default)s)"
-    )
-    return _print_comparison(parser.parse_args(arguments))
-
-
-def _print_comparison(options: argparse.Namespace) -> int:
-    from sailctl.report import text
-    from sailctl.types import UserError
-
-    if options.save is not None and options.save.suffix != ".csv":
-        raise UserError(f"--save must name a .csv file, got '{options.save}'")
-    if options.save is not None and options.save.exists():
-        raise UserError(f"--save would overwrite {options.save}: choose another name, or remove it first")
-    comparison = _compared(options)
-
-    if options.sequential:
-        from sailctl.sequential import Plan, progress
-
-        for sentence in [*progress(comparison, Plan(options.batch, options.batches)), *comparison.caveats]:
-            print(sentence)
-    else:
-        print(text(comparison))
-    if options.save is not None:
-        from sailctl.evidence import save_trials
-
-        save_trials(comparison.evidence.trials, options.save)
-        print(f"saved: {options.save} (and {options.save.with_suffix('.json').name})")
-    if options.figures is not None:
-        from sailctl.figures import all_figures
-
-        for path in all_figures(comparison, options.figures).values():
-            print(f"figure: {path}")
-    return 0
-
-
-def report(arguments: Sequence[str]) -> int:
-    """``sailctl report``: the comparison as one page, its tables as Markdown and LaTeX, and in W&B."""
-    parser = _comparison_parser("report", f"Write the comparison of runs as one HTML page.\n\n{COMPARE}")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("report.html"),
-        metavar="FILE.html",
-        help="page to write; tables go beside it as .md and .tex (default: %(default)s)",
-    )
-    parser.add_argument("--title", help="title of the page (default: what is compared)")
-    parser.add_argument(
-        "--video", type=Path, action="append", default=[], metavar="FILE.mp4", help="link this video too"
-    )
-    parser.add_argument(
-        "--wandb",
-        choices=["offline", "online", "disabled"],
-        default=os.environ.get("WANDB_MODE", "offline"),
-        help="log pictures and tables as a W&B run of their own, beside the page (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--project",
-        default=os.environ.get("WANDB_PROJECT", "sailctl"),
-        help="W&B project (default: %(default)s)",
-    )
-    return _write_page(parser.parse_args(arguments), shlex.join(["sailctl", "report", *arguments]))
-
-
-def _write_page(options: argparse.Namespace, command: str) -> int:
-    from sailctl.report import write_report
-
-    comparison = _compared(options)
-
-    figures = write_report(comparison, options.out, options.title, options.video, command)
-    print(f"report: {options.out} (tables: {options.out.stem}.md, {options.out.stem}.tex)")
-    if options.wandb != "disabled":
-        from sailctl.summary import log_summary
-
-        log_summary(comparison, figures, options.out.parent, options.wandb, options.project, options.out.stem)
-    return 0
-
-
-def _comparison_parser(verb: str, description: str) -> _Parser:
-    parser = _Parser(verb, description=description)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUNS", help="see above")
-    parser.add_argument(
-        "--by",
-        action="append",
-        metavar="SETTING",
-        help="setting that is compared, such as algo.gamma; may be given several times, and hold * "
-        "(default: algo.*)",
-    )
-    parser.add_argument(
-        "--baseline",
-        metavar="ARM",
-        help="arm that the others are compared with (default: sail, else sail_segments, ...)",
-    )
-    parser.add_argument(
-        "--scale",
-        metavar="SCALE",
-        help="returns of scores 0 and 1: references (random actions, the expert), runs (before training, the "
-        "best final return of any run), or a FILE.yaml of lines such as 'hopper-v5: [20, 3000]' "
-        "(default: references, where all tasks have them)",
-    )
-    parser.add_argument(
-        "--threshold", type=float, default=0.5, help="score of the time to threshold (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--resamples", type=int, default=10_000, help="random permutations of a test (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--effect",
-        type=float,
-        default=0.1,
-        help="difference in score, stated beforehand, that power and seeds needed are about "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="go on although something else differs; every output says so"
-    )
-    return parser
-
-
-def _compared(options: argparse.Namespace) -> Comparison:
-    import math
-
-    from sailctl.arms import gather
-    from sailctl.compare import compare as compare_arms
-    from sailctl.contrasts import Options
-    from sailctl.evidence import load_trials
-    from sailctl.files import place
-    from sailctl.scores import choose_scale, read_scale
-    from sailctl.types import UserError
-
-    if options.resamples < 100:
-        raise UserError(f"--resamples must be at least 100, got {options.resamples}")
-    if not math.isfinite(options.threshold):
-        raise UserError(f"--threshold must be a number, got {options.threshold}")
-    if not 0 < options.effect < math.inf:
-        raise UserError(f"--effect must be above 0, got {options.effect:g}")
-    file = read_scale(place(options.scale)) if options.scale not in (None, "references", "runs") else None
-    trials = load_trials(options.runs)
-    tasks = sorted({trial.task for trial in trials})
-    scale, source = choose_scale(options.scale, tasks) if file is None else (file, "file")
-    evidence = gather(trials, options.by or ["algo.*"], options.force)
-    how = Options(
-        options.baseline, scale, source, options.threshold, options.resamples, effect=options.effect
-    )
-    return compare_arms(evidence, how)
-
-
 # Guarding
 
 
 def regress(arguments: Sequence[str]) -> int:
     """``sailctl regress``: the gate for continuous integration."""
-    parser = _Parser("regress", REGRESS_HELP)
+    parser = Parser("regress", REGRESS_HELP)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--update", metavar="REASON")
     parser.add_argument("--new", metavar="NAME")
@@ -419,6 +209,7 @@ def regress(arguments: Sequence[str]) -> int:
 
 def _guard(options: argparse.Namespace) -> int:
     from sailctl import regress as gate
+    from sailctl.baselines import Protocol
     from sailctl.files import place
     from sailctl.types import UserError
 
@@ -450,7 +241,7 @@ def _guard(options: argparse.Namespace) -> int:
             limits = {"--seeds": f"from 1 to {gate.FIRST_GATE_SEED}", "--alpha": "between 0 and 1"}
             raise UserError(f"{name} must be {limits.get(name, 'at least 1')}, got {value}")
     first = gate.FIRST_GATE_SEED
-    protocol = gate.Protocol(options.new, overrides, list(range(first, first + gate_seeds)), alpha)
+    protocol = Protocol(options.new, overrides, list(range(first, first + gate_seeds)), alpha)
     return gate.create(
         places[0], protocol, range(seeds), options.update, options.out, options.jobs, options.config_dir
     )
@@ -464,7 +255,7 @@ def collect(arguments: Sequence[str]) -> int:
     from sailctl.compose import compose_jobs
     from sailctl.types import UserError
 
-    parser = _Parser("collect", COLLECT_HELP)
+    parser = Parser("collect", COLLECT_HELP)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--pairs", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -489,7 +280,7 @@ def collect(arguments: Sequence[str]) -> int:
 
 def tasks(arguments: Sequence[str]) -> int:
     """``sailctl tasks``: what there is to train on."""
-    parser = _Parser("tasks", description="List the tasks, or show one: what it observes, does and rewards.")
+    parser = Parser("tasks", description="List the tasks, or show one: what it observes, does and rewards.")
     parser.add_argument("task", nargs="?", metavar="TASK", help="id of the task to show")
     parser.add_argument(
         "--measure", action="store_true", help="measure env steps/s here, beside a bare mj_step (a minute)"
@@ -510,7 +301,7 @@ def tasks(arguments: Sequence[str]) -> int:
 
 def doctor(arguments: Sequence[str]) -> int:
     """``sailctl doctor``: what works on this machine."""
-    _Parser(
+    Parser(
         "doctor", description="Say what of sailctl works on this machine, and what to install."
     ).parse_args(arguments)
 
@@ -521,7 +312,7 @@ def doctor(arguments: Sequence[str]) -> int:
 
 def reference(arguments: Sequence[str]) -> int:
     """``sailctl reference``: list the reference policies, or make those of a task."""
-    parser = _Parser("reference", REFERENCE_HELP)
+    parser = Parser("reference", REFERENCE_HELP)
     parser.add_argument("--out", type=Path, default=Path("references"))
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("overrides", nargs="*")

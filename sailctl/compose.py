@@ -80,6 +80,7 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
         _take_schemas()
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        overrides = [_as_written(parser, word) for word in overrides]
         parsed = [_parse(parser, text) for text in overrides]
         own = [str(item.input_line) for item in parsed if item.is_hydra_override()] + search_path
         wanted = [item for item in parsed if not item.is_hydra_override()]
@@ -177,8 +178,29 @@ def _search_path(overlay: Path) -> str:
 
 def quoted(text: str | Path) -> str:
     """``text`` as a quoted value of a Hydra override."""
-    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
+    # A backslash stands for itself, but for those right before a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(text))
     return f"'{escaped}'"
+
+
+def _as_written(parser: OverridesParser, text: str) -> str:
+    """``text`` with quotes around what is a word here and would be read as a number, or as true or false.
+
+    Otherwise ``out=2026_11_28`` were the folder 20261128, and ``out=1e5`` the folder 100000.0.
+    """
+    from hydra.errors import HydraException
+
+    key, _, value = text.partition("=")
+    if leaf_types().get(key) not in (str, str | None) or not re.fullmatch(r"[\w.+-]+(,[\w.+-]+)*", value):
+        return text
+    words = []
+    for word in value.split(","):
+        try:
+            read = parser.parse_override(f"{key}={word}").value()
+        except HydraException:
+            return text
+        words.append(quoted(word) if isinstance(read, bool | int | float) else word)
+    return f"{key}={','.join(words)}"
 
 
 def _parse(parser: OverridesParser, text: str) -> Override:

@@ -24,10 +24,10 @@ import yaml
 from sailctl.collect import collect
 from sailctl.compose import compose_jobs
 from sailctl.config import conf_dir, kind_of
-from sailctl.evidence import read_columns, write_table
 from sailctl.provenance import provenance
 from sailctl.results import METRICS
 from sailctl.train import train
+from sailctl.trials import read_columns, write_table
 from sailctl.types import DoubleArray, UserError
 
 UPDATES = 20

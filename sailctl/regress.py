@@ -20,26 +20,24 @@ import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from scipy.stats import rankdata
 
 from sailctl import golden
+from sailctl.baselines import GOLDEN, Baseline, Protocol, find_baselines, load_baseline
 from sailctl.compose import compose_jobs
 from sailctl.config import RunConfig, show, to_dict
-from sailctl.evidence import Trial, flat_settings, load_trials, read_about, save_trials, shared_settings
+from sailctl.evidence import Trial, flat_settings, shared_settings
 from sailctl.provenance import provenance
-from sailctl.statistics import TOO_FEW, Estimate, difference, proportion
+from sailctl.ranksum import DRAWS, POWER, mean_difference, operating, scores_of, too_few, worse_p
+from sailctl.statistics import TOO_FEW
 from sailctl.train import train
+from sailctl.trials import load_trials, save_trials
 from sailctl.types import DoubleArray, RunError, UserError
-
-GOLDEN = "golden.csv"
-"""Name of the golden trajectories in a folder of baselines."""
 
 FIRST_GATE_SEED = 1000
 """Seeds of the gate count up from here: a baseline's are below, since one seed gives one run."""
@@ -47,52 +45,8 @@ FIRST_GATE_SEED = 1000
 BASELINE_SEEDS, GATE_SEEDS, ALPHA = 40, 8, 0.01
 """What a new baseline takes unless it is told."""
 
-DRAWS = 4_000
-"""Simulated gate runs behind the false-alarm rate."""
-POWER, POWER_DRAWS, POWER_STEP = 0.8, 1_000, 0.025
-"""The chance with which the smallest drop is to be caught, simulated gate runs per drop, and their steps."""
-
 _QUIET = ("logger.wandb=disabled", "logger.tensorboard=false", "logger.progress=false")
 _OWN = ("seed", "out", "logger")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How the runs of a baseline are made, and how the gate judges new ones."""
-
-    name: str
-    """Told apart by this from other protocols of the same task and algorithm."""
-    overrides: list[str]
-    """``key=value`` words of `sailctl train`, seed and folder left out."""
-    gate_seeds: list[int]
-    """Seeds that the gate trains, none of them in the baseline."""
-    alpha: float
-    """Chance of a false alarm that the test allows."""
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A baseline as it lies on the disk."""
-
-    path: Path
-    """Its CSV file."""
-    protocol: Protocol
-    trials: list[Trial]
-    """One run per seed."""
-    latest: dict[str, object]
-    """``reason``, ``date``, ``commit`` and ``cpu`` of the last update."""
-    history: list[dict[str, object]]
-    """The same, and ``dirty``, of every update, the latest last."""
-
-
-@dataclass(frozen=True)
-class Operating:
-    """What the test does when nothing has changed, and when something has."""
-
-    false_alarms: Estimate
-    """Share of simulated gate runs without any change that fail, with its interval."""
-    caught: float
-    """Smallest drop that is caught with chance ``POWER``, as a share of what training gains; or inf."""
 
 
 # The two things that a user asks for
@@ -184,39 +138,7 @@ def create(
     return 0
 
 
-# Baselines
-
-
-def find_baselines(places: Sequence[Path]) -> list[Path]:
-    """The CSV files of baselines and of golden trajectories, those of a folder sorted by name.
-
-    Raises:
-        UserError: when a place does not exist or holds none.
-    """
-    files: list[Path] = []
-    for place in places:
-        found = sorted(place.glob("*.csv")) if place.is_dir() else [place] if place.is_file() else []
-        if not found:
-            raise UserError(
-                f"no baseline in {place}; make one with sailctl regress --update REASON --new NAME"
-            )
-        files += found
-    return files
-
-
-def load_baseline(path: Path) -> Baseline:
-    """Read a baseline.
-
-    Raises:
-        UserError: when it cannot be understood.
-    """
-    about = read_about(path)
-    try:
-        protocol, history = Protocol(**about["protocol"]), list(about["history"])
-        latest = {name: history[-1][name] for name in ("reason", "date", "commit", "cpu")}
-        return Baseline(path, protocol, load_trials([path]), latest, history)
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{path.with_suffix('.json')} is no baseline of this version: {error!r}") from error
+# Configurations
 
 
 def compose(protocol: Protocol, overlay: Path | None = None) -> RunConfig:
@@ -239,76 +161,6 @@ def changed_settings(then: Mapping[str, object], now: Mapping[str, object]) -> l
         for key, value in then.items()
         if key not in now or now[key] != value
     ]
-
-
-# Judging
-
-
-def scores_of(trials: Sequence[Trial]) -> DoubleArray:
-    """(n,) final scores; minus infinity for a run that did not finish."""
-    return np.array([trial.final if trial.finished else -math.inf for trial in trials])
-
-
-def worse_p(now: DoubleArray, baseline: DoubleArray) -> float:
-    """Exact p-value of "now is not lower": the chance of a rank sum as low as this among all relabellings.
-
-    Ties share their mean rank, and the distribution is that of the ranks at hand.
-    """
-    doubled = np.rint(2 * rankdata(np.concatenate([now, baseline]))).astype(int)
-    below = _rank_sums(tuple(sorted(doubled)), len(now))
-    return float(below[doubled[: len(now)].sum()])
-
-
-@cache
-def _rank_sums(ranks: tuple[int, ...], size: int) -> DoubleArray:
-    """Chance that ``size`` of the ranks, drawn without replacement, sum up to at most 0, 1, 2, ..."""
-    ways = np.zeros((size + 1, sum(ranks) + 1))
-    ways[0, 0] = 1
-    for rank in ranks:
-        ways[1:, rank:] += ways[:-1, : ways.shape[1] - rank]
-    below = np.cumsum(ways[size])
-    return np.asarray(below / below[-1])
-
-
-def mean_difference(now: DoubleArray, baseline: DoubleArray, floor: float) -> Estimate:
-    """Mean of ``now`` minus mean of ``baseline`` with its interval; a run that failed scores ``floor``."""
-    arms = [np.where(np.isfinite(scores), scores, floor) for scores in (now, baseline)]
-    return difference(arms[:1], arms[1:])
-
-
-def too_few(gate: int, baseline: int, alpha: float) -> str | None:
-    """Why such numbers of seeds can never fail at ``alpha``, not even in a simulation; None when they can."""
-    if gate < 1 or baseline <= gate or math.comb(baseline, gate) * alpha < 1:
-        return (
-            f"{gate} seeds of the gate and {baseline} of the baseline cannot reach alpha={alpha:g}; "
-            "take more seeds"
-        )
-    return None
-
-
-def operating(baseline: DoubleArray, gate_seeds: int, alpha: float, gain: float) -> Operating:
-    """False-alarm rate and smallest drop caught, by playing the gate with the baseline's own scores.
-
-    Each simulated gate takes ``gate_seeds`` of the scores and tests them against the others. For the power
-    they are lowered first, all by the same share of ``gain``. (The others are fewer than the whole baseline,
-    so the true power is a little higher.)
-    """
-    count = _alarms(baseline, gate_seeds, alpha, 0.0, DRAWS)
-    for step in range(1, round(1 / POWER_STEP) + 1):
-        share = step * POWER_STEP
-        if _alarms(baseline, gate_seeds, alpha, share * gain, POWER_DRAWS) >= POWER * POWER_DRAWS:
-            return Operating(proportion(count, DRAWS), share)
-    return Operating(proportion(count, DRAWS), math.inf)
-
-
-def _alarms(baseline: DoubleArray, size: int, alpha: float, drop: float, draws: int) -> int:
-    """In how many of ``draws`` simulated gate runs with lowered scores the test fails."""
-    m, rng = len(baseline), np.random.default_rng(0)
-    orders = rng.permuted(np.broadcast_to(np.arange(m), (draws, m)), axis=1)
-    now, others = baseline[orders[:, :size], None] - drop, baseline[orders[:, None, size:]]
-    doubled_wins = 2 * (now > others).sum(axis=(1, 2)) + (now == others).sum(axis=(1, 2))
-    below = _rank_sums(tuple(range(2, 2 * m + 1, 2)), size)
-    return int((below[doubled_wins + size * (size + 1)] <= alpha).sum())
 
 
 # Running

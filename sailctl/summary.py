@@ -15,12 +15,11 @@ from sailctl import __version__
 from sailctl.compare import Comparison, Performance
 from sailctl.contrasts import Contrast
 from sailctl.evidence import Trial
-from sailctl.logger import WandbMirror, wandb_group
 from sailctl.results import is_run
 from sailctl.statistics import Estimate
+from sailctl.wandb_mirror import TAG, WandbMirror, wandb_group
 
 MODES = ("offline", "online", "disabled")
-_TAG = 64  # characters that W&B allows in a tag
 
 
 def log_summary(
@@ -45,7 +44,7 @@ def log_summary(
         "name": name,
         "group": "comparison",
         "job_type": "comparison",
-        "tags": ["comparison", *dict.fromkeys([*evidence.tasks, *(a[:_TAG] for a in arms)])],
+        "tags": ["comparison", *dict.fromkeys(tag[:TAG] for tag in (*evidence.tasks, *arms))],
         "config": {
             "sailctl": __version__,
             "baseline": comparison.baseline,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import mujoco
 
 BACKENDS = ("egl", "osmesa")  # tried in this order when MUJOCO_GL is not set
+CHOSEN = "SAILCTL_MUJOCO_GL"
+"""Variable that holds the user's ``MUJOCO_GL``, which the command hides from the process that simulates."""
 MAX_FPS = 50.0
 WIDTH, HEIGHT = 640, 480  # pixels; multiples of 16, as the video codec wants
 
@@ -45,7 +47,7 @@ def offscreen_backend() -> str | None:
 
     A ``MUJOCO_GL`` that is set already is the only one tried.
     """
-    chosen = os.environ.get("MUJOCO_GL")
+    chosen = os.environ.get(CHOSEN) or os.environ.get("MUJOCO_GL")
     for backend in (chosen,) if chosen else BACKENDS:
         try:
             probe = _run_python(_PROBE, backend, timeout=_PROBE_S)

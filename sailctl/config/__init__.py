@@ -6,7 +6,7 @@ it. Nothing here imports a simulator or a neural network.
 
 from __future__ import annotations
 
-from sailctl.config.checks import segment_lengths, validate
+from sailctl.config.checks import PROJECT, is_project, segment_lengths, validate
 from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
 from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
 from sailctl.config.ranges import CHOICES
@@ -40,6 +40,7 @@ __all__ = [
     "LEVELS",
     "MODEL_RULES",
     "NUMBERLESS",
+    "PROJECT",
     "REFERENCES",
     "RUNS",
     "ActionsConfig",
@@ -57,6 +58,7 @@ __all__ = [
     "conf_dir",
     "did_you_mean",
     "first_line",
+    "is_project",
     "kind_of",
     "leaf_types",
     "plain_name",

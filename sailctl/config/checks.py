@@ -23,6 +23,13 @@ from sailctl.config.schema import (
 from sailctl.config.words import require
 from sailctl.types import UserError
 
+PROJECT = r"a name that W&B allows: at most 128 characters, and none of / \ # ? % :"
+
+
+def is_project(name: str) -> bool:
+    """Whether W&B takes ``name`` for a project."""
+    return re.fullmatch(r"[^/\\#?%:]{1,128}", name) is not None
+
 
 def validate(config: RunConfig) -> None:
     """Refuse what cannot work, before anything is built.
@@ -52,6 +59,8 @@ def _validate_names(config: RunConfig) -> None:
         re.fullmatch(r"[A-Za-z0-9_-]+", config.algo.name) is not None, "algo.name", plain, config.algo.name
     )
     require(config.logger.project.strip() != "", "logger.project", "a name", config.logger.project)
+    if config.logger.wandb != "disabled":
+        require(is_project(config.logger.project), "logger.project", PROJECT, config.logger.project)
     require(
         config.logger.sweep is None or re.fullmatch(r"[A-Za-z0-9_-]+", config.logger.sweep) is not None,
         "logger.sweep",
@@ -127,6 +136,7 @@ def _validate_baseline(config: RunConfig) -> None:
         _validate_sessions(config, algo)
     if isinstance(algo, PPOConfig):
         whole = algo.envs * algo.steps
+        require(algo.batch >= 2, "algo.batch", "at least 2 with PPO, which standardises them", algo.batch)
         require(algo.batch <= whole, "algo.batch", f"at most algo.envs * algo.steps = {whole}", algo.batch)
         require(config.policy.kind == "mlp", "policy.kind", "mlp with PPO", config.policy.kind)
         learnt = config.policy.learn_std
@@ -134,6 +144,9 @@ def _validate_baseline(config: RunConfig) -> None:
     elif isinstance(algo, SACConfig):
         _validate_widths("algo.hidden", algo.hidden)
         require(algo.entropy > 0, "algo.entropy", "above 0 with SAC", algo.entropy)
+        learns = config.env_steps > algo.start
+        before = f"above algo.start={algo.start}, before which nothing is learned"
+        require(learns, "env_steps", before, config.env_steps)
         steps = algo.envs * algo.updates
         whole = steps >= 1 and steps % algo.target_every == 0
         known = (

@@ -53,7 +53,7 @@ def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
         kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
         _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
         config = OmegaConf.to_object(
-            OmegaConf.merge(_schema(kind), _whole(_placed(values, base), leaf_types()))
+            OmegaConf.merge(_schema(kind), _typed(_placed(values, base), leaf_types()))
         )
     except MissingMandatoryValue as error:
         if str(error.full_key).startswith("policy."):
@@ -91,10 +91,17 @@ def _placed(values: Any, base: Path | None) -> Any:
     return values
 
 
-def _whole(values: Any, types: Mapping[str, Any], key: str = "") -> Any:
-    """The composed values, with whole numbers where they were written as 1e6."""
+def _typed(values: Any, types: Mapping[str, Any], key: str = "") -> Any:
+    """The composed values, with whole numbers where they were written as 1e6.
+
+    Raises:
+        UserError: for a number, or true or false, where a word belongs: how it was written is not known any
+            more (YAML reads 2026_11_28 as 20261128).
+    """
     if isinstance(values, dict):
-        return {name: _whole(value, types, f"{key}.{name}".strip(".")) for name, value in values.items()}
+        return {name: _typed(value, types, f"{key}.{name}".strip(".")) for name, value in values.items()}
+    if isinstance(values, bool | int | float) and types.get(key) in (str, str | None):
+        raise refused(key, "a word (in quotes, where YAML reads it as something else)", values)
     whole = isinstance(values, float) and values.is_integer() and types.get(key) in (int, int | None)
     return int(values) if whole else values
 

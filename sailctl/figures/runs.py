@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from sailctl.arms import gather
-from sailctl.evidence import Arm, Evidence, Trial, load_trials
+from sailctl.evidence import Arm, Evidence, Trial
 from sailctl.figures.curves import learning_curves
 from sailctl.figures.pages import check_png
+from sailctl.trials import load_trials
 from sailctl.types import UserError
 
 

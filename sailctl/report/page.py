@@ -5,12 +5,9 @@ All that comes from runs (names, errors, places, command lines) is escaped on it
 
 from __future__ import annotations
 
-import base64
-import html
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +22,7 @@ from sailctl.figures import all_figures
 from sailctl.files import write_atomically
 from sailctl.report.formats import latex, markdown
 from sailctl.report.glossary import GLOSSARY
+from sailctl.report.markup import cautioned, details, escaped, itemised, pictured, tabled
 from sailctl.report.numbers import NOTHING, counts, number, places
 from sailctl.report.tables import (
     Cell,
@@ -43,49 +41,9 @@ from sailctl.report.tables import (
     settings_table,
     stability_table,
 )
-from sailctl.statistics import LEVEL
 from sailctl.types import UserError
 
-LARGE = 300_000
-"""Bytes from which on a picture is embedded as pixels, if that is shorter."""
-PIXELS_PER_REM = 24
-"""Of a .png: so wide is a picture at most on the page."""
-
 _STYLE = Path(__file__).with_name("style.css")
-
-# Name of a picture: (what it shows, how it is read).
-_PICTURES = {
-    "intervals": (
-        "Final score of each arm, its difference from the baseline and its probability of improvement",
-        "Points are estimates, bars {level} intervals. A filled marker is a difference that is decided, a "
-        "hollow one is not.",
-    ),
-    "learning_curves": (
-        "Learning curves: true return along env steps, labels used and wall-clock time, for each task",
-        "Bold: mean over the finished seeds with its {level} interval at each point. Faint: single seeds. "
-        "Dotted, with a cross at its end: a run that did not finish, which enters no mean.",
-    ),
-    "stability": (
-        "Stability of each arm: dispersion and risk within and across runs, and the distance from the "
-        "reference",
-        "In units of score, of the finished runs. The table above has the numbers, and says which side is "
-        "better.",
-    ),
-    "profiles": (
-        "Performance profile: share of runs of each arm whose final score is above a threshold",
-        "The higher a line, the more runs got that far; lines that cross mean that neither arm is better "
-        "throughout. Bands are pointwise {level} intervals.",
-    ),
-    "before_after": (
-        "Distribution of episode returns before training and at the end, for each arm and task",
-        "Every episode of the first and of the last evaluation. A second hump at the end is a share of "
-        "episodes (or seeds) that fail.",
-    ),
-    "heat_map": (
-        "Mean final score over the two settings that were swept",
-        "A dashed frame marks cells with runs that did not finish or collapsed.",
-    ),
-}
 
 
 def write_report(
@@ -143,9 +101,9 @@ def page(
 ) -> str:
     """The page; ``videos`` maps what is shown of a link to its address."""
     sections = [section for section in _sections(comparison, figures, videos, command) if section[2]]
-    contents = "".join(f'<li><a href="#{key}">{_safe(heading)}</a></li>' for key, heading, _ in sections)
+    contents = "".join(f'<li><a href="#{key}">{escaped(heading)}</a></li>' for key, heading, _ in sections)
     body = "".join(
-        f'<section id="{key}" aria-labelledby="{key}-heading"><h2 id="{key}-heading">{_safe(heading)}</h2>'
+        f'<section id="{key}" aria-labelledby="{key}-heading"><h2 id="{key}-heading">{escaped(heading)}</h2>'
         f"{inside}</section>\n"
         for key, heading, inside in sections
     )
@@ -154,8 +112,8 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<meta name="generator" content="sailctl {__version__}">\n'
-        f"<title>{_safe(title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
-        f'<header><h1>{_safe(title)}</h1><p class="what">{_safe(_what(comparison))}</p></header>\n'
+        f"<title>{escaped(title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
+        f'<header><h1>{escaped(title)}</h1><p class="what">{escaped(_what(comparison))}</p></header>\n'
         f'<nav aria-label="Contents"><ul>{contents}</ul></nav>\n<main>\n{_caveats(comparison)}{body}</main>\n'
         f"</body>\n</html>\n"
     )
@@ -169,11 +127,11 @@ def _sections(
     comparison: Comparison, figures: Mapping[str, Path], videos: Mapping[str, str], command: str | None
 ) -> list[tuple[str, str, str]]:
     """(id, heading, HTML) of each section; what is empty is left out of the page."""
-    pictures = {name: _picture(name, path) for name, path in figures.items()}
+    pictures = {name: pictured(name, path) for name, path in figures.items()}
     several = len(comparison.evidence.arms) > 1
 
     def table(found: Table, titled: bool = True) -> str:
-        return _table(found, reminder(comparison), titled) if found.rows else ""
+        return tabled(found, reminder(comparison), titled) if found.rows else ""
 
     stability = table(contrasts_table(comparison, stability=True)) if several else ""
     return [
@@ -182,7 +140,7 @@ def _sections(
         (
             "performance",
             "Performance",
-            table(performance_table(comparison), titled=False) + _table(scales_table(comparison)),
+            table(performance_table(comparison), titled=False) + tabled(scales_table(comparison)),
         ),
         ("contrasts", "Differences from the baseline", table(contrasts_table(comparison))),
         ("curves", "Learning curves", pictures.get("learning_curves", "")),
@@ -191,7 +149,7 @@ def _sections(
             "Stability",
             table(stability_table(comparison), titled=False)
             + pictures.get("stability", "")
-            + _details(f"Stability beside {comparison.baseline}", stability),
+            + details(f"Stability beside {comparison.baseline}", stability),
         ),
         ("profiles", "Performance profiles", pictures.get("profiles", "")),
         ("before-after", "Before and after training", pictures.get("before_after", "")),
@@ -202,7 +160,7 @@ def _sections(
         (
             "videos",
             "Videos",
-            _list(f'<a href="{quote(url)}">{_safe(name)}</a>' for name, url in videos.items()),
+            itemised(f'<a href="{quote(url)}">{escaped(name)}</a>' for name, url in videos.items()),
         ),
         ("provenance", "Provenance", _provenance(comparison.evidence.trials)),
         ("definitions", "Definitions", _definitions()),
@@ -254,20 +212,20 @@ def _caveats(comparison: Comparison) -> str:
     return (
         '<aside class="caveats" id="caveats" aria-label="Caveats"><p><strong>Not a fair comparison.</strong> '
         "It was made all the same.</p>"
-        f"{_list(map(_safe, caveats))}</aside>\n"
+        f"{itemised(map(escaped, caveats))}</aside>\n"
     )
 
 
 def _verdict(comparison: Comparison) -> str:
     said = [
-        f'<li class="{c.verdict}"><span class="badge">{c.verdict}</span> {_safe(c.sentence)}</li>'
+        f'<li class="{c.verdict}"><span class="badge">{c.verdict}</span> {escaped(c.sentence)}</li>'
         for c in comparison.headlines
     ]
     if not said:
-        said = [f"<li>{_safe(comparison.verdict[0])}</li>"]
-    unfair = _caution(reminder(comparison))
+        said = [f"<li>{escaped(comparison.verdict[0])}</li>"]
+    unfair = cautioned(reminder(comparison))
     notes = comparison.evidence.notes
-    noted = f'<div class="notes"><h3>Notes</h3>{_list(map(_safe, notes))}</div>' if notes else ""
+    noted = f'<div class="notes"><h3>Notes</h3>{itemised(map(escaped, notes))}</div>' if notes else ""
     lost = sum(bool(how_lost(comparison, trial)) for trial in comparison.evidence.trials)
     gone = f'<p>{_count(lost, "run")} failed, did not finish or collapsed: see <a href="#runs">Runs</a>.</p>'
     return f'<ul class="verdict">{"".join(said)}</ul>{unfair}{gone if lost else ""}{noted}'
@@ -278,10 +236,10 @@ def _settings(comparison: Comparison, differing: Table) -> str:
     shared = shared_settings(evidence.trials)
     rows = tuple(Row("", (Cell(key), Cell(plain(value)))) for key, value in sorted(shared.items()))
     about = (("", "Settings that every run has."),)
-    common = _table(Table("Common settings", about, "", ("setting", "value"), "ll", rows))
-    parts = [_details(f"Common to all runs ({_count(len(rows), 'setting')})", common)]
-    parts += [_details(f"All settings of {arm.name}", _configuration(arm)) for arm in evidence.arms]
-    return (_table(differing) if differing.rows else "") + "".join(parts)
+    common = tabled(Table("Common settings", about, "", ("setting", "value"), "ll", rows))
+    parts = [details(f"Common to all runs ({_count(len(rows), 'setting')})", common)]
+    parts += [details(f"All settings of {arm.name}", _configuration(arm)) for arm in evidence.arms]
+    return (tabled(differing) if differing.rows else "") + "".join(parts)
 
 
 def _configuration(arm: Arm) -> str:
@@ -293,7 +251,7 @@ def _configuration(arm: Arm) -> str:
     )
     about = (("", "The seed and settings that change no number are left out."),)
     head = ("setting", *tasks)
-    return _table(Table(f"Settings of {arm.name}", about, "", head, "l" * len(head), rows))
+    return tabled(Table(f"Settings of {arm.name}", about, "", head, "l" * len(head), rows))
 
 
 def _runs(comparison: Comparison, lost: Table) -> str:
@@ -320,8 +278,8 @@ def _runs(comparison: Comparison, lost: Table) -> str:
     about = (
         ("", f"Final return: mean at the last {FINAL_EVALUATIONS} evaluations, of unfinished runs too."),
     )
-    every = _table(Table("All runs", about, "arm and task", head, "rlrrrrl", tuple(rows)))
-    return (_table(lost) if lost.rows else "<p>Every run finished, and none collapsed.</p>") + _details(
+    every = tabled(Table("All runs", about, "arm and task", head, "rlrrrrl", tuple(rows)))
+    return (tabled(lost) if lost.rows else "<p>Every run finished, and none collapsed.</p>") + details(
         f"All runs ({len(rows)})", every
     )
 
@@ -342,10 +300,10 @@ def _provenance(trials: Sequence[Trial]) -> str:
     spent = float(sum(np.nanmax(trial.wall_s) for trial in trials if np.isfinite(trial.wall_s).any()))
     rows.append(Row("", (Cell("time of all runs"), Cell(f"{number(spent / 3600, 2)} hours"))))
     commands = Counter(str(trial.origin["command"]) for trial in trials if trial.origin.get("command"))
-    listed = _list(f"<code>{_safe(line)}</code> ({_count(n, 'run')})" for line, n in commands.items())
+    listed = itemised(f"<code>{escaped(line)}</code> ({_count(n, 'run')})" for line, n in commands.items())
     about = (("", "What the runs say of how they were made."),)
     facts = Table("Provenance", about, "", ("what", "value"), "ll", tuple(rows))
-    return _table(facts, titled=False) + _details(f"Command lines ({len(commands)})", listed)
+    return tabled(facts, titled=False) + details(f"Command lines ({len(commands)})", listed)
 
 
 def _made(comparison: Comparison, command: str | None) -> str:
@@ -361,91 +319,17 @@ def _made(comparison: Comparison, command: str | None) -> str:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     items = "".join(
-        f"<dt>{_safe(name)}</dt><dd>{_safe(value)}</dd>\n" for name, value in facts.items() if value
+        f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>\n" for name, value in facts.items() if value
     )
     return f"<dl>{items}</dl><p>The same runs and options give the same numbers.</p>"
 
 
 def _definitions() -> str:
-    items = "".join(f"<dt>{_safe(term)}</dt><dd>{_safe(words)}</dd>\n" for term, words in GLOSSARY.items())
+    items = "".join(
+        f"<dt>{escaped(term)}</dt><dd>{escaped(words)}</dd>\n" for term, words in GLOSSARY.items()
+    )
     more = "<p>Formulas, sources and measured coverage are in <code>docs/statistics.md</code>.</p>"
-    return _details(f"What the numbers mean ({len(GLOSSARY)})", f"<dl>{items}</dl>{more}")
-
-
-# HTML
-
-
-def _safe(words: str) -> str:
-    return html.escape(words)
-
-
-def _list(items: Iterator[str] | Sequence[str]) -> str:
-    """A list of what is HTML already; empty without items."""
-    inside = "".join(f"<li>{item}</li>" for item in items)
-    return f"<ul>{inside}</ul>" if inside else ""
-
-
-def _details(summary: str, inside: str) -> str:
-    return f"<details><summary>{_safe(summary)}</summary>{inside}</details>" if inside else ""
-
-
-def _table(table: Table, caution: str = "", titled: bool = True) -> str:
-    """A table that scrolls within itself where it is wider than the page; ``titled`` shows its title."""
-    head = "".join(
-        f'<th scope="col" class="{side}">{_safe(name)}</th>'
-        for side, name in zip(table.align, table.head, strict=True)
-    )
-    bodies = []
-    for group, rows in groupby(table.rows, key=lambda row: row.group):
-        lines = [_line(row, table.align) for row in rows]
-        if group:
-            span = f'<th scope="rowgroup" colspan="{len(table.head)}"><span>{_safe(group)}</span></th>'
-            lines.insert(0, f'<tr class="group">{span}</tr>')
-        bodies.append(f"<tbody>{''.join(lines)}</tbody>\n")
-    name = _safe(table.title)
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{name}"><table>'
-        f"<caption{'' if titled else ' class=unseen'}>{name}</caption>"
-        f"<thead><tr>{head}</tr></thead>\n{''.join(bodies)}</table></div>"
-        f'{_caution(caution)}<p class="about">{_safe(table.caption)}</p>\n'
-    )
-
-
-def _caution(words: str) -> str:
-    return f'<p class="caution"><a href="#caveats">{_safe(words)}</a></p>' if words else ""
-
-
-def _line(row: Row, align: str) -> str:
-    name, *others = row.cells
-    cells = "".join(
-        f'<td class="{side}{_mark(cell.text)}">{_cell(cell)}</td>'
-        for side, cell in zip(align[1:], others, strict=True)
-    )
-    return f'<tr><th scope="row" class="{align[0]}">{_cell(name)}</th>{cells}</tr>\n'
-
-
-def _mark(words: str) -> str:
-    return f" {words}" if words in ("better", "worse", "undecided") else ""
-
-
-def _cell(cell: Cell) -> str:
-    words = re.sub(r"(?<![\w-])-(?=[\d∞])", "&minus;", _safe(cell.text))
-    return f"<strong>{words}</strong>" if cell.bold else words
-
-
-def _picture(name: str, path: Path) -> str:
-    shown, reading = _PICTURES.get(name, (name.replace("_", " "), ""))
-    reading = reading.format(level=f"{LEVEL:.0%}")
-    pixels, lines = path.read_bytes(), path.with_suffix(".svg").read_bytes()
-    kind, data = ("svg+xml", lines) if len(lines) < max(LARGE, len(pixels)) else ("png", pixels)
-    width = int.from_bytes(pixels[16:20]) / PIXELS_PER_REM
-    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-    return (
-        f'<figure id="picture-{_safe(name)}">'
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{_safe(shown)}">'
-        f'<img style="--width: {width:g}rem" alt="{_safe(f"{shown}. {reading}")}" src="{source}"></div>'
-        f"<figcaption>{_safe(reading)}</figcaption></figure>\n"
-    )
+    return details(f"What the numbers mean ({len(GLOSSARY)})", f"<dl>{items}</dl>{more}")
 
 
 def _links(videos: Sequence[Path], path: Path) -> dict[str, str]:

@@ -181,6 +181,8 @@ class EnvironmentSimulator:
                 raise self._refused(f"its {what} is a dictionary; register it with a wrapper that flattens")
             if not isinstance(space, spaces.Box) or len(space.shape) != 1:
                 raise self._refused(f"its {what} is not a vector of real numbers but {space}")
+        if not np.issubdtype(env.action_space.dtype, np.floating):
+            raise self._refused(f"its action is not a vector of real numbers but {env.action_space}")
         if not (np.isfinite(env.action_space.low).all() and np.isfinite(env.action_space.high).all()):
             raise self._refused("its actions have no bounds")
         for each in (inner, env):  # the wrappers would answer a wrong form in words of their own

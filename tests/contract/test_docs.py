@@ -29,7 +29,7 @@ import sailctl.launch
 import sailctl.listing
 import sailctl.references
 import sailctl.schooling
-from sailctl import cli
+from sailctl import cli, comparing
 from sailctl.compose import compose_jobs
 from sailctl.config import AlgoConfig, PolicyConfig, to_dict
 from sailctl.data import from_arrays, save_preferences
@@ -270,8 +270,8 @@ def test_command_lines_are_accepted(
     monkeypatch.setattr(sailctl.launch, "launch", work("train"))
     monkeypatch.setattr(sailctl.launch, "launch_sweep", work("train"))
     monkeypatch.setattr(cli, "_show_jobs", work("status"))
-    monkeypatch.setattr(cli, "_print_comparison", work("compare"))
-    monkeypatch.setattr(cli, "_write_page", work("report"))
+    monkeypatch.setattr(comparing, "_print_comparison", work("compare"))
+    monkeypatch.setattr(comparing, "_write_page", work("report"))
     monkeypatch.setattr(cli, "_guard", work("regress"))
     monkeypatch.setattr(sailctl.collect, "collect", work("collect"))
     monkeypatch.setattr(sailctl.evaluate, "evaluate_run", work("eval"))

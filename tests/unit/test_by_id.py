@@ -102,6 +102,14 @@ class Pictured(Cart):
         self.observation_space = spaces.Dict({"obs": self.observation_space})
 
 
+class Whole(Cart):
+    """Takes whole numbers, of which nothing between two is one."""
+
+    def _set_action_space(self) -> gymnasium.spaces.Box:
+        self.action_space = gymnasium.spaces.Box(-3, 3, (1,), np.int64)
+        return self.action_space
+
+
 class Broken(Cart):
     def __init__(self, **kwargs):
         raise RuntimeError("no such robot\\nanywhere")
@@ -116,7 +124,7 @@ class Squared(gymnasium.ObservationWrapper, gymnasium.utils.RecordConstructorArg
         return observation**2
 
 
-for kind in (Cart, Listed, Hidden, Noisy, Unseeded, Remodelled, Pictured, Broken):
+for kind in (Cart, Listed, Hidden, Noisy, Unseeded, Remodelled, Pictured, Whole, Broken):
     gymnasium.register(f"{kind.__name__}-v0", entry_point=kind, max_episode_steps=30)
 gymnasium.register(
     "Wrapped-v0", entry_point=Cart, max_episode_steps=30,
@@ -241,6 +249,7 @@ def test_wrappers_of_the_registration_are_honoured() -> None:
         (f"{MODULE}:Unseeded-v0", "a reset with the same seed does not lead to the same start"),
         (f"{MODULE}:Remodelled-v0", "it changes its MuJoCo model in an episode or at a reset"),
         (f"{MODULE}:Pictured-v0", "its observation is a dictionary"),
+        (f"{MODULE}:Whole-v0", "its action is not a vector of real numbers but Box(-3, 3, (1,), int64)"),
         (f"{MODULE}:Broken-v0", "cannot be made: RuntimeError: no such robot anywhere"),
         ("Hoper-v5", "did you mean 'Hopper-v5'?"),
     ],

@@ -16,7 +16,7 @@ import pytest
 
 from sailctl import __version__
 from sailctl.cli import main
-from sailctl.evidence import save_trials
+from sailctl.trials import save_trials
 from tests.trials import make_trial
 
 
@@ -215,6 +215,14 @@ def test_a_tilde_is_the_home_folder(
         assert capsys.readouterr().err == f"sailctl: no run in {tmp_path}/empty or below it\n"
     assert main(["status", "~who-is-not-here/runs"]) == 2
     assert "names no home folder" in capsys.readouterr().err
+
+
+def test_simulating_needs_no_opengl() -> None:
+    """With a MUJOCO_GL that does not work here, MuJoCo cannot be imported; only videos need it to."""
+    environment = os.environ | {"MUJOCO_GL": "no-such-platform"}
+    words = [sys.executable, "-m", "sailctl", "tasks", "hopper-v5"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sailctl.compose import compose_jobs, describe
+from sailctl.compose import compose_jobs, describe, quoted
 from sailctl.config import (
     ActionsRun,
     Config,
@@ -277,6 +277,18 @@ BAD = [
     ("env_steps=0", "env_steps must be at least 1"),
     ("threads=0", "threads must be at least 1"),
     ("out=", "out must be a folder"),
+    (
+        "logger.project=a/b",
+        "logger.project must be a name that W&B allows: at most 128 characters, and none of /",
+    ),
+    (f"logger.project={'p' * 129}", "logger.project must be a name that W&B allows: at most 128 characters"),
+    ("algo=ppo algo.batch=1", "algo.batch must be at least 2 with PPO"),
+    ("algo=rlhf_ppo algo.batch=1", "algo.batch must be at least 2 with PPO"),
+    (
+        "algo=sac env_steps=10000",
+        "env_steps must be above algo.start=10000, before which nothing is learned, got 10000",
+    ),
+    ("algo=pebble env_steps=900", "env_steps must be above algo.start=1000"),
     ("algo.lr=nan", "algo.lr must be a finite number, got nan"),
     ("algo.gamma=inf", "algo.gamma must be a finite number, got inf"),
     ("algo.lr=1e39", "algo.lr must be a finite number, got 1e+39"),
@@ -609,3 +621,45 @@ def test_a_value_of_a_swept_group_goes_to_the_options_that_have_it() -> None:
         compose_jobs(["algo=ppo,sail_segments", "algo.envs=16"], multirun=True)
     with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):
         compose_jobs(["algo=sail_segments", "algo.envs=16"])
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("out=2026_11_28", "out", "2026_11_28"),
+        ("out=1e5", "out", "1e5"),
+        ("logger.sweep=1_1", "logger.sweep", "1_1"),
+        ("logger.sweep=true", "logger.sweep", "true"),
+        ("logger.project=007", "logger.project", "007"),
+        ("logger.sweep=null", "logger.sweep", None),
+        ("out='1e5'", "out", "1e5"),
+    ],
+)
+def test_a_word_that_looks_like_a_number_stays_as_it_is_written(
+    word: str, key: str, value: str | None
+) -> None:
+    config: object = composed(word)
+    for name in key.split("."):
+        config = getattr(config, name)
+    assert config == value
+
+
+def test_words_that_look_like_numbers_may_be_swept() -> None:
+    plan = compose_jobs(["logger.sweep=1_1,0x10,b"], multirun=True)
+    assert [job.config.logger.sweep for job in plan.jobs] == ["1_1", "0x10", "b"]
+    assert plan.arguments == ["logger.sweep='1_1',0x10,b"]
+
+
+def test_a_file_says_in_quotes_what_yaml_would_read_as_a_number(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.write_text("# @package _global_\nlogger: {sweep: 1_1}\n")
+    with pytest.raises(UserError, match=r"logger\.sweep must be a word \(in quotes, .*\), got 11"):
+        compose_jobs(["experiment=mine"], overlay=tmp_path)
+    file.write_text("# @package _global_\nlogger: {sweep: '1_1'}\n")
+    assert compose_jobs(["experiment=mine"], overlay=tmp_path).jobs[0].config.logger.sweep == "1_1"
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\\", "a'b", "a\\'b", "a\\\\b", "a b", "\\\\"])
+def test_a_quoted_word_is_read_as_it_was(name: str) -> None:
+    assert composed(f"out={quoted(name)}").out == name

@@ -13,8 +13,9 @@ import pytest
 from sailctl.arms import gather
 from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.evidence import Trial, load_trials, save_trials
+from sailctl.evidence import Trial
 from sailctl.recorder import open_run
+from sailctl.trials import load_trials, save_trials
 from sailctl.types import RunError, UserError
 from tests.trials import make_trial
 

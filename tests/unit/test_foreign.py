@@ -10,8 +10,8 @@ import pytest
 from sailctl.arms import gather
 from sailctl.compare import Comparison, compare
 from sailctl.contrasts import Options
-from sailctl.evidence import load_trials, save_trials
 from sailctl.report import latex, markdown, text, write_report
+from sailctl.trials import load_trials, save_trials
 from sailctl.types import UserError
 from tests.trials import make_trial
 

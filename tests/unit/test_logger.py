@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailctl import logger
+from sailctl import logger, wandb_mirror
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, LoggerConfig, recorded
-from sailctl.logger import Logger, ProgressBar, WandbMirror, check_mirrors
+from sailctl.logger import Logger, ProgressBar, check_mirrors
 from sailctl.recorder import Run, open_run
 from sailctl.results import load_run
 from sailctl.types import RunError, UserError
+from sailctl.wandb_mirror import WandbMirror
 
 ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.5}
 QUIET = LoggerConfig(
@@ -310,6 +311,14 @@ def test_what_wandbs_own_variables_say_goes_before_what_is_made_up(
     assert (head.display_name, head.run_group, list(head.tags)) == ("mine", "ours", ["a", "b"])
 
 
+def test_the_tags_of_a_task_with_a_long_name_are_ones_that_wandb_takes(config: Config):
+    """A user's task has its module in its id; with a longer tag W&B would refuse the run."""
+    name = f"{'m' * 60}:Env-v0"
+    run = train(with_wandb(replace(config, env=replace(config.env, id=name))))
+    (head,) = [r.run for r in records_of(offline_file(run)) if r.WhichOneof("record_type") == "run"]
+    assert list(head.tags) == [name[:64], "sail"]
+
+
 def test_a_failed_run_fails_in_wandb_too(config: Config):
     config = with_wandb(config)
     run = open_run(config, [])
@@ -327,7 +336,7 @@ def test_disabled_wandb_starts_nothing(config: Config, monkeypatch: pytest.Monke
     def refuse(*words: object, **options: object) -> None:
         raise AssertionError((words, options))
 
-    monkeypatch.setattr(logger, "WandbMirror", refuse)
+    monkeypatch.setattr(wandb_mirror, "WandbMirror", refuse)
     assert not (train(config).path / "wandb").exists()
 
 
@@ -412,7 +421,7 @@ def test_a_wandb_that_hangs_is_stopped(
     capfd: pytest.CaptureFixture[str],
     hung: str,
 ):
-    monkeypatch.setattr(WandbMirror.__init__, "__defaults__", (logger.WANDB_QUEUE, 1.5))
+    monkeypatch.setattr(WandbMirror.__init__, "__defaults__", (wandb_mirror.WANDB_QUEUE, 1.5))
     if hung == "source":
         fake_wandb(source="import time\ntime.sleep(600)")
     elif hung == "exit":
@@ -503,7 +512,7 @@ def test_without_processes_there_is_no_wandb(
 EXIT = """
 import sys
 from pathlib import Path
-from sailctl.logger import WandbMirror
+from sailctl.wandb_mirror import WandbMirror
 mirror = WandbMirror({"mode": "offline"}, Path(sys.argv[1]), "env_steps", finish_s=1.0)
 mirror.log({"env_steps": 1, "loss": 2.0})
 if sys.argv[2] == "close":

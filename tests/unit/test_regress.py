@@ -18,10 +18,13 @@ import pytest
 import yaml
 from scipy.stats import mannwhitneyu
 
-from sailctl import golden, regress
+from sailctl import golden, ranksum, regress
+from sailctl.baselines import Protocol, load_baseline
 from sailctl.config import to_dict
-from sailctl.evidence import Trial, flat_settings, load_trials, save_trials
-from sailctl.regress import Protocol, changed_settings, operating, scores_of, too_few, worse_p
+from sailctl.evidence import Trial, flat_settings
+from sailctl.ranksum import operating, scores_of, too_few, worse_p
+from sailctl.regress import changed_settings
+from sailctl.trials import load_trials, save_trials
 from sailctl.types import RunError, UserError
 
 TINY = [
@@ -159,7 +162,7 @@ def test_too_few_seeds_are_noticed(gate: int, baseline: int, alpha: float, judge
 def test_false_alarms_of_simulated_gates_are_those_of_the_exact_test():
     rng = np.random.default_rng(2)
     known = operating(rng.normal(size=30), 6, 0.05, 1.0)
-    sums = regress._rank_sums(tuple(range(2, 62, 2)), 6)
+    sums = ranksum._rank_sums(tuple(range(2, 62, 2)), 6)
     size = sums[sums <= 0.05].max()
     assert known.false_alarms.low <= size <= known.false_alarms.high
     assert 0.03 < size <= 0.05
@@ -281,7 +284,7 @@ def test_runs_of_an_earlier_gate_are_not_taken_for_new_ones(baseline: Path, tmp_
 def test_an_update_keeps_the_seeds_and_every_reason(baseline: Path, now):
     now(*(trial(seed, 2.0 * score) for seed, score in enumerate(SCORES)))
     assert regress.update([baseline], "  twice as\n good ") == 0
-    renewed = regress.load_baseline(next(baseline.glob("*.csv")))
+    renewed = load_baseline(next(baseline.glob("*.csv")))
     assert scores_of(renewed.trials).tolist() == (2 * SCORES).tolist()
     assert [entry["reason"] for entry in renewed.history] == ["first", "twice as good"]
     assert renewed.protocol == PROTOCOL

@@ -23,6 +23,7 @@ from sailctl.report import (
     contrasts_table,
     latex,
     markdown,
+    markup,
     page,
     performance_table,
     stability_table,
@@ -490,7 +491,7 @@ def test_a_large_drawing_is_embedded_as_pixels(decided: Comparison, tmp_path: Pa
     small, large = tmp_path / "small.png", tmp_path / "large.png"
     for path in (small, large):
         path.write_bytes(PNG)
-        path.with_suffix(".svg").write_bytes(b" " * (page.LARGE + 1 if path is large else 10))
+        path.with_suffix(".svg").write_bytes(b" " * (markup.LARGE + 1 if path is large else 10))
     written = page.page(decided, {"intervals": small, "stability": large}, "t", {}, None)
     kinds = [str(image["src"])[:16] for image in read(written).all("img")]
     assert kinds == ["data:image/svg+x", "data:image/png;b"]

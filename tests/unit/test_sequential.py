@@ -11,8 +11,9 @@ from sailctl.arms import gather
 from sailctl.cli import main
 from sailctl.compare import compare
 from sailctl.contrasts import Options
-from sailctl.evidence import Trial, save_trials
+from sailctl.evidence import Trial
 from sailctl.sequential import Plan, decide, progress
+from sailctl.trials import save_trials
 from sailctl.types import UserError
 from tests.trials import make_trial
 

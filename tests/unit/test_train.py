@@ -20,7 +20,6 @@ from sailctl.collect import collect
 from sailctl.compose import compose_jobs
 from sailctl.config import Config, conf_dir, segment_lengths
 from sailctl.evaluate import evaluate
-from sailctl.evidence import trial_of
 from sailctl.golden import algorithms
 from sailctl.learner import Learner
 from sailctl.policy import GaussianPolicy
@@ -28,6 +27,7 @@ from sailctl.results import load_run
 from sailctl.seeding import named_generators
 from sailctl.simulator import Step, TaskSimulator
 from sailctl.train import evaluation_due, train
+from sailctl.trials import trial_of
 from sailctl.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
 from sailctl_envs import ALL_TASKS
 from tests.kinds import actions_of, composed

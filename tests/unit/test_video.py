@@ -152,7 +152,8 @@ def test_the_first_backend_that_works_is_taken(
         return subprocess.CompletedProcess(command, 0 if env["MUJOCO_GL"] in works else 1, "", "")
 
     monkeypatch.setattr(subprocess, "run", probe)
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    for name in ("MUJOCO_GL", "SAILCTL_MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
     if chosen is not None:
         monkeypatch.setenv("MUJOCO_GL", chosen)
     assert offscreen_backend() == expected
