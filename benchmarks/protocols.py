@@ -42,7 +42,7 @@ ITERATIONS = 120
 """Iterations within which a budget of labels is spent: 2,560 env steps each."""
 
 
-EQUAL_BETA = effective_beta(beta=0.3, gamma=0.3)
+EQUAL_BETA = effective_beta(beta=0.3, gamma=0.1)
 """The beta of SAIL that is as strong, near the reference, as beta and gamma of ``algo=sail_revkl``."""
 
 
