@@ -60,7 +60,7 @@ test: venv ## tests that need no long training, one process for each core
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 mutation: venv ## break the objectives and the teacher one piece at a time: a test must notice (minutes)
-	$(BIN)/python -m tests.mutation sailctl/objectives sailctl/oracle.py
+	$(BIN)/python -m tests.mutation sailctl/objectives sailctl/preferences/oracle.py
 
 learning: venv ## the tests that `make test` leaves out: training until a return is reached (minutes each)
 	$(BIN)/python -m pytest -m 'slow or learning'
@@ -134,10 +134,11 @@ peers: venv ## measure other tools side by side (half an hour, and 5 GB of envir
 theory: venv ## check the theorems of the papers, with figures (minutes; writes into results/)
 	$(BIN)/python -m benchmarks.theory
 
-check: venv ## formatting, lint and strict types
+check: venv ## formatting, lint, strict types and the order of folders
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: venv ## format, and fix what can be fixed
 	$(BIN)/ruff format .

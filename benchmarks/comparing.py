@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.record import arguments, write
-from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.recorder import open_run
-from sailctl.results import CONFIG, METRICS, PROVENANCE, STATUS
+from sailctl.runs.recorder import open_run
+from sailctl.runs.results import CONFIG, METRICS, PROVENANCE, STATUS
+from sailctl.sweeps.compose import compose_jobs
 
 TASKS = ("halfcheetah-v5", "hopper-v5", "walker2d-v5", "swimmer-v5", "reacher-v5")
 GAMMAS = np.linspace(0.0, 0.9, 10).round(1)

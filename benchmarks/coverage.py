@@ -1,4 +1,4 @@
-"""How often the 95% intervals of ``sailctl.statistics`` hold the truth, by simulation, at 2 to 20 seeds.
+"""How often the 95% intervals of ``analysis.statistics`` hold the truth, by simulation of 2 to 20 seeds.
 
 Each row gives a public function many samples from a population whose value is known. ``coverage`` is the
 share of intervals that hold it and ``error`` its binomial standard error; both are empty where there are too
@@ -16,9 +16,9 @@ from functools import partial
 import numpy as np
 
 from benchmarks import record
-from sailctl import statistics as st
-from sailctl.statistics import Estimate
-from sailctl.types import DoubleArray
+from sailctl.analysis import statistics as st
+from sailctl.analysis.statistics import Estimate
+from sailctl.core.types import DoubleArray
 
 SEEDS = (2, 3, 4, 5, 10, 20)
 TASKS = (1, 8)

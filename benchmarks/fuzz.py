@@ -24,9 +24,10 @@ from unittest import mock
 
 from benchmarks import record
 from benchmarks.record import RESULTS
-from sailctl import cli, launch
+from sailctl.cli.main import main as cli
 from sailctl.config import CHOICES, GROUPS, ActionsRun, Config, conf_dir, leaf_types
 from sailctl.config.ranges import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARES
+from sailctl.sweeps import launch
 
 FORMS = ((leaf_types(ActionsRun), ()), (leaf_types(Config), ("algo=sail_revkl_segments",)))
 """Settings of a run of SAIL-RevKL and their types: of the default, on actions, and of the form on segments,

@@ -29,19 +29,19 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.record import RESULTS, arguments, write
-from sailctl import golden
-from sailctl.baselines import Baseline, load_baseline
-from sailctl.compose import compose_jobs
-from sailctl.evidence import Trial
-from sailctl.labelling import Labeller
-from sailctl.learner import Learner
+from sailctl.algorithms.learner import Learner
+from sailctl.analysis.evidence import Trial
+from sailctl.analysis.statistics import proportion
+from sailctl.analysis.trials import load_trials
+from sailctl.core.types import DoubleArray, RunError
+from sailctl.gate import golden
+from sailctl.gate.baselines import Baseline, load_baseline
+from sailctl.gate.ranksum import mean_difference, operating, scores_of, worse_p
 from sailctl.objectives import sail
-from sailctl.policy import GaussianPolicy
-from sailctl.ranksum import mean_difference, operating, scores_of, worse_p
-from sailctl.statistics import proportion
-from sailctl.train import train
-from sailctl.trials import load_trials
-from sailctl.types import DoubleArray, RunError
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.labeller import Labeller
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.train import train
 
 FIRST_SEED = 10_000
 RESAMPLES = 10_000

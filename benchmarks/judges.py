@@ -24,16 +24,16 @@ import numpy as np
 
 from benchmarks import record
 from sailctl.algorithms.start import first_policy
-from sailctl.compose import compose_jobs
 from sailctl.config import Config, segment_lengths
-from sailctl.foresight import Foresight
-from sailctl.labelling import Labeller
-from sailctl.policy import GaussianPolicy
-from sailctl.references import read_references
-from sailctl.rollout import Collector
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import BoolArray, DoubleArray, Ends, FloatArray, JudgedRewards, Pairs, SegmentBatch
+from sailctl.data.rollout import Collector
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.policies.references import read_references
+from sailctl.preferences.foresight import Foresight
+from sailctl.preferences.labeller import Labeller
 from sailctl.simulator import Simulator, States, open_simulator
-from sailctl.types import BoolArray, DoubleArray, Ends, FloatArray, JudgedRewards, Pairs, SegmentBatch
+from sailctl.sweeps.compose import compose_jobs
 
 ITERATIONS = 40
 """Of learning, before the judges are asked."""

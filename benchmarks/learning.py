@@ -19,8 +19,8 @@ from statistics import median
 import yaml
 
 from benchmarks.record import arguments, write
-from sailctl.results import load_run
-from sailctl.trials import trial_of
+from sailctl.analysis.trials import trial_of
+from sailctl.runs.results import load_run
 
 SUITES = Path(__file__).resolve().parent / "suites"
 

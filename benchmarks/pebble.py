@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.record import arguments, write
-from sailctl.figures.pages import legend, page, plain_ticks
-from sailctl.results import RunRecord, load_run
+from sailctl.analysis.figures.pages import legend, page, plain_ticks
+from sailctl.runs.results import RunRecord, load_run
 
 WORDS = [
     "algo=pebble", "env=walker_walk", "experiment=bpref", "env_steps=250_000", "algo.hidden=[128,128]",

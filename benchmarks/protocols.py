@@ -19,12 +19,12 @@ import numpy as np
 from benchmarks import record
 from benchmarks.record import RESULTS
 from benchmarks.steadiness import write_steadiness
-from sailctl.evidence import AXES, FINAL_EVALUATIONS, Trial
+from sailctl.analysis.evidence import AXES, FINAL_EVALUATIONS, Trial
+from sailctl.analysis.statistics import mean
+from sailctl.analysis.trials import load_trials
+from sailctl.core.types import DoubleArray
 from sailctl.objectives import effective_beta
-from sailctl.references import read_references, scale_of_references
-from sailctl.statistics import mean
-from sailctl.trials import load_trials
-from sailctl.types import DoubleArray
+from sailctl.policies.references import read_references, scale_of_references
 
 C = "algo.c=0.003"
 """T1's weight goes with beta and T2's does not: a c that does keeps the default's balance of the two."""

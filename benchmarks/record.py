@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sailctl.files import write_atomically
-from sailctl.provenance import provenance
+from sailctl.core.files import write_atomically
+from sailctl.runs.provenance import provenance
 
 STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 RESULTS = Path(__file__).resolve().parent.parent / "results"

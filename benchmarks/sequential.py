@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.coverage import POPULATIONS
-from sailctl.sequential import Plan, decide
+from sailctl.analysis.sequential import Plan, decide
 
 SAMPLES = 1_000
 DRAWS = 500

@@ -16,10 +16,10 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.record import RESULTS
-from sailctl.evidence import Trial
-from sailctl.references import scale_of_references
-from sailctl.trials import load_trials
-from sailctl.types import DoubleArray
+from sailctl.analysis.evidence import Trial
+from sailctl.analysis.trials import load_trials
+from sailctl.core.types import DoubleArray
+from sailctl.policies.references import scale_of_references
 
 ASKED = 0.9
 """Score that a task is asked to end with."""

@@ -26,12 +26,12 @@ from statistics import median
 
 from benchmarks.crashes import checksums
 from benchmarks.record import arguments, write
-from sailctl.compose import compose_jobs
-from sailctl.recorder import Run
-from sailctl.results import load_run
-from sailctl.state import State
-from sailctl.stopping import Interrupted
-from sailctl.train import train
+from sailctl.core.state import State
+from sailctl.runs.recorder import Run
+from sailctl.runs.results import load_run
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.stopping import Interrupted
+from sailctl.training.train import train
 
 ALGORITHMS = ("sail_segments", "sail_revkl_segments")
 TASKS = ("halfcheetah-v5", "hopper-v5")
@@ -141,7 +141,7 @@ def identical(one: Path, two: Path) -> int:
 
 def starting(repeats: int) -> float:
     """Seconds from the start of an interpreter until it could begin a run; the median of some."""
-    command = [sys.executable, "-c", "import sailctl.launch, sailctl.train"]
+    command = [sys.executable, "-c", "import sailctl.sweeps.launch, sailctl.training.train"]
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()

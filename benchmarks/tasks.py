@@ -1,7 +1,7 @@
 """docs/tasks.md: a table and a picture of every task, and how fast it is beside the physical limit.
 
 The limit is what as many bare ``mj_step`` loops as threads reach at the same time, on the same controls and
-from the same state, measured in turns with the simulator of 128 states (sailctl/speed.py). Numbers are
+from the same state, measured in turns with the simulator of 128 states (``simulator.speed``). Numbers are
 medians over the turns, and the share is taken within each turn.
 
 --only docs writes the page and the pictures from the numbers that are there, --only page the page alone.
@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.record import RESULTS, arguments, write
-from sailctl.files import write_atomically
-from sailctl.listing import columns, page
-from sailctl.speed import measure
+from sailctl.cli.listing import columns, page
+from sailctl.core.files import write_atomically
+from sailctl.simulator.speed import measure
 from sailctl_envs import ALL_TASKS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -108,7 +108,7 @@ def document(results: Path = RESULTS) -> str:
 
 def draw_pictures(asked: argparse.Namespace) -> None:
     """One picture of every task, in a process of its own: MuJoCo picks its OpenGL when it is imported."""
-    from sailctl.video import offscreen_backend
+    from sailctl.simulator.video import offscreen_backend
 
     (asked.docs / "tasks").mkdir(parents=True, exist_ok=True)
     code = "import sys; from benchmarks.tasks import draw; draw(sys.argv[1])"

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.record import arguments, write
-from sailctl.checkpoint import load_policy
+from sailctl.runs.checkpoint import load_policy
 from sailctl.simulator import TaskSimulator
-from sailctl.speed import STEPS, bare_rate, measure, random_behaviour
+from sailctl.simulator.speed import STEPS, bare_rate, measure, random_behaviour
 from sailctl_envs import ALL_TASKS
 
 
@@ -53,8 +53,8 @@ def measure_training(task: str, env_steps: int, turns: int, seconds: float) -> l
     One loop replays random controls from an episode start; the other replays what the run's own policy did,
     which has more contacts to solve.
     """
-    from sailctl.compose import compose_jobs
-    from sailctl.train import train
+    from sailctl.sweeps.compose import compose_jobs
+    from sailctl.training.train import train
 
     simulator = TaskSimulator(ALL_TASKS[task]())
     bare_random, bare_own, ours = np.empty(turns), np.empty(turns), np.empty(turns)

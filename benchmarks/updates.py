@@ -27,14 +27,14 @@ from torch import Tensor, nn
 
 from benchmarks.record import arguments, write
 from sailctl.algorithms.actions import GROUP, ActionSAIL
+from sailctl.algorithms.critic import TwinNetworks, held_copy
 from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.sb3 import keep_numbers
-from sailctl.compose import compose_jobs
 from sailctl.config import ActionsConfig, ActionsRun
-from sailctl.critic import TwinNetworks, held_copy
-from sailctl.policy import GaussianPolicy
+from sailctl.policies.policy import GaussianPolicy
 from sailctl.simulator import Simulator, open_simulator
-from sailctl.vecenv import SimulatorVecEnv
+from sailctl.simulator.vecenv import SimulatorVecEnv
+from sailctl.sweeps.compose import compose_jobs
 
 FILLED = 4000
 """Env steps in the buffers while updates are measured."""

@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.coverage import POPULATIONS
-from sailctl import statistics as st
-from sailctl.contrasts import ALPHA, verdict_of
-from sailctl.types import DoubleArray
+from sailctl.analysis import statistics as st
+from sailctl.analysis.contrasts import ALPHA, verdict_of
+from sailctl.core.types import DoubleArray
 
 SAMPLES = 2_000
 PERMUTATIONS = 500

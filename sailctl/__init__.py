@@ -17,16 +17,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from sailctl.checkpoint import load_policy
-    from sailctl.data import from_arrays, load_preferences, save_preferences
-    from sailctl.types import PreferenceData
+    from sailctl.core.types import PreferenceData
+    from sailctl.data.datasets import from_arrays, load_preferences, save_preferences
+    from sailctl.runs.checkpoint import load_policy
 else:
     _HOMES = {
-        "PreferenceData": "sailctl.types",
-        "from_arrays": "sailctl.data",
-        "load_policy": "sailctl.checkpoint",
-        "load_preferences": "sailctl.data",
-        "save_preferences": "sailctl.data",
+        "PreferenceData": "sailctl.core.types",
+        "from_arrays": "sailctl.data.datasets",
+        "load_policy": "sailctl.runs.checkpoint",
+        "load_preferences": "sailctl.data.datasets",
+        "save_preferences": "sailctl.data.datasets",
     }
 
     def __getattr__(name: str) -> object:

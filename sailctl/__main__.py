@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from sailctl.cli import main
+from sailctl.cli.main import main
 
 sys.exit(main())

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from sailctl.compose import compose_jobs
 from sailctl.config import RunConfig
-from sailctl.results import load_run
+from sailctl.runs.results import load_run
+from sailctl.sweeps.compose import compose_jobs
 
 SMALL = (
     "algo=sail_revkl_segments",

@@ -1,6 +1,6 @@
 """Mutation check: break one thing in the source at a time, and see whether a test notices.
 
-    python -m tests.mutation sailctl/objectives sailctl/oracle.py
+    python -m tests.mutation sailctl/objectives sailctl/preferences/oracle.py
 
 A mutant swaps an operator, drops a term, an argument or a statement, moves a constant, or takes a branch
 always or never. It is written into a temporary copy of the package, never into the working tree, and its

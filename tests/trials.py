@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sailctl.evidence import Trial
+from sailctl.analysis.evidence import Trial
 
 SETTINGS: dict[str, object] = {
     "algo.name": "sail",

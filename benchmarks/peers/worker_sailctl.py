@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.throughput import bare_rate, random_behaviour
 from sailctl.simulator import TaskSimulator
-from sailctl.vecenv import SimulatorVecEnv
+from sailctl.simulator.vecenv import SimulatorVecEnv
 from sailctl_envs import ALL_TASKS
 
 

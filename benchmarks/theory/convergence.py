@@ -33,7 +33,7 @@ from benchmarks.theory.ball import derivatives, minimise, points_in_ball, projec
 from benchmarks.theory.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, panels
 from benchmarks.theory.gradient import reference_parameters
 from benchmarks.theory.problem import Problem, random_problem, stack
-from sailctl.types import DoubleArray, IntArray, RunError
+from sailctl.core.types import DoubleArray, IntArray, RunError
 
 PROBLEMS = (7, 4, 6)
 """Seeds of the problems; the first is the one in the figure's first panels."""

@@ -1,4 +1,4 @@
-"""One look for the figures of the theory lab: that of ``sailctl.figures``, for any grid of panels."""
+"""The look of ``analysis.figures``, for any grid of panels of the theory lab."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ from benchmarks.record import arguments, write
 from benchmarks.theory.figures import BLACK, BLUE, GREEN, ORANGE, PINK, YELLOW, panels
 from benchmarks.theory.problem import Problem, random_problem, stack
 from sailctl.config import PolicyConfig
+from sailctl.core.types import EnvSpec
 from sailctl.objectives import kl_penalty, sail_loss
-from sailctl.policy import GaussianPolicy
-from sailctl.types import EnvSpec
+from sailctl.policies.policy import GaussianPolicy
 
 PROBLEMS = 1000
 BETAS = (0.1, 0.3, 1.0, 3.0)

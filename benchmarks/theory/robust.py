@@ -32,8 +32,8 @@ from benchmarks.theory.figures import BLACK, BLUE, GREEN, ORANGE, PINK, panels
 from benchmarks.theory.gradient import Control, linear_policy, reference_parameters
 from benchmarks.theory.landscape import maximise
 from benchmarks.theory.problem import Problem, random_problem, stack
+from sailctl.core.types import BoolArray, DoubleArray, IntArray, RunError
 from sailctl.objectives import moreau_gradient, prox_abs, robust_cost
-from sailctl.types import BoolArray, DoubleArray, IntArray, RunError
 
 RADIUS = 4.0
 PROBLEMS = 200

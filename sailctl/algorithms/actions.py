@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sailctl.actor import Actor
+from sailctl.algorithms.actor import Actor
+from sailctl.algorithms.critic import Critic
 from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.start import check_in_ball, first_policy
-from sailctl.buffers import Experience, Replay
 from sailctl.config import ActionsRun
-from sailctl.critic import Critic
-from sailctl.labelling import Schedule, Sessions
-from sailctl.policy import GaussianPolicy
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.state import State
+from sailctl.core.types import BoolArray, FloatArray, Metrics, Transitions
+from sailctl.data.replay import Experience, Replay
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.sessions import Schedule, Sessions
 from sailctl.simulator import Simulator, States
-from sailctl.state import State
-from sailctl.types import BoolArray, FloatArray, Metrics, Transitions
 
 REMEMBERED = 1_000_000
 """Env steps in the replay buffer at most."""

@@ -33,15 +33,15 @@ from sailctl.algorithms.sb3 import (
     restore_moments,
     sessions_of,
 )
-from sailctl.checkpoint import load_policy
 from sailctl.config import PolicyConfig, PPORun, reference_place
-from sailctl.labelling import Sessions
-from sailctl.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
-from sailctl.seeding import named_generators, seed_of_32_bits
+from sailctl.core.seeding import named_generators, seed_of_32_bits
+from sailctl.core.state import State
+from sailctl.core.types import EnvSpec, Metrics, UserError
+from sailctl.policies.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
+from sailctl.preferences.sessions import Sessions
+from sailctl.runs.checkpoint import load_policy
 from sailctl.simulator import Simulator
-from sailctl.state import State
-from sailctl.types import EnvSpec, Metrics, UserError
-from sailctl.vecenv import SimulatorVecEnv
+from sailctl.simulator.vecenv import SimulatorVecEnv
 
 METRICS = {
     "policy_loss": "policy_gradient_loss",

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from sailctl.policy import GaussianPolicy
-from sailctl.state import State
-from sailctl.types import Metrics
+from sailctl.core.state import State
+from sailctl.core.types import Metrics
+from sailctl.policies.policy import GaussianPolicy
 
 
 class Clock:

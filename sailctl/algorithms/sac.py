@@ -40,14 +40,14 @@ from sailctl.algorithms.sb3 import (
     sessions_of,
 )
 from sailctl.config import PolicyConfig, SACRun
-from sailctl.labelling import Sessions
+from sailctl.core.seeding import named_generators, seed_of_32_bits
+from sailctl.core.state import State, module_state, restore_module
+from sailctl.core.types import EnvSpec, Metrics
 from sailctl.objectives import kl_penalty
-from sailctl.policy import GaussianPolicy
-from sailctl.seeding import named_generators, seed_of_32_bits
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.sessions import Sessions
 from sailctl.simulator import Simulator
-from sailctl.state import State, module_state, restore_module
-from sailctl.types import EnvSpec, Metrics
-from sailctl.vecenv import SimulatorVecEnv
+from sailctl.simulator.vecenv import SimulatorVecEnv
 
 METRICS = {
     "actor_loss": "actor_loss",

@@ -22,13 +22,13 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import nn
 from torch.optim import Optimizer
 
-from sailctl.buffers import History
 from sailctl.config import PPORun, SACRun, segment_lengths
-from sailctl.labelling import Schedule, Sessions
-from sailctl.seeding import Generators
-from sailctl.state import State, module_state, optimiser_state, restore_module, restore_optimiser
-from sailctl.types import EnvSpec, FloatArray, NonFiniteError, Transitions
-from sailctl.vecenv import SimulatorVecEnv
+from sailctl.core.seeding import Generators
+from sailctl.core.state import State, module_state, optimiser_state, restore_module, restore_optimiser
+from sailctl.core.types import EnvSpec, FloatArray, NonFiniteError, Transitions
+from sailctl.data.history import History
+from sailctl.preferences.sessions import Schedule, Sessions
+from sailctl.simulator.vecenv import SimulatorVecEnv
 
 NEVER = 2**31
 """``log_interval`` of ``learn``: the numbers are read after it, not during it."""

@@ -6,18 +6,18 @@ samples come from a data set nothing is simulated.
 
 from __future__ import annotations
 
+from sailctl.algorithms.learner import Learner
 from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.start import check_in_ball, first_policy
 from sailctl.config import Config, segment_lengths
-from sailctl.data import check_fits, load_preferences
-from sailctl.labelling import Labeller
-from sailctl.learner import Learner
-from sailctl.policy import GaussianPolicy
-from sailctl.rollout import Collected, Collector
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.state import State
+from sailctl.core.types import EnvSpec, Metrics, PreferenceData
+from sailctl.data.datasets import check_fits, load_preferences
+from sailctl.data.rollout import Collected, Collector
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.labeller import Labeller
 from sailctl.simulator import Simulator
-from sailctl.state import State
-from sailctl.types import EnvSpec, Metrics, PreferenceData
 
 
 class SegmentSAIL:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sailctl.checkpoint import load_policy
 from sailctl.config import RunConfig, reference_place
-from sailctl.policy import GaussianPolicy
-from sailctl.seeding import Generators
-from sailctl.types import EnvSpec, UserError
+from sailctl.core.seeding import Generators
+from sailctl.core.types import EnvSpec, UserError
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.checkpoint import load_policy
 
 
 def first_policy(config: RunConfig, spec: EnvSpec, generators: Generators) -> GaussianPolicy:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sailctl import tasks
 from sailctl.config.places import reference_place
 from sailctl.config.ranges import validate_ranges
 from sailctl.config.schema import (
@@ -21,7 +20,8 @@ from sailctl.config.schema import (
     to_dict,
 )
 from sailctl.config.words import require
-from sailctl.types import UserError
+from sailctl.core import tasks
+from sailctl.core.types import UserError
 
 PROJECT = r"a name that W&B allows: at most 128 characters, and none of / \ # ? % :"
 

@@ -13,13 +13,12 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
 from sailctl.config.checks import validate
-from sailctl.config.code import code_version
 from sailctl.config.places import conf_dir, reference_place
 from sailctl.config.recorded import recorded
 from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, Config, RunConfig, kind_of
 from sailctl.config.words import did_you_mean, first_line, refused, show
-from sailctl.files import place
-from sailctl.types import UserError
+from sailctl.core.files import place
+from sailctl.core.types import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -139,11 +138,14 @@ def to_yaml(config: RunConfig) -> str:
     return text
 
 
+NUMBERS = 11
+"""Goes up when a change of the code changes the numbers of a run: when a golden trajectory is renewed."""
+
+
 def run_id(config: RunConfig) -> str:
     """Eight hexadecimal digits that stand for everything that changes the numbers of a run but its seed.
 
-    That is what it reads of its configuration, the policy and the data that it names, and the code that makes
-    the numbers.
+    That is what it reads of its configuration, the policy and the data that it names, and ``NUMBERS``.
     """
     numbers = {key: value for key, value in recorded(config).items() if key not in NUMBERLESS}
     if (policy := reference_place(config)) is not None:
@@ -151,7 +153,7 @@ def run_id(config: RunConfig) -> str:
         numbers["algo"]["reference"] = hashlib.sha256(policy.read_bytes()).hexdigest()
     if isinstance(config, Config) and config.algo.data is not None:
         numbers["algo"]["data"] = hashlib.sha256(Path(config.algo.data).read_bytes()).hexdigest()
-    canonical = json.dumps({"code": code_version(), **numbers}, sort_keys=True, allow_nan=False)
+    canonical = json.dumps({"numbers": NUMBERS, **numbers}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from sailctl.config.schema import LEVELS, RunConfig
-from sailctl.files import find_policy
-from sailctl.types import UserError
+from sailctl.core.files import find_policy
+from sailctl.core.types import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the installed package."""

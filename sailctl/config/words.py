@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from sailctl.types import UserError
+from sailctl.core.types import UserError
 
 
 def require(allowed: bool, key: str, what: str, value: object, known: Iterable[str] = ()) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sailctl.types import DoubleArray
+from sailctl.core.types import DoubleArray
 
 FLATTEST = float(np.finfo(np.float64).tiny ** 0.5)
 """Smallest curvature that a dual step divides by: where all slopes are zero the step must stay finite."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from sailctl.core.tasks import METAWORLD
+from sailctl.core.types import UserError
 from sailctl.simulator.batched import TaskSimulator
 from sailctl.simulator.states import Simulator, States, Step
-from sailctl.tasks import METAWORLD
-from sailctl.types import UserError
 from sailctl_envs import ALL_TASKS
 from sailctl_envs.dmc.base import SuiteMissingError
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sailctl.types import DoubleArray, UserError
+from sailctl.core.types import DoubleArray, UserError
 
 SUCCESS = ("success", "is_success")
 """Keys by which the ``info`` of a step says whether the task is solved."""

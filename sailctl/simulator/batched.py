@@ -20,8 +20,8 @@ import mujoco
 import numpy as np
 from mujoco import rollout as mujoco_rollout
 
+from sailctl.core.types import DoubleArray, EnvSpec, IntArray, RunError
 from sailctl.simulator.states import States, Step
-from sailctl.types import DoubleArray, EnvSpec, IntArray, RunError
 from sailctl_envs import Physics, Task
 
 FULL = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)  # as an enum it costs a microsecond more in every call

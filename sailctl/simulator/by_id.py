@@ -18,11 +18,11 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from sailctl.core.tasks import horizon, registration
+from sailctl.core.types import DoubleArray, EnvSpec, IntArray, RunError, UserError
 from sailctl.simulator.answers import Answer, Answers
 from sailctl.simulator.attributes import Attribute, fits, plain_attributes
 from sailctl.simulator.states import States, Step
-from sailctl.tasks import horizon, registration
-from sailctl.types import DoubleArray, EnvSpec, IntArray, RunError, UserError
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 INPUTS = mujoco.mjtState.mjSTATE_USER

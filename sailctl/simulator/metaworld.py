@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from sailctl.core.tasks import METAWORLD, METAWORLD_HORIZON
+from sailctl.core.types import BoolArray, DoubleArray, EnvSpec, IntArray, RunError, UserError
 from sailctl.simulator.states import States, Step
-from sailctl.tasks import METAWORLD, METAWORLD_HORIZON
-from sailctl.types import BoolArray, DoubleArray, EnvSpec, IntArray, RunError, UserError
 
 LIVING_BATCHES = 2
 """Batches of environments kept alive: that of the training, and that of an evaluation in its midst."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import mujoco
 import numpy as np
 
-from sailctl.types import BoolArray, DoubleArray, EnvSpec, IntArray
+from sailctl.core.types import BoolArray, DoubleArray, EnvSpec, IntArray
 
 
 @dataclass(frozen=True)

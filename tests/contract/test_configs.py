@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from sailctl.compose import compose_jobs, describe, read_comments
 from sailctl.config import GROUPS, RUNS, conf_dir, kind_of, leaf_types, to_dict
-from sailctl.references import read_references
-from sailctl.tasks import forks_anywhere, known_tasks
-from sailctl.types import UserError
+from sailctl.core.tasks import forks_anywhere, known_tasks
+from sailctl.core.types import UserError
+from sailctl.policies.references import read_references
+from sailctl.sweeps.compose import compose_jobs, describe, read_comments
 
 CONF = conf_dir()
 FILES = sorted(CONF.rglob("*.yaml"))

@@ -21,26 +21,27 @@ import torch
 import yaml
 from torch import Tensor
 
-import sailctl.collect
-import sailctl.doctor
-import sailctl.evaluate
-import sailctl.figures
-import sailctl.launch
-import sailctl.listing
-import sailctl.references
-import sailctl.schooling
-from sailctl import cli, comparing
-from sailctl.compose import compose_jobs
+import sailctl.analysis.figures
+import sailctl.cli.doctor
+import sailctl.cli.listing
+import sailctl.policies.references
+import sailctl.sweeps.launch
+import sailctl.training.collect
+import sailctl.training.evaluate
+import sailctl.training.schooling
+from sailctl.algorithms.learner import Learner
+from sailctl.cli import comparing
+from sailctl.cli import main as cli
 from sailctl.config import AlgoConfig, PolicyConfig, to_dict
-from sailctl.data import from_arrays, save_preferences
-from sailctl.learner import Learner
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import EnvSpec, PreferenceData, Preferences, SegmentBatch
+from sailctl.data.datasets import from_arrays, save_preferences
+from sailctl.data.rollout import forked_pairs
 from sailctl.objectives import dpo_loss, robust_cost, sail_loss
-from sailctl.policy import GaussianPolicy
-from sailctl.results import EVALUATION_COLUMNS, load_run
-from sailctl.rollout import forked_pairs
-from sailctl.seeding import named_generators
-from sailctl.train import train
-from sailctl.types import EnvSpec, PreferenceData, Preferences, SegmentBatch
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.results import EVALUATION_COLUMNS, load_run
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.train import train
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -267,20 +268,20 @@ def test_command_lines_are_accepted(
 
         return note
 
-    monkeypatch.setattr(sailctl.launch, "launch", work("train"))
-    monkeypatch.setattr(sailctl.launch, "launch_sweep", work("train"))
+    monkeypatch.setattr(sailctl.sweeps.launch, "launch", work("train"))
+    monkeypatch.setattr(sailctl.sweeps.launch, "launch_sweep", work("train"))
     monkeypatch.setattr(cli, "_show_jobs", work("status"))
     monkeypatch.setattr(comparing, "_print_comparison", work("compare"))
     monkeypatch.setattr(comparing, "_write_page", work("report"))
     monkeypatch.setattr(cli, "_guard", work("regress"))
-    monkeypatch.setattr(sailctl.collect, "collect", work("collect"))
-    monkeypatch.setattr(sailctl.evaluate, "evaluate_run", work("eval"))
-    monkeypatch.setattr(sailctl.figures, "plot_runs", work("plot"))
-    monkeypatch.setattr(sailctl.references, "table", work("reference"))
-    monkeypatch.setattr(sailctl.schooling, "make_reference", work("reference"))
-    monkeypatch.setattr(sailctl.listing, "print_tasks", work("tasks"))
-    monkeypatch.setattr(sailctl.listing, "print_task", work("tasks"))
-    monkeypatch.setattr(sailctl.doctor, "diagnose", work("doctor"))
+    monkeypatch.setattr(sailctl.training.collect, "collect", work("collect"))
+    monkeypatch.setattr(sailctl.training.evaluate, "evaluate_run", work("eval"))
+    monkeypatch.setattr(sailctl.analysis.figures, "plot_runs", work("plot"))
+    monkeypatch.setattr(sailctl.policies.references, "table", work("reference"))
+    monkeypatch.setattr(sailctl.training.schooling, "make_reference", work("reference"))
+    monkeypatch.setattr(sailctl.cli.listing, "print_tasks", work("tasks"))
+    monkeypatch.setattr(sailctl.cli.listing, "print_task", work("tasks"))
+    monkeypatch.setattr(sailctl.cli.doctor, "diagnose", work("doctor"))
     _, verb, *rest = shlex.split(line, comments=True)
     code = cli.main(with_files([verb, *rest], given))
     assert code == 0, f"{page}: {line}\n{capsys.readouterr().err}"

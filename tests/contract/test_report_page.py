@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailctl.arms import gather
-from sailctl.compare import compare
-from sailctl.contrasts import Options
-from sailctl.report import write_report
+from sailctl.analysis.arms import gather
+from sailctl.analysis.compare import compare
+from sailctl.analysis.contrasts import Options
+from sailctl.analysis.report import write_report
 from tests.trials import make_trial
 
 WIDTHS = (1280, 390)

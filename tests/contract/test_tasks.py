@@ -15,8 +15,8 @@ import mujoco
 import numpy as np
 import pytest
 
+from sailctl.core.types import RunError
 from sailctl.simulator import States, Step, TaskSimulator
-from sailctl.types import RunError
 from sailctl_envs import ALL_TASKS, Task
 from sailctl_envs.dmc import SuiteTask
 from tests.contract.originals import Original, open_original

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailctl import golden
-from sailctl.types import UserError
+from sailctl.core.types import UserError
+from sailctl.gate import golden
 
 STORED = Path(__file__).parents[2] / "results" / "baselines" / "golden.csv"
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from sailctl.algorithms.start import first_policy
-from sailctl.compose import compose_jobs
 from sailctl.config import Config
-from sailctl.evaluate import evaluate
-from sailctl.results import load_run
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.runs.results import load_run
 from sailctl.simulator import TaskSimulator
-from sailctl.train import train
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.evaluate import evaluate
+from sailctl.training.train import train
 from sailctl_envs import ALL_TASKS
 
 pytestmark = pytest.mark.learning

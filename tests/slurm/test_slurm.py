@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sailctl.compose import compose_jobs
-from sailctl.recorder import run_path
-from sailctl.results import load_run
+from sailctl.runs.recorder import run_path
+from sailctl.runs.results import load_run
+from sailctl.sweeps.compose import compose_jobs
 
 pytestmark = pytest.mark.slurm
 

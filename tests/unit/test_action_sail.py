@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 
 from sailctl.algorithms.actions import ActionSAIL
 from sailctl.algorithms.protocol import Clock
-from sailctl.buffers import Replay
 from sailctl.config import ActionsRun
+from sailctl.core.types import NonFiniteError
+from sailctl.data.replay import Replay
 from sailctl.simulator import Simulator, Step, open_simulator
-from sailctl.train import train
-from sailctl.types import NonFiniteError
+from sailctl.training.train import train
 from tests.kinds import actions_of
 
 TASK = "reacher-v5"

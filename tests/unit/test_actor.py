@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import sailctl.actor
-from sailctl.actor import RISING, Actor
-from sailctl.compose import compose_jobs
+import sailctl.algorithms.actor
+from sailctl.algorithms.actor import RISING, Actor
 from sailctl.config import ActionsConfig, PolicyConfig
-from sailctl.policy import GaussianPolicy, log_density
-from sailctl.state import from_bytes, to_bytes
-from sailctl.types import EnvSpec, NonFiniteError
+from sailctl.core.state import from_bytes, to_bytes
+from sailctl.core.types import EnvSpec, NonFiniteError
+from sailctl.policies.policy import GaussianPolicy, log_density
+from sailctl.sweeps.compose import compose_jobs
 
 SPEC = EnvSpec("toy-v0", 3, 2, -np.ones(2), np.ones(2), 100, 0.1)
 BEST = torch.tensor([0.4, -0.3])
@@ -32,7 +32,7 @@ class Quadratic:
 @pytest.fixture(autouse=True)
 def _no_rise(monkeypatch: pytest.MonkeyPatch) -> None:
     """The learning rate is what it is from the first update on, but where its rise is what is tested."""
-    monkeypatch.setattr(sailctl.actor, "RISING", 1)
+    monkeypatch.setattr(sailctl.algorithms.actor, "RISING", 1)
 
 
 def config_of(*words: str) -> ActionsConfig:
@@ -158,7 +158,7 @@ def test_the_learning_rate_falls_with_what_is_left_of_the_run(anneal: str, lengt
 
 def test_the_learning_rate_rises_to_its_value(monkeypatch: pytest.MonkeyPatch):
     """The first steps of Adam are as long as the rate; an actor that is restored goes on where it was."""
-    monkeypatch.setattr(sailctl.actor, "RISING", 4)
+    monkeypatch.setattr(sailctl.algorithms.actor, "RISING", 4)
     assert RISING > 100
 
     def lengths(actor: Actor, times: int) -> list[float]:

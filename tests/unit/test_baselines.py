@@ -30,19 +30,19 @@ from sailctl.algorithms.sac import (
     to_policy,
 )
 from sailctl.algorithms.sb3 import LearnedReward, sessions_of
-from sailctl.buffers import History
-from sailctl.checkpoint import load_policy, save_policy
-from sailctl.compose import compose_jobs
 from sailctl.config import PPORun, RunConfig, SACRun
-from sailctl.labelling import Schedule, Sessions
-from sailctl.policy import GaussianPolicy
-from sailctl.results import load_run
-from sailctl.reward import RewardEnsemble
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import EnvSpec, NonFiniteError, Preferences, SegmentBatch, Transitions, UserError
+from sailctl.data.history import History
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.reward import RewardEnsemble
+from sailctl.preferences.sessions import Schedule, Sessions
+from sailctl.runs.checkpoint import load_policy, save_policy
+from sailctl.runs.results import load_run
 from sailctl.simulator import open_simulator
-from sailctl.train import train
-from sailctl.types import EnvSpec, NonFiniteError, Preferences, SegmentBatch, Transitions, UserError
-from sailctl.vecenv import SimulatorVecEnv
+from sailctl.simulator.vecenv import SimulatorVecEnv
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.train import train
 
 SPEC = EnvSpec("toy-v0", 3, 2, -np.ones(2), np.ones(2), 20, 0.1)
 TASK = "env=invertedpendulum-v5"

@@ -7,9 +7,10 @@ import copy
 import numpy as np
 import pytest
 
-from sailctl.buffers import Answers, History
-from sailctl.policy import VARIANCE_FLOOR
-from sailctl.types import EnvSpec, Pairs, Preferences, SegmentBatch, Transitions
+from sailctl.core.types import EnvSpec, Pairs, Preferences, SegmentBatch, Transitions
+from sailctl.data.answers import Answers
+from sailctl.data.history import History
+from sailctl.policies.policy import VARIANCE_FLOOR
 
 OBS, ACT = 3, 2
 SPEC = EnvSpec("toy-v0", OBS, ACT, -np.ones(ACT), np.ones(ACT), 20, 0.1)

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sailctl.checkpoint import load_policy
-from sailctl.compose import compose_jobs
-from sailctl.evaluate import evaluate, evaluate_run
-from sailctl.logger import Logger
-from sailctl.policy import GaussianPolicy
-from sailctl.recorder import open_run
-from sailctl.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run
-from sailctl.rollout import Collector
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import RunError, UserError
+from sailctl.data.rollout import Collector
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.checkpoint import load_policy
+from sailctl.runs.logger import Logger
+from sailctl.runs.recorder import open_run
+from sailctl.runs.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run
 from sailctl.simulator import States, Step, TaskSimulator, open_simulator
 from sailctl.simulator.by_id import EnvironmentSimulator
-from sailctl.train import train
-from sailctl.types import RunError, UserError
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.evaluate import evaluate, evaluate_run
+from sailctl.training.train import train
 from sailctl_envs import ALL_TASKS
 
 MODULE = "users_environments"

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 import sailctl
-from sailctl.checkpoint import TENSORS, dump_batch, load_policy, save_policy
 from sailctl.config import PolicyConfig
-from sailctl.files import POLICY, write_atomically
-from sailctl.policy import GaussianPolicy
+from sailctl.core.files import POLICY, write_atomically
+from sailctl.core.types import UserError
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.checkpoint import TENSORS, dump_batch, load_policy, save_policy
 from sailctl.simulator import TaskSimulator
-from sailctl.types import UserError
 from sailctl_envs import ALL_TASKS
 
 MLP = PolicyConfig("mlp", [16, 8], 0, 0.6, True, True)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sailctl import claims
-from sailctl.claims import Claim, owner, queued_job
-from sailctl.types import RunError, UserError
+from sailctl.core.types import RunError, UserError
+from sailctl.runs import claims
+from sailctl.runs.claims import Claim, owner, queued_job
 
 
 def files(folder: Path) -> list[str]:
@@ -42,7 +42,7 @@ def test_a_folder_has_one_owner(tmp_path: Path):
 
 def test_the_claim_of_a_killed_process_has_no_force(tmp_path: Path):
     code = (
-        "import sys, time, pathlib; from sailctl.claims import Claim; Claim(pathlib.Path(sys.argv[1])); "
+        "import sys, time, pathlib; from sailctl.runs.claims import Claim; Claim(pathlib.Path(sys.argv[1])); "
         "print('claimed', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as process:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from sailctl import __version__
-from sailctl.cli import main
-from sailctl.trials import save_trials
+from sailctl.analysis.trials import save_trials
+from sailctl.cli.main import main
 from tests.trials import make_trial
 
 
@@ -65,7 +65,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], message: st
 
 def test_help_and_version_import_nothing_heavy(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom sailctl.cli import main\n"
+        "import sys\nfrom sailctl.cli.main import main\n"
         "code = main(['--help']) + main(['--version'])\n"
         "heavy = {'numpy', 'hydra', 'omegaconf', 'torch', 'mujoco', 'wandb', 'matplotlib', 'pandas'}\n"
         "sys.exit(f'imported {heavy & set(sys.modules)}' if heavy & set(sys.modules) else code)\n"
@@ -125,12 +125,13 @@ import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 
-from sailctl import cli, launch
+from sailctl.cli import main as cli
+from sailctl.sweeps import launch
 
 real_run_job = launch.run_job
 
 def train(config, overrides):
-    from sailctl.types import BusyError, RunError, UserError
+    from sailctl.core.types import BusyError, RunError, UserError
     if config.seed == 8:
         raise BusyError("process 1 on another machine works on it")
     if config.seed == 1:
@@ -155,7 +156,7 @@ def train(config, overrides):
     return run
 
 def run_job(cfg):
-    sys.modules["sailctl.train"] = SimpleNamespace(train=train)
+    sys.modules["sailctl.training.train"] = SimpleNamespace(train=train)
     real_run_job(cfg)
 
 launch.run_job = run_job
@@ -192,7 +193,7 @@ def test_a_file_that_cannot_be_written_is_one_line(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number), "jobs.json")
 
-    monkeypatch.setattr("sailctl.launch.record_launch", refuse)
+    monkeypatch.setattr("sailctl.sweeps.launch.record_launch", refuse)
     assert main(["train", "-m", "algo=sail", f"out={tmp_path}"]) == code
     assert capsys.readouterr().err == f"sailctl: cannot use jobs.json: {os.strerror(number)}\n"
 
@@ -472,7 +473,7 @@ def test_compare_prints_the_verdict_and_saves_what_compares_the_same(saved: Path
     ids=["told", "locale"],
 )
 def test_what_a_terminal_cannot_show_is_replaced(variables: dict[str, str], saved: Path) -> None:
-    code = "from sailctl.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    code = "from sailctl.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "compare", str(saved), "--resamples=100"],
         env={**os.environ, **variables},
@@ -486,7 +487,7 @@ def test_what_a_terminal_cannot_show_is_replaced(variables: dict[str, str], save
 
 
 def test_a_backend_of_matplotlib_that_is_not_installed_is_not_asked_for(saved: Path, tmp_path: Path) -> None:
-    code = "from sailctl.cli import main; import sys; sys.exit(main(sys.argv[1:]))"
+    code = "from sailctl.cli.main import main; import sys; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "plot", str(saved), f"--out={tmp_path / 'curves.png'}"],
         env={**os.environ, "MPLBACKEND": "no_such_backend"},

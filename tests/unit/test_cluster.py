@@ -16,15 +16,15 @@ import pytest
 from submitit.core.job_environment import JobEnvironment, SignalHandler
 from submitit.core.utils import UncompletedJobError
 
-from sailctl import cluster
-from sailctl.cli import main
-from sailctl.cluster import requeueing, states_of
-from sailctl.compose import compose_jobs
-from sailctl.outcomes import Outcome, any_failed, read_outcome, write_outcome
-from sailctl.recorder import run_path
-from sailctl.results import load_run
-from sailctl.stopping import Interrupted, stoppable
-from sailctl.types import RunError, UserError
+from sailctl.cli.main import main
+from sailctl.core.types import RunError, UserError
+from sailctl.runs.recorder import run_path
+from sailctl.runs.results import load_run
+from sailctl.sweeps import cluster
+from sailctl.sweeps.cluster import requeueing, states_of
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.sweeps.outcomes import Outcome, any_failed, read_outcome, write_outcome
+from sailctl.training.stopping import Interrupted, stoppable
 
 TINY = (
     "algo=sail_revkl_segments",

@@ -13,17 +13,17 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from sailctl.checkpoint import save_policy
-from sailctl.cli import main
-from sailctl.collect import PATIENCE
-from sailctl.compose import compose_jobs
+from sailctl.cli.main import main
 from sailctl.config import Config
-from sailctl.data import KEY, check_fits, load_preferences
-from sailctl.oracle import Teacher
-from sailctl.policy import GaussianPolicy
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import Pairs, PreferenceData, Preferences
+from sailctl.data.datasets import KEY, check_fits, load_preferences
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.oracle import Teacher
+from sailctl.runs.checkpoint import save_policy
 from sailctl.simulator import TaskSimulator
-from sailctl.types import Pairs, PreferenceData, Preferences
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.collect import PATIENCE
 from sailctl_envs import ALL_TASKS
 
 PENDULUM = (
@@ -209,7 +209,7 @@ def test_a_teacher_that_answers_now_and_then_is_waited_for(
             self.sessions += 1
             return super().answer(pairs.head(0 if self.sessions % every else 1), *rest)
 
-    monkeypatch.setattr("sailctl.collect.Teacher", Rare)
+    monkeypatch.setattr("sailctl.training.collect.Teacher", Rare)
     words = [*PENDULUM, "rollout.segment=1", "rollout.judged=1"]
     assert collect(tmp_path / "a.parquet", 2, *words) == code
     assert (tmp_path / "a.parquet").exists() == (code == 0)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sailctl import statistics
-from sailctl.arms import gather
-from sailctl.compare import Comparison, compare
-from sailctl.contrasts import OVERALL, Options
-from sailctl.evidence import Trial
-from sailctl.report import latex, markdown, text
-from sailctl.scores import STABILITY, common_curves, read_scale
-from sailctl.types import UserError
+from sailctl.analysis import statistics
+from sailctl.analysis.arms import gather
+from sailctl.analysis.compare import Comparison, compare
+from sailctl.analysis.contrasts import OVERALL, Options
+from sailctl.analysis.evidence import Trial
+from sailctl.analysis.report import latex, markdown, text
+from sailctl.analysis.scores import STABILITY, common_curves, read_scale
+from sailctl.core.types import UserError
 from tests.trials import make_trial
 
 QUICK = Options(draws=500)

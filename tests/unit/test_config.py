@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sailctl.compose import compose_jobs, describe, quoted
 from sailctl.config import (
     ActionsRun,
     Config,
@@ -24,9 +23,11 @@ from sailctl.config import (
     to_yaml,
     validate,
 )
-from sailctl.recorder import open_run
-from sailctl.sweeps import jobs_in, record_launch
-from sailctl.types import UserError
+from sailctl.config.convert import NUMBERS
+from sailctl.core.types import UserError
+from sailctl.runs.recorder import open_run
+from sailctl.sweeps.compose import compose_jobs, describe, quoted
+from sailctl.sweeps.listing import jobs_in, record_launch
 from sailctl_envs import ALL_TASKS
 
 
@@ -545,13 +546,13 @@ def test_run_id_follows_what_is_in_the_data_and_not_where_it_lies(tmp_path: Path
     assert names["one"] == names["copy"] != names["other"]
 
 
-def test_run_id_is_eight_hexadecimal_digits_and_knows_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_id_is_eight_hexadecimal_digits_and_knows_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     config = composed("algo.beta=0.25")
     before = run_id(config)
     assert len(before) == 8
     int(before, 16)
     assert before == run_id(composed("algo.beta=25e-2"))  # another spelling
-    monkeypatch.setattr("sailctl.config.convert.code_version", lambda: "other")
+    monkeypatch.setattr("sailctl.config.convert.NUMBERS", NUMBERS + 1)
     assert run_id(config) != before
 
 
@@ -602,7 +603,7 @@ def test_checking_imports_neither_simulator_nor_network() -> None:
     heavy = ("torch", "mujoco", "wandb", "matplotlib", "pandas", "stable_baselines3", "gymnasium")
     script = (
         "import sys\n"
-        "from sailctl.compose import compose_jobs\n"
+        "from sailctl.sweeps.compose import compose_jobs\n"
         "compose_jobs(['seed=0,1'], multirun=True)\n"
         f"print([name for name in {heavy} if name in sys.modules])\n"
     )

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sailctl.critic import Critic
-from sailctl.types import NonFiniteError
+from sailctl.algorithms.critic import Critic
+from sailctl.core.types import NonFiniteError
 
 DISCOUNT, ACTED = 0.8, 0.5
 

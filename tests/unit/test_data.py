@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import sailctl
-from sailctl.data import (
+from sailctl.core.types import EnvSpec, PreferenceData, RunError, UserError
+from sailctl.data.datasets import (
     KEY,
     check_fits,
     checksum,
@@ -29,7 +30,6 @@ from sailctl.data import (
     load_preferences,
     save_preferences,
 )
-from sailctl.types import EnvSpec, PreferenceData, RunError, UserError
 
 TASK = "reacher-v5"
 RETURNS = np.array([[1.5, -2.0], [0.1, np.nan], [7.0, 7.0], [-1e-300, 3e300]])

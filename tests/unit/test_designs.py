@@ -10,13 +10,10 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
+from sailctl.algorithms.learner import DIAGNOSTICS, OF_DATA, Learner
 from sailctl.config import AlgoConfig, PolicyConfig
-from sailctl.learner import DIAGNOSTICS, OF_DATA, Learner
-from sailctl.objectives import prox_abs
-from sailctl.policy import GaussianPolicy
-from sailctl.rollout import forked_pairs
-from sailctl.seeding import generator, named_generators
-from sailctl.types import (
+from sailctl.core.seeding import generator, named_generators
+from sailctl.core.types import (
     EnvSpec,
     NonFiniteError,
     Pairs,
@@ -25,6 +22,9 @@ from sailctl.types import (
     Rankings,
     SegmentBatch,
 )
+from sailctl.data.rollout import forked_pairs
+from sailctl.objectives import prox_abs
+from sailctl.policies.policy import GaussianPolicy
 
 PLAIN = AlgoConfig(
     name="plain",

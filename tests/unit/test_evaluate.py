@@ -12,13 +12,13 @@ import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from sailctl.checkpoint import save_policy
 from sailctl.config import PolicyConfig
-from sailctl.evaluate import evaluate, evaluate_run
-from sailctl.policy import GaussianPolicy
-from sailctl.seeding import generator
+from sailctl.core.seeding import generator
+from sailctl.core.types import UserError
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.checkpoint import save_policy
 from sailctl.simulator import States, TaskSimulator
-from sailctl.types import UserError
+from sailctl.training.evaluate import evaluate, evaluate_run
 from sailctl_envs import ALL_TASKS
 
 EPISODES, SEED = 4, 12345
@@ -137,6 +137,6 @@ def test_a_video_that_cannot_be_written_is_refused_before_an_episode(
     policy = GaussianPolicy(PolicyConfig("mlp", [8], 0, 1.0, True, True), task.spec, generator(0, "init"))
     save_policy(policy, tmp_path / "policy")
     (tmp_path / "file").touch()
-    monkeypatch.setattr("sailctl.evaluate.evaluate", None)  # what simulates
+    monkeypatch.setattr("sailctl.training.evaluate.evaluate", None)  # what simulates
     with pytest.raises(UserError, match=r"cannot write into .*file"):
         evaluate_run(tmp_path / "policy", 1, 0, tmp_path / "file" / "film.mp4")

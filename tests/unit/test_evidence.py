@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailctl.arms import gather
-from sailctl.compose import compose_jobs
+from sailctl.analysis.arms import gather
+from sailctl.analysis.evidence import Trial
+from sailctl.analysis.trials import load_trials, save_trials
 from sailctl.config import Config
-from sailctl.evidence import Trial
-from sailctl.recorder import open_run
-from sailctl.trials import load_trials, save_trials
-from sailctl.types import RunError, UserError
+from sailctl.core.types import RunError, UserError
+from sailctl.runs.recorder import open_run
+from sailctl.sweeps.compose import compose_jobs
 from tests.trials import make_trial
 
 

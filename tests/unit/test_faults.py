@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from sailctl.cli import main
-from sailctl.compose import compose_jobs
-from sailctl.learner import Learner
-from sailctl.policy import GaussianPolicy
-from sailctl.recorder import open_run, run_path
-from sailctl.results import METRICS, load_run
+from sailctl.algorithms.learner import Learner
+from sailctl.cli.main import main
+from sailctl.core.types import UserError
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.recorder import open_run, run_path
+from sailctl.runs.results import METRICS, load_run
 from sailctl.simulator import Step, TaskSimulator
-from sailctl.train import train
-from sailctl.types import UserError
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.train import train
 
 SMALL = (
     "algo=sail_revkl_segments",

@@ -18,14 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy import stats
 
-from sailctl import figures
-from sailctl.arms import gather
-from sailctl.compare import Comparison, compare
-from sailctl.compose import compose_jobs
-from sailctl.config import Config
-from sailctl.contrasts import Options
-from sailctl.evidence import Trial
-from sailctl.figures import (
+from sailctl.analysis import figures
+from sailctl.analysis.arms import gather
+from sailctl.analysis.compare import Comparison, compare
+from sailctl.analysis.contrasts import Options
+from sailctl.analysis.evidence import Trial
+from sailctl.analysis.figures import (
     all_figures,
     distributions,
     heat_map,
@@ -35,9 +33,11 @@ from sailctl.figures import (
     plot_runs,
     swept,
 )
-from sailctl.recorder import open_run
-from sailctl.results import RunRecord, load_run
-from sailctl.types import RunError, UserError
+from sailctl.config import Config
+from sailctl.core.types import RunError, UserError
+from sailctl.runs.recorder import open_run
+from sailctl.runs.results import RunRecord, load_run
+from sailctl.sweeps.compose import compose_jobs
 
 SETTINGS: dict[str, object] = {
     "algo.name": "sail",
@@ -54,7 +54,9 @@ EXPERT = 60.0
 @pytest.fixture(autouse=True)
 def one_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reference policies of one task, whatever ships."""
-    monkeypatch.setattr("sailctl.figures.curves.scale_of_references", lambda: {"walker2d-v5": (0.0, EXPERT)})
+    monkeypatch.setattr(
+        "sailctl.analysis.figures.curves.scale_of_references", lambda: {"walker2d-v5": (0.0, EXPERT)}
+    )
 
 
 def a_trial(task: str, algorithm: str, seed: int, returns: Sequence[float], **changes: Any) -> Trial:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailctl.arms import gather
-from sailctl.compare import Comparison, compare
-from sailctl.contrasts import Options
-from sailctl.report import latex, markdown, text, write_report
-from sailctl.trials import load_trials, save_trials
-from sailctl.types import UserError
+from sailctl.analysis.arms import gather
+from sailctl.analysis.compare import Comparison, compare
+from sailctl.analysis.contrasts import Options
+from sailctl.analysis.report import latex, markdown, text, write_report
+from sailctl.analysis.trials import load_trials, save_trials
+from sailctl.core.types import UserError
 from tests.trials import make_trial
 
 HEAD = "task,algorithm,seed,env_steps,return\n"

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sailctl.compose import compose_jobs
 from sailctl.config import RewardConfig
-from sailctl.foresight import Foresight, lambda_returns
-from sailctl.types import DoubleArray, Ends, EnvSpec, JudgedRewards, NonFiniteError, SegmentBatch
+from sailctl.core.types import DoubleArray, Ends, EnvSpec, JudgedRewards, NonFiniteError, SegmentBatch
+from sailctl.preferences.foresight import Foresight, lambda_returns
+from sailctl.sweeps.compose import compose_jobs
 
 
 def config_of(**changes: float) -> RewardConfig:

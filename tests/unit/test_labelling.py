@@ -7,14 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sailctl.compose import compose_jobs
-from sailctl.labelling import Labeller
-from sailctl.labelling.asker import cut_short
-from sailctl.labelling.labeller import matched_at_random
-from sailctl.oracle import Teacher
-from sailctl.rollout import Collected, forked_pairs
-from sailctl.seeding import named_generators
-from sailctl.types import (
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import (
     Ends,
     EnvSpec,
     FloatArray,
@@ -25,6 +19,11 @@ from sailctl.types import (
     Rankings,
     SegmentBatch,
 )
+from sailctl.data.rollout import Collected, forked_pairs
+from sailctl.preferences.asker import cut_short
+from sailctl.preferences.labeller import Labeller, matched_at_random
+from sailctl.preferences.oracle import Teacher
+from sailctl.sweeps.compose import compose_jobs
 
 SPEC = EnvSpec("halfcheetah-v5", 3, 2, -np.ones(2), np.ones(2), 1000, 0.05)
 PROMPTS, STEPS = 12, 6

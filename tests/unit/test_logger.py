@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailctl import logger, wandb_mirror
-from sailctl.compose import compose_jobs
 from sailctl.config import Config, LoggerConfig, recorded
-from sailctl.logger import Logger, ProgressBar, check_mirrors
-from sailctl.recorder import Run, open_run
-from sailctl.results import load_run
-from sailctl.types import RunError, UserError
-from sailctl.wandb_mirror import WandbMirror
+from sailctl.core.types import RunError, UserError
+from sailctl.runs import logger, wandb_mirror
+from sailctl.runs.logger import Logger, ProgressBar, check_mirrors
+from sailctl.runs.recorder import Run, open_run
+from sailctl.runs.results import load_run
+from sailctl.runs.wandb_mirror import WandbMirror
+from sailctl.sweeps.compose import compose_jobs
 
 ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.5}
 QUIET = LoggerConfig(
@@ -512,7 +512,7 @@ def test_without_processes_there_is_no_wandb(
 EXIT = """
 import sys
 from pathlib import Path
-from sailctl.wandb_mirror import WandbMirror
+from sailctl.runs.wandb_mirror import WandbMirror
 mirror = WandbMirror({"mode": "offline"}, Path(sys.argv[1]), "env_steps", finish_s=1.0)
 mirror.log({"env_steps": 1, "loss": 2.0})
 if sys.argv[2] == "close":
@@ -546,8 +546,8 @@ def test_a_hung_wandb_does_not_hold_the_interpreter(
 
 def test_the_training_process_never_imports_wandb(config: Config):
     code = (
-        "import sys; from sailctl.logger import Logger; from sailctl.recorder import open_run\n"
-        "from sailctl.compose import compose_jobs\n"
+        "import sys; from sailctl.runs.logger import Logger; from sailctl.runs.recorder import open_run\n"
+        "from sailctl.sweeps.compose import compose_jobs\n"
         f"config = compose_jobs(['out={config.out}', 'env=hopper-v5']).jobs[0].config\n"
         "with Logger(open_run(config, []), config) as log:\n"
         "    log.log({'iteration': 1, 'env_steps': 1, 'labels': 1})\n"

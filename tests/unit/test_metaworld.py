@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailctl.checkpoint import load_policy
-from sailctl.compose import compose_jobs
-from sailctl.evaluate import evaluate, evaluate_run
-from sailctl.policy import GaussianPolicy
-from sailctl.results import SUCCESS_COLUMNS, load_run
-from sailctl.rollout import Collector
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.tasks import METAWORLD
+from sailctl.core.types import RunError, UserError
+from sailctl.data.rollout import Collector
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.checkpoint import load_policy
+from sailctl.runs.results import SUCCESS_COLUMNS, load_run
 from sailctl.simulator import States, Step, open_simulator
 from sailctl.simulator.metaworld import MetaWorldSimulator
-from sailctl.tasks import METAWORLD
-from sailctl.train import train
-from sailctl.types import RunError, UserError
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.evaluate import evaluate, evaluate_run
+from sailctl.training.train import train
 
 envpool = pytest.importorskip("envpool", reason="needs the extra metaworld")
 

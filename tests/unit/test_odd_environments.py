@@ -10,14 +10,14 @@ import gymnasium
 import numpy as np
 import pytest
 
-from sailctl.cli import main
-from sailctl.compose import compose_jobs
-from sailctl.evaluate import play
-from sailctl.logger import Logger
-from sailctl.recorder import open_run
-from sailctl.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run
+from sailctl.cli.main import main
+from sailctl.core.types import UserError
+from sailctl.runs.logger import Logger
+from sailctl.runs.recorder import open_run
+from sailctl.runs.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run
 from sailctl.simulator import open_simulator
-from sailctl.types import UserError
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.evaluate import play
 
 MODULE = "odd_environments"
 SOURCE = """

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailctl.compose import compose_jobs
 from sailctl.config import OracleConfig, PolicyConfig, RolloutConfig, conf_dir
-from sailctl.oracle import Teacher, bradley_terry
-from sailctl.policy import GaussianPolicy
-from sailctl.rollout import Collector
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import FloatArray, IntArray, JudgedRewards, Pairs, RunError
+from sailctl.data.rollout import Collector
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.oracle import Teacher, bradley_terry
 from sailctl.simulator import TaskSimulator
-from sailctl.types import FloatArray, IntArray, JudgedRewards, Pairs, RunError
+from sailctl.sweeps.compose import compose_jobs
 from sailctl_envs import ALL_TASKS
 
 ORACLE = OracleConfig(

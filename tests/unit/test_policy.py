@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 
 from sailctl.config import PolicyConfig
-from sailctl.policy import GaussianPolicy
+from sailctl.core.types import EnvSpec
+from sailctl.policies.policy import GaussianPolicy
 from sailctl.simulator import TaskSimulator
-from sailctl.types import EnvSpec
 from sailctl_envs import ALL_TASKS
 
 MLP = PolicyConfig("mlp", [16, 8], 0, 0.6, True, True)

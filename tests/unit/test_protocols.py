@@ -10,11 +10,11 @@ import pytest
 
 from benchmarks.protocols import PROTOCOLS, at_equal_cost, compared, main, names_of, swept
 from benchmarks.steadiness import steadiness
-from sailctl.arms import gather
-from sailctl.compose import compose_jobs
+from sailctl.analysis.arms import gather
+from sailctl.analysis.evidence import flat_settings
 from sailctl.config import to_dict
-from sailctl.evidence import flat_settings
-from sailctl.references import scale_of_references
+from sailctl.policies.references import scale_of_references
+from sailctl.sweeps.compose import compose_jobs
 from tests.trials import make_trial
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sailctl.config import CHOICES, MODEL_RULES
-from sailctl.queries import choose, disagreement, entropy, k_center, pair_features
-from sailctl.types import DoubleArray, IntArray, Pairs, SegmentBatch
+from sailctl.core.types import DoubleArray, IntArray, Pairs, SegmentBatch
+from sailctl.preferences.queries import choose, disagreement, entropy, k_center, pair_features
 
 RULES = CHOICES["algo.selection"]
 CHI_SQUARE_999 = {5: 20.5, 27: 55.5}

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.references import words_of
-from sailctl import references
-from sailctl.checkpoint import load_policy
-from sailctl.cli import main
-from sailctl.compose import compose_jobs
+from sailctl.analysis.scores import choose_scale
+from sailctl.cli.main import main
 from sailctl.config import LEVELS, REFERENCES, RunConfig, reference_place, run_id, to_dict
-from sailctl.evaluate import evaluate
-from sailctl.references import read_references, scale_of_references, table
-from sailctl.schooling import EPISODES, SEED, SHARES, Snapshot, choose, make_reference
-from sailctl.scores import choose_scale
+from sailctl.core.types import UserError
+from sailctl.policies import references
+from sailctl.policies.references import read_references, scale_of_references, table
+from sailctl.runs.checkpoint import load_policy
 from sailctl.simulator import open_simulator
-from sailctl.types import UserError
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.evaluate import evaluate
+from sailctl.training.schooling import EPISODES, SEED, SHARES, Snapshot, choose, make_reference
 
 SHIPPED = sorted(read_references())
 TINY = [

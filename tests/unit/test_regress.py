@@ -18,14 +18,14 @@ import pytest
 import yaml
 from scipy.stats import mannwhitneyu
 
-from sailctl import golden, ranksum, regress
-from sailctl.baselines import Protocol, load_baseline
+from sailctl.analysis.evidence import Trial, flat_settings
+from sailctl.analysis.trials import load_trials, save_trials
 from sailctl.config import to_dict
-from sailctl.evidence import Trial, flat_settings
-from sailctl.ranksum import operating, scores_of, too_few, worse_p
-from sailctl.regress import changed_settings
-from sailctl.trials import load_trials, save_trials
-from sailctl.types import RunError, UserError
+from sailctl.core.types import RunError, UserError
+from sailctl.gate import golden, ranksum, regress
+from sailctl.gate.baselines import Protocol, load_baseline
+from sailctl.gate.ranksum import operating, scores_of, too_few, worse_p
+from sailctl.gate.regress import changed_settings
 
 TINY = [
     "algo=sail_revkl_segments",

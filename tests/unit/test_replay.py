@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from sailctl.buffers import Replay
-from sailctl.types import EnvSpec, Transitions
+from sailctl.core.types import EnvSpec, Transitions
+from sailctl.data.replay import Replay
 
 SPEC = EnvSpec("toy-v0", 1, 1, -np.ones(1), np.ones(1), 100, 0.1)
 ENVS, DISCOUNT = 3, 0.9

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sailctl.arms import gather
-from sailctl.compare import Comparison, compare
-from sailctl.contrasts import OVERALL, Options
-from sailctl.evidence import Trial
-from sailctl.report import (
+from sailctl.analysis.arms import gather
+from sailctl.analysis.compare import Comparison, compare
+from sailctl.analysis.contrasts import OVERALL, Options
+from sailctl.analysis.evidence import Trial
+from sailctl.analysis.report import (
     Table,
     contrasts_table,
     latex,
@@ -30,12 +30,12 @@ from sailctl.report import (
     text,
     write_report,
 )
-from sailctl.report.formats import WIDTH
-from sailctl.report.glossary import GLOSSARY
-from sailctl.report.numbers import estimate, number, p_value, places
-from sailctl.scores import FINAL
-from sailctl.statistics import Estimate
-from sailctl.types import UserError
+from sailctl.analysis.report.formats import WIDTH
+from sailctl.analysis.report.glossary import GLOSSARY
+from sailctl.analysis.report.numbers import estimate, number, p_value, places
+from sailctl.analysis.scores import FINAL
+from sailctl.analysis.statistics import Estimate
+from sailctl.core.types import UserError
 from tests.trials import make_trial
 
 QUICK = Options(draws=300)

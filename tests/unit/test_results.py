@@ -17,13 +17,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailctl import __version__, provenance, recorder, results
-from sailctl.claims import owner
-from sailctl.compose import compose_jobs
+from sailctl import __version__
 from sailctl.config import Config, recorded, run_id
-from sailctl.recorder import CsvWriter, Run, open_run
-from sailctl.results import find_runs, load_run
-from sailctl.types import RunError, UserError
+from sailctl.core.types import RunError, UserError
+from sailctl.runs import provenance, recorder, results
+from sailctl.runs.claims import owner
+from sailctl.runs.recorder import CsvWriter, Run, open_run
+from sailctl.runs.results import find_runs, load_run
+from sailctl.sweeps.compose import compose_jobs
 
 ROW = {"iteration": 1, "env_steps": 6400, "labels": 64, "loss": 0.1, "eval_return": math.nan}
 EPISODE = {"env_steps": 6400, "labels": 64, "iteration": 1, "episode": 0, "return": -1.5, "length": 1000}

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from stable_baselines3 import PPO, SAC
 
-from sailctl.actor import Actor
-from sailctl.collect import collect
+from sailctl.algorithms.actor import Actor
+from sailctl.algorithms.learner import Learner
 from sailctl.config import RunConfig
-from sailctl.learner import Learner
-from sailctl.results import load_run
-from sailctl.train import train
-from sailctl.types import UserError
+from sailctl.core.types import UserError
+from sailctl.runs.results import load_run
+from sailctl.training.collect import collect
+from sailctl.training.train import train
 from tests.kinds import ACTIONS, KINDS, SMALL, actions_of, assert_same_run, composed, config_of
 
 QUICK = ("revkl", "teacher", "ranked", "chosen", "dpr", "foresight")

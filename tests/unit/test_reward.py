@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-import sailctl.reward
+import sailctl.preferences.reward
 from sailctl.config import RewardConfig
-from sailctl.policy import VARIANCE_FLOOR
-from sailctl.reward import Networks, RewardEnsemble, pair_losses
-from sailctl.types import NonFiniteError, Pairs, Preferences, RunError, SegmentBatch
+from sailctl.core.types import NonFiniteError, Pairs, Preferences, RunError, SegmentBatch
+from sailctl.policies.policy import VARIANCE_FLOOR
+from sailctl.preferences.reward import Networks, RewardEnsemble, pair_losses
 
 OBS, ACT, STEPS = 4, 2, 10
 CONFIG = RewardConfig(
@@ -289,7 +289,7 @@ def test_a_fit_of_so_many_steps_learns_the_reward_too(seed: int):
 
 def test_the_metrics_are_of_the_latest_answers(monkeypatch: pytest.MonkeyPatch):
     """An old answer that is wrong does not count."""
-    monkeypatch.setattr("sailctl.reward.MEASURED", 20)
+    monkeypatch.setattr("sailctl.preferences.reward.MEASURED", 20)
     segments, pairs = segments_of(40, seed=1), neighbours(40)
     truth = answers_to(segments)
     ensemble = ensemble_of(replace(CONFIG, steps=100))
@@ -354,7 +354,7 @@ def test_to_swap_a_pair_swaps_its_chances():
 def test_to_evaluate_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     ensemble, segments = taught(), segments_of(12, seed=3)
     whole = ensemble.judge(segments).rewards
-    monkeypatch.setattr(sailctl.reward, "CHUNK", 7)
+    monkeypatch.setattr(sailctl.preferences.reward, "CHUNK", 7)
     np.testing.assert_allclose(ensemble.judge(segments).rewards, whole, atol=1e-6)
 
 
@@ -610,7 +610,7 @@ def test_a_thinned_fit_sees_each_so_many_th_step_and_counts_it_so_often(monkeypa
         return true_losses(rewards, mask, label)
 
     true_losses = pair_losses
-    monkeypatch.setattr(sailctl.reward, "pair_losses", losses)
+    monkeypatch.setattr(sailctl.preferences.reward, "pair_losses", losses)
     taught(config)
     assert {value % 2 for value in torch.cat(seen).tolist()} == {0.0}  # each step that is left counts 2
     assert float(torch.cat(seen).mean()) == pytest.approx(

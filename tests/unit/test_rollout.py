@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sailctl.config import PolicyConfig, RolloutConfig
-from sailctl.policy import GaussianPolicy
-from sailctl.rollout import Collected, Collector, forked_pairs, unrelated_pairs
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import DoubleArray
+from sailctl.data.rollout import Collected, Collector, forked_pairs, unrelated_pairs
+from sailctl.policies.policy import GaussianPolicy
 from sailctl.simulator import States, Step, TaskSimulator
-from sailctl.types import DoubleArray
 from sailctl_envs import ALL_TASKS
 
 CHEETAH, PENDULUM, REACHER = "halfcheetah-v5", "invertedpendulum-v5", "reacher-v5"

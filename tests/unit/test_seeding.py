@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sailctl.seeding import STREAMS, Generators, generator, named_generators, seed_of_32_bits
+from sailctl.core.seeding import STREAMS, Generators, generator, named_generators, seed_of_32_bits
 
 
 def test_every_stream_has_its_generator():
@@ -50,8 +50,8 @@ def test_a_stream_depends_on_its_own_name_only(monkeypatch: pytest.MonkeyPatch):
     """A stream added before the others does not change what they draw."""
     before = named_generators(7)
     longer = dataclasses.make_dataclass("Longer", [(name, object) for name in ("aaa", *STREAMS)])
-    monkeypatch.setattr("sailctl.seeding.STREAMS", ("aaa", *STREAMS))
-    monkeypatch.setattr("sailctl.seeding.Generators", longer)
+    monkeypatch.setattr("sailctl.core.seeding.STREAMS", ("aaa", *STREAMS))
+    monkeypatch.setattr("sailctl.core.seeding.Generators", longer)
     after = named_generators(7)
     assert hasattr(after, "aaa")
     for name in STREAMS:

@@ -7,14 +7,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from sailctl.arms import gather
-from sailctl.cli import main
-from sailctl.compare import compare
-from sailctl.contrasts import Options
-from sailctl.evidence import Trial
-from sailctl.sequential import Plan, decide, progress
-from sailctl.trials import save_trials
-from sailctl.types import UserError
+from sailctl.analysis.arms import gather
+from sailctl.analysis.compare import compare
+from sailctl.analysis.contrasts import Options
+from sailctl.analysis.evidence import Trial
+from sailctl.analysis.sequential import Plan, decide, progress
+from sailctl.analysis.trials import save_trials
+from sailctl.cli.main import main
+from sailctl.core.types import UserError
 from tests.trials import make_trial
 
 

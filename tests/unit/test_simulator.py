@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sailctl.core.types import RunError
 from sailctl.simulator import States, Step, TaskSimulator
-from sailctl.types import RunError
 from sailctl_envs import ALL_TASKS, Task
 from sailctl_envs.inverted_pendulum import InvertedPendulum
 

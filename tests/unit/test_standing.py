@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from sailctl import standing
-from sailctl.claims import Claim
-from sailctl.stopping import Interrupted, stoppable
-from sailctl.sweeps import jobs_in
+from sailctl.runs.claims import Claim
+from sailctl.sweeps import standing
+from sailctl.sweeps.listing import jobs_in
+from sailctl.training.stopping import Interrupted, stoppable
 
 WORDS = (
     "algo=sail_revkl_segments",

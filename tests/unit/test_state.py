@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailctl.state import (
+from sailctl.core.state import (
     DamagedError,
     State,
     from_bytes,

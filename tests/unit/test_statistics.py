@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sailctl import statistics as st
-from sailctl.types import UserError
+from sailctl.analysis import statistics as st
+from sailctl.core.types import UserError
 
 
 def rng():

@@ -9,10 +9,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from sailctl.arms import gather
-from sailctl.compare import Comparison, compare
-from sailctl.contrasts import Options
-from sailctl.summary import contrast_table, log_summary, performance_table
+from sailctl.analysis.arms import gather
+from sailctl.analysis.compare import Comparison, compare
+from sailctl.analysis.contrasts import Options
+from sailctl.analysis.summary import contrast_table, log_summary, performance_table
 from tests.trials import make_trial
 from tests.unit.test_logger import records_of
 

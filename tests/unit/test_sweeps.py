@@ -12,15 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from sailctl import sweeps
-from sailctl.cli import main
-from sailctl.compose import compose_jobs
+from sailctl.cli.main import main
 from sailctl.config import Config
-from sailctl.outcomes import Outcome, write_outcome
-from sailctl.recorder import Run, open_run
-from sailctl.results import load_run
-from sailctl.sweeps import Job, duration, jobs_in, record_launch, root_of, seconds_left, summary, write_table
-from sailctl.types import RunError, UserError
+from sailctl.core.types import RunError, UserError
+from sailctl.runs.recorder import Run, open_run
+from sailctl.runs.results import load_run
+from sailctl.sweeps import listing as sweeps
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.sweeps.listing import (
+    Job,
+    duration,
+    jobs_in,
+    record_launch,
+    root_of,
+    seconds_left,
+    summary,
+    write_table,
+)
+from sailctl.sweeps.outcomes import Outcome, write_outcome
 
 WORDS = ("algo=sail", "env=hopper-v5", "env_steps=1000", "logger.sweep=lengths")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from sailctl import tasks
-from sailctl.compose import compose_jobs
 from sailctl.config import segment_lengths
+from sailctl.core import tasks
+from sailctl.core.types import UserError
 from sailctl.simulator import open_simulator
-from sailctl.types import UserError
+from sailctl.sweeps.compose import compose_jobs
 from sailctl_envs import ALL_TASKS
 
 

@@ -8,10 +8,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from benchmarks.tasks import THREADS, document
-from sailctl.doctor import applies, check_package, diagnose
-from sailctl.listing import columns, page, print_task, print_tasks
-from sailctl.tasks import known_tasks
-from sailctl.types import UserError
+from sailctl.cli.doctor import applies, check_package, diagnose
+from sailctl.cli.listing import columns, page, print_task, print_tasks
+from sailctl.core.tasks import known_tasks
+from sailctl.core.types import UserError
 from sailctl_envs import ALL_TASKS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -87,7 +87,7 @@ def test_the_doctor_finds_a_folder_that_cannot_be_written(
     def refuse(dir: Path) -> None:
         raise PermissionError(13, f"Permission denied: {dir}")
 
-    monkeypatch.setattr("sailctl.doctor.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("sailctl.cli.doctor.tempfile.TemporaryFile", refuse)
     assert diagnose() == 1
     out = capsys.readouterr().out
     assert "simulation" in out

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sailctl.sweeps import Job, table
-from sailctl.terminal import columns, in_columns, shortened
+from sailctl.core.terminal import columns, in_columns, shortened
+from sailctl.sweeps.listing import Job, table
 
 ROWS = [
     ("run", "done", "what went wrong"),

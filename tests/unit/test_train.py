@@ -13,22 +13,22 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import sailctl.train
+import sailctl.training.train
+from sailctl.algorithms.learner import Learner
 from sailctl.algorithms.start import first_policy
-from sailctl.checkpoint import load_policy, save_policy
-from sailctl.collect import collect
-from sailctl.compose import compose_jobs
+from sailctl.analysis.trials import trial_of
 from sailctl.config import Config, conf_dir, segment_lengths
-from sailctl.evaluate import evaluate
-from sailctl.golden import algorithms
-from sailctl.learner import Learner
-from sailctl.policy import GaussianPolicy
-from sailctl.results import load_run
-from sailctl.seeding import named_generators
+from sailctl.core.seeding import named_generators
+from sailctl.core.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
+from sailctl.gate.golden import algorithms
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.checkpoint import load_policy, save_policy
+from sailctl.runs.results import load_run
 from sailctl.simulator import Step, TaskSimulator
-from sailctl.train import evaluation_due, train
-from sailctl.trials import trial_of
-from sailctl.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.collect import collect
+from sailctl.training.evaluate import evaluate
+from sailctl.training.train import evaluation_due, train
 from sailctl_envs import ALL_TASKS
 from tests.kinds import actions_of, composed
 
@@ -254,7 +254,7 @@ def test_env_steps_are_all_that_training_simulated(tmp_path: Path, monkeypatch: 
         return result
 
     monkeypatch.setattr(TaskSimulator, "step", counted)
-    monkeypatch.setattr(sailctl.train, "evaluate", evaluated)
+    monkeypatch.setattr(sailctl.training.train, "evaluate", evaluated)
     path = run(tmp_path, "env=invertedpendulum-v5")
     assert numbers(path)["env_steps"].iloc[-1] == steps[0]
     assert steps[1] == load_run(path).evaluations["length"].sum()

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sailctl.types import (
+from sailctl.core.types import (
     JudgedRewards,
     NonFiniteError,
     Pairs,

@@ -23,9 +23,9 @@ from stable_baselines3.common.vec_env import (
     is_vecenv_wrapped,
 )
 
-from sailctl.seeding import generator
+from sailctl.core.seeding import generator
 from sailctl.simulator import TaskSimulator
-from sailctl.vecenv import SimulatorVecEnv
+from sailctl.simulator.vecenv import SimulatorVecEnv
 from sailctl_envs import ALL_TASKS
 from sailctl_envs.halfcheetah import HalfCheetah
 from sailctl_envs.hopper import Hopper

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks.verdicts import Case, cases, measure
-from sailctl import statistics
-from sailctl.contrasts import verdict_of
-from sailctl.statistics import Estimate
+from sailctl.analysis import statistics
+from sailctl.analysis.contrasts import verdict_of
+from sailctl.analysis.statistics import Estimate
 
 CHOSEN = [case for case in cases() if case.population == "normal" and (case.tasks, case.seeds) == (8, 5)]
 

@@ -12,9 +12,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from sailctl import video
-from sailctl.types import DoubleArray, RunError
-from sailctl.video import floors, offscreen_backend, render_video, smooth
+from sailctl.core.types import DoubleArray, RunError
+from sailctl.simulator import video
+from sailctl.simulator.video import floors, offscreen_backend, render_video, smooth
 from sailctl_envs import ALL_TASKS
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -176,6 +176,6 @@ def test_the_camera_path_is_a_running_mean():
 
 
 def test_importing_video_leaves_mujoco_alone():
-    code = "import sys, sailctl.video; print('mujoco' in sys.modules)"
+    code = "import sys, sailctl.simulator.video; print('mujoco' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

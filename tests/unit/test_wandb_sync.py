@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sailctl.wandb_mirror import WandbMirror
+from sailctl.runs.wandb_mirror import WandbMirror
 
 FILLER = {f"metric_{i}": 0.123456789 for i in range(400)}
 """Columns enough that a few rows fill a block of the offline file (32 KiB), which is written when full."""

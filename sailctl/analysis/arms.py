@@ -1,0 +1,240 @@
+"""Arms of a comparison: runs sorted by what sets them apart, and proof that they differ in nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from sailctl.analysis.evidence import AXES, CURVES, Arm, Evidence, Trial
+from sailctl.config import show
+from sailctl.core.types import UserError
+
+BUDGET = "oracle.budget"
+"""Where it is what is compared, arms may use unlike numbers of labels."""
+
+UNEQUAL = 0.05
+"""Arms whose mean counts of labels or env steps differ by more than this share of the larger are unequal.
+
+Below it lies one iteration at the end of a run, which the segments' lengths decide."""
+
+_VERSIONS = ("sailctl", "commit", "python", "torch", "mujoco", "numpy", "gymnasium")
+
+
+def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force: bool = False) -> Evidence:
+    """Sort runs into arms, and prove that arms differ in the compared settings only.
+
+    What an arm lacks (a setting, or labels, where it is told the true reward) it cannot share: the proof is
+    about the arms that have it, and a note says which have not.
+
+    Args:
+        trials: the runs.
+        compared: patterns of the settings that are compared, such as ``algo.*`` or ``algo.gamma``. (The
+            name of the algorithm may always differ.)
+        force: go on in spite of differences; they become the caveats of the evidence. (That nothing is known
+            of foreign curves is a caveat always, and no reason to refuse.)
+
+    Raises:
+        UserError: when there is no run, an arm has a run twice, or (without ``force``) a run has not ended or
+            something else differs: another setting, the version of the code or of what it stands on, the
+            labels or env steps used, the tasks.
+    """
+    if not trials:
+        raise UserError("no runs to compare")
+    varying = varying_settings(trials)
+    arms = _arms_of(trials, varying)
+    for arm in arms:
+        for one, other in pairwise(arm.trials):
+            if (one.task, one.seed) == (other.task, other.seed):
+                raise UserError(f"the same run twice: {one.place} and {other.place}")
+    allowed = ("algo.name", *compared)
+    # Where budgets of labels are what is compared, unequal numbers of them are what was asked for.
+    budgets = BUDGET in varying and any(fnmatchcase(BUDGET, pattern) for pattern in compared)
+    foreign = list(_foreign(arms))
+    own = [trial for trial in trials if not trial.foreign]
+    caveats = [
+        *_other_settings([key for key in varying if not any(fnmatchcase(key, p) for p in allowed)], arms),
+        *_other_versions(own),
+        *_unfinished(trials),
+        *_missing_tasks(arms),
+        *_unequal_budgets(arms, ("env_steps",) if budgets else ("labels", "env_steps")),
+    ]
+    if caveats and not force:
+        more = f" (and {len(caveats) - 1} more)" if len(caveats) > 1 else ""
+        raise UserError(
+            f"these runs cannot be compared: {caveats[0]}{more}; "
+            "choose other runs, name what is compared with --by, or go on all the same with --force"
+        )
+    tasks = sorted(set.intersection(*({trial.task for trial in arm.trials} for arm in arms)))
+    if not tasks:
+        raise UserError("these runs cannot be compared: no task was run by every arm")
+    caveats = [*foreign, *caveats]
+    arms = _windowed(arms)
+    differing = {key: {arm.name: arm.settings[key] for arm in arms} for key in varying}
+    own_keys = [key for key in varying if not key.startswith("algo.")]
+    notes = (*_not_shared(own_keys, arms), *_notes(arms, tasks))
+    return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), notes)
+
+
+def varying_settings(trials: Sequence[Trial]) -> list[str]:
+    """Settings with several values on one task, sorted. (What changes with the task belongs to the task.)"""
+    first: dict[str, Mapping[str, object]] = {}
+    varying: set[str] = set()
+    for trial in trials:
+        reference = first.setdefault(trial.task, trial.settings)
+        if reference != trial.settings:
+            keys = {*reference, *trial.settings} - varying
+            varying |= {key for key in keys if reference.get(key) != trial.settings.get(key)}
+    return sorted(varying)
+
+
+def _arms_of(trials: Sequence[Trial], varying: Sequence[str]) -> list[Arm]:
+    """Runs of one algorithm, apart where its own runs on one task are: what sets another algorithm apart, or
+    goes with the task, is no second arm."""
+    algorithms = sorted({trial.algorithm for trial in trials})
+    apart = {name: varying_settings([t for t in trials if t.algorithm == name]) for name in algorithms}
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        own = {key: trial.settings.get(key) for key in apart[trial.algorithm]}
+        groups.setdefault(json.dumps([trial.algorithm, own], sort_keys=True), []).append(trial)
+    arms = []
+    for members in groups.values():
+        first = members[0]
+        told = [f"{key}={_plain(first.settings.get(key))}" for key in apart[first.algorithm]]
+        members.sort(key=lambda trial: (trial.task, trial.seed))
+        settings = {
+            key: _common([trial.settings[key] if trial.has(key) else None for trial in members])
+            for key in varying
+        }
+        arms.append(Arm(" ".join([first.algorithm, *told]), first.algorithm, settings, tuple(members)))
+    return sorted(arms, key=lambda arm: arm.name)
+
+
+def _common(values: Sequence[object]) -> object:
+    """The one value of a setting, or all of them in words, where it goes with the task."""
+    told = dict.fromkeys(map(_plain, values))
+    return values[0] if len(told) == 1 else ", ".join(told)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else show(value)
+
+
+# What else differs
+
+
+def _foreign(arms: Sequence[Arm]) -> Iterator[str]:
+    """Arms that cannot be shown to be comparable, which their user knows."""
+    for arm in arms:
+        if arm.trials[0].foreign:
+            yield f"the settings and the code of {arm.name} are unknown, only its curves are given"
+
+
+def _other_settings(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
+    for key in keys:
+        values = dict.fromkeys(_plain(arm.settings[key]) for arm in arms if arm.has(key))
+        if len(values) > 1:
+            yield f"{key} differs ({', '.join(values)})"
+
+
+def _not_shared(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
+    """Which of ``keys`` an arm lacks and another has; a group by its name, where the arm has none of it."""
+    known = [key for key in keys if any(arm.has(key) for arm in arms)]
+    for arm in (arm for arm in arms if not arm.trials[0].foreign):
+        groups = {key.partition(".")[0] for key in arm.trials[0].settings if arm.has(key)}
+        lacking = [key.partition(".") for key in known if not arm.has(key)]
+        told = dict.fromkeys("".join(parts) if parts[0] in groups else f"{parts[0]}.*" for parts in lacking)
+        if told:
+            yield f"not shared: {arm.name} has no {', '.join(told)}"
+        if not arm.asks and any(other.asks for other in arms):
+            yield f"not shared: {arm.name} is told the true reward and asks for no labels"
+
+
+def _other_versions(trials: Sequence[Trial]) -> Iterator[str]:
+    for name in _VERSIONS:
+        found = dict.fromkeys(str(trial.origin.get(name)) for trial in trials)
+        if len(found) > 1:
+            values = ", ".join(value[:10] for value in list(found)[:4])
+            what = "the commit of the code" if name == "commit" else f"the version of {name}"
+            yield f"{what} differs ({values}{', ...' if len(found) > 4 else ''})"
+
+
+def _unfinished(trials: Sequence[Trial]) -> Iterator[str]:
+    open_ends = [trial for trial in trials if trial.state in ("running", "interrupted")]
+    if open_ends:
+        states = Counter(trial.state for trial in open_ends)
+        counts = " and ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        yield f"{counts} of {len(trials)} runs, such as {_relative(open_ends[0].place)}: they count as failed"
+
+
+def _relative(place: str) -> str:
+    """``place`` as seen from the working folder, where it lies below it."""
+    path, here = Path(place), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else place
+
+
+def _missing_tasks(arms: Sequence[Arm]) -> Iterator[str]:
+    tasks = {trial.task for arm in arms for trial in arm.trials}
+    for arm in arms:
+        if missing := sorted(tasks - {trial.task for trial in arm.trials}):
+            yield f"{arm.name} has no run on {', '.join(missing)}"
+
+
+def _unequal_budgets(arms: Sequence[Arm], axes: Sequence[str]) -> Iterator[str]:
+    """Finished runs on one task must have used as many labels and env steps, whatever was configured."""
+    for task in sorted({trial.task for arm in arms for trial in arm.trials}):
+        for axis in axes:
+            used = {
+                arm.name: float(np.mean([trial.along(axis)[-1] for trial in finished]))
+                for arm in arms
+                if (axis != "labels" or arm.asks)
+                and (finished := [t for t in arm.on(task) if t.finished and np.isfinite(t.along(axis)[-1])])
+            }
+            if used and max(used.values()) - min(used.values()) > UNEQUAL * max(used.values()):
+                values = ", ".join(f"{name} {count:,.0f}" for name, count in used.items())
+                yield f"unequal {AXES[axis]} on {task} ({values})"
+
+
+def _windowed(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms, every run with the window of env steps in which all of its task are compared.
+
+    The window ends where the smallest budget of a task does; its points are as far apart as the evaluations
+    of the run that was evaluated most seldom. A curve goes on to its first evaluation at or after the
+    smallest configured budget: where budgets are equal, nothing is cut.
+    """
+    windows: dict[str, tuple[float, float]] = {}
+    budgets: dict[str, float] = {}
+    for trial in (t for arm in arms for t in arm.trials if t.simulates and t.finished):
+        end, step = windows.get(trial.task, (np.inf, 0.0))
+        windows[trial.task] = min(end, trial.budget), max(step, trial.spacing)
+        told = float(str(trial.settings.get("env_steps", trial.budget)))
+        budgets[trial.task] = min(budgets.get(trial.task, np.inf), told)
+
+    def placed(trial: Trial) -> Trial:
+        if not trial.simulates or trial.task not in windows:
+            return trial
+        keep = slice(0, int(np.searchsorted(trial.env_steps, budgets[trial.task])) + 1)
+        cut = {name: getattr(trial, name)[keep] for name in CURVES}
+        return replace(trial, window=windows[trial.task], **cut)
+
+    return [replace(arm, trials=tuple(placed(trial) for trial in arm.trials)) for arm in arms]
+
+
+def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:
+    trials = [trial for arm in arms for trial in arm.trials]
+    for task in tasks:
+        seeds = {arm.name: tuple(trial.seed for trial in arm.on(task)) for arm in arms}
+        if len(set(seeds.values())) > 1:
+            common = set.intersection(*(set(own) for own in seeds.values()))
+            yield f"arms were not run with the same seeds on {task}: {len(common)} are common to all"
+    if any(trial.origin.get("dirty") for trial in trials):
+        yield "some runs were made by code that differs from its commit"
+    cpus = sorted({str(trial.origin.get("cpu")) for trial in trials if not trial.foreign})
+    if len(cpus) > 1:
+        yield f"runs were made on several machines ({', '.join(cpus)}): wall-clock times do not compare"

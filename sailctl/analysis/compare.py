@@ -1,0 +1,239 @@
+"""Statistics of a comparison: which arm is better, by how much, how surely, and how steadily.
+
+Every arm is compared with one baseline, on each task and over all tasks, in scores that are on one scale for
+each task (``scores``). ``docs/statistics.md`` defines each number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sailctl.analysis import statistics
+from sailctl.analysis.contrasts import NOTHING, OVERALL, Contrast, Options, contrasts, scopes_of
+from sailctl.analysis.evidence import Arm, Evidence, Trial
+from sailctl.analysis.scores import (
+    AUC,
+    FINAL,
+    STABILITY,
+    Scale,
+    Scores,
+    collapsed,
+    common_curves,
+    scale_of,
+    scores_of,
+    strata_of,
+)
+from sailctl.analysis.statistics import Estimate
+from sailctl.core.types import DoubleArray
+
+PROFILE_POINTS = 101
+BASELINES = ("sail", "sail_segments", "dpo_online", "dpo_online_segments")
+"""Arms that are the baseline when none is named: the first of these that there is, else the first by name."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """One arm on one task, or over all of them."""
+
+    arm: str
+    task: str
+    """Id of the task, or ``OVERALL``."""
+    seeds: int
+    """Runs, the failed ones included."""
+    unfinished: int
+    """Runs that did not finish."""
+    collapsed: int
+    """Finished runs that lost what they had gained (``COLLAPSE``)."""
+    failed: Estimate
+    """Share of runs that did not finish or collapsed."""
+    final_return: Estimate
+    """Mean final true return (in the task's own unit; NaN over all tasks)."""
+    final: Estimate
+    """Mean of the normalised final scores, over tasks of the mean over seeds."""
+    iqm: float
+    """Interquartile mean of all of them: robust, and without an interval."""
+    auc: Estimate
+    """Mean of the normalised areas under the curve."""
+    reached: int
+    """Runs that reached the threshold after training began."""
+    time_to_threshold: float
+    """Median env steps until then, runs that never did being censored (NaN over all tasks)."""
+    stability: Mapping[str, Estimate]
+    """Mean of each of ``STABILITY`` over the finished runs, in units of score, by its key."""
+    dispersion_across: float
+    """IQR over finished runs at an evaluation, mean over evaluations (and tasks)."""
+    risk_across: float
+    """CVaR 5% over runs of the normalised final score (mean over tasks)."""
+    kl: float
+    """Mean KL(ref || pi) of the iterations before the last evaluations of the finished runs."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that ``compare`` found."""
+
+    evidence: Evidence
+    options: Options
+    baseline: str
+    """Name of the baseline arm."""
+    scales: Mapping[str, Scale]
+    """By task."""
+    scores: Scores
+    """By seed; an unfinished run has the floor's."""
+    performance: tuple[Performance, ...]
+    """By arm, then task; ``OVERALL`` last where there are several tasks."""
+    contrasts: tuple[Contrast, ...]
+    """By measure, arm and task."""
+    thresholds: DoubleArray
+    """(T,) scores at which profiles are taken."""
+    profiles: Mapping[str, DoubleArray]
+    """(T, 3) by arm: share of runs whose final score is above, and its 95% band."""
+
+    @property
+    def scope(self) -> str:
+        """``OVERALL``, or the only task."""
+        tasks = self.evidence.tasks
+        return OVERALL if len(tasks) > 1 else tasks[0]
+
+    @property
+    def headlines(self) -> list[Contrast]:
+        """The contrasts in the final score over everything, one for each arm beside the baseline."""
+        return [c for c in self.contrasts if c.measure == FINAL.key and c.task == self.scope]
+
+    @property
+    def verdict(self) -> list[str]:
+        """The sentences to read first: one for each arm, then the caveats."""
+        sentences = [contrast.sentence for contrast in self.headlines]
+        if not sentences:
+            sentences = ["One arm only: there is nothing to compare it with."]
+        return [*sentences, *self.caveats]
+
+    @property
+    def caveats(self) -> list[str]:
+        """A sentence for each thing that makes it unfair."""
+        return [f"Not a fair comparison: {caveat}." for caveat in self.evidence.caveats]
+
+    def of(self, arm: str, task: str) -> Performance:
+        """The performance of an arm on a task (or ``OVERALL``)."""
+        return next(row for row in self.performance if (row.arm, row.task) == (arm, task))
+
+
+def compare(evidence: Evidence, options: Options | None = None) -> Comparison:
+    """Compare the arms of ``evidence`` on the tasks that they share.
+
+    Raises:
+        UserError: when the named baseline is no arm, or nothing was ever evaluated on a task.
+    """
+    options = options or Options()
+    baseline = evidence.arm(options.baseline).name if options.baseline else _default_baseline(evidence)
+    scales = {task: scale_of(task, evidence, options.scale) for task in evidence.tasks}
+    scores = {
+        arm.name: {task: scores_of(arm.on(task), scales[task]) for task in evidence.tasks}
+        for arm in evidence.arms
+    }
+    lowest = min(0.0, *(float(s[FINAL.key].min()) for own in scores.values() for s in own.values()))
+    highest = max(1.0, *(float(s[FINAL.key].max()) for own in scores.values() for s in own.values()))
+    thresholds = np.linspace(lowest, highest, PROFILE_POINTS)
+    profiles = {
+        name: statistics.performance_profile(strata_of(own, FINAL), thresholds)
+        for name, own in scores.items()
+    }
+    scopes = scopes_of(evidence)
+    performance = [
+        _performance_on(arm, scope, scales, scores[arm.name], options)
+        for arm in evidence.arms
+        for scope in scopes
+    ]
+    found = contrasts(evidence, baseline, scores, options)
+    return Comparison(
+        evidence, options, baseline, scales, scores, tuple(performance), found, thresholds, profiles
+    )
+
+
+def _default_baseline(evidence: Evidence) -> str:
+    names = [arm.name for arm in evidence.arms]
+    preferred = [arm.name for known in BASELINES for arm in evidence.arms if arm.algorithm == known]
+    return [*preferred, *names][0]
+
+
+# One arm
+
+
+def _performance_on(
+    arm: Arm,
+    tasks: Sequence[str],
+    scales: Mapping[str, Scale],
+    scores: Mapping[str, Mapping[str, DoubleArray]],
+    options: Options,
+) -> Performance:
+    by_task = {task: arm.on(task) for task in tasks}
+    own = {task: scores[task] for task in tasks}
+    trials = [trial for members in by_task.values() for trial in members]
+    finished = [trial for trial in trials if trial.finished]
+    lost = sum(collapsed(trial, scales[trial.task]) for trial in finished)
+    unfinished = len(trials) - len(finished)
+    alone = len(tasks) == 1
+    reached, time = _time_to_threshold(trials, scales, options.threshold)
+    return Performance(
+        arm=arm.name,
+        task=tasks[0] if alone else OVERALL,
+        seeds=len(trials),
+        unfinished=unfinished,
+        collapsed=lost,
+        failed=statistics.proportion(unfinished + lost, len(trials)),
+        final_return=_final_return(by_task[tasks[0]], scales[tasks[0]]) if alone else NOTHING,
+        final=statistics.mean(strata_of(own, FINAL)),
+        iqm=float(statistics.iqm(np.concatenate(strata_of(own, FINAL)))),
+        auc=statistics.mean(strata_of(own, AUC)),
+        reached=reached,
+        time_to_threshold=time if alone else math.nan,
+        stability={measure.key: _mean_of(strata_of(own, measure)) for measure in STABILITY},
+        dispersion_across=float(np.mean([_dispersion_across(by_task[task], scales[task]) for task in tasks])),
+        risk_across=float(np.mean([statistics.risk_across(own[task][FINAL.key]) for task in tasks])),
+        kl=_mean([_mean(trial.kl[-3:]) for trial in finished]),
+    )
+
+
+def _final_return(trials: Sequence[Trial], scale: Scale) -> Estimate:
+    return _mean_of([np.array([trial.final if trial.finished else scale.floor for trial in trials])])
+
+
+def _mean_of(strata: Sequence[DoubleArray]) -> Estimate:
+    """Mean over tasks of the mean over runs, with its t interval; NaN where a task has no such run."""
+    if not all(map(len, strata)):
+        return NOTHING
+    return statistics.mean(strata)
+
+
+def _time_to_threshold(
+    trials: Sequence[Trial], scales: Mapping[str, Scale], threshold: float
+) -> tuple[int, float]:
+    """Runs that reached the score, and the median env steps until the first evaluation that did.
+
+    What a run scored before training says nothing about learning, and does not count.
+    """
+    times, reached = [], []
+    for trial in trials:
+        scores = scales[trial.task].score(trial.returns)
+        there = np.flatnonzero((scores >= threshold) & (trial.iteration > 0))
+        reached.append(len(there) > 0)
+        ends = trial.env_steps[there[:1] if len(there) else slice(-1, None)]
+        times.append(float(ends[0]) if len(ends) else 0.0)
+    return sum(reached), statistics.time_to_threshold(np.array(times), np.array(reached))
+
+
+def _dispersion_across(trials: Sequence[Trial], scale: Scale) -> float:
+    finished = [trial for trial in trials if trial.finished]
+    if len(finished) < 2:
+        return math.nan
+    _, curves = common_curves(finished)
+    return statistics.dispersion_across(scale.score(curves))
+
+
+def _mean(values: Sequence[float] | DoubleArray) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,61 @@
+"""Pictures of runs: learning curves, how arms compare, how steadily they learn, what they end with.
+
+Every run that is asked for is counted and shown. One that failed, was interrupted or is still running is
+drawn dotted, or as a cross, and left out of means over runs; the legend and the table say so. An algorithm
+has the same colour and marker in every picture. Pages are as wide as printed ones: letters keep their size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sailctl.analysis.compare import Comparison
+from sailctl.analysis.figures.curves import learning_curves
+from sailctl.analysis.figures.distributions import before_after
+from sailctl.analysis.figures.looks import LOOKS, Look, look_of, looks_of
+from sailctl.analysis.figures.maps import heat_map, swept
+from sailctl.analysis.figures.marks import BAND_SEEDS
+from sailctl.analysis.figures.runs import plot_runs, summary_table
+from sailctl.analysis.figures.scores import intervals, profiles
+from sailctl.analysis.figures.steadiness import stability
+
+__all__ = [
+    "BAND_SEEDS",
+    "LOOKS",
+    "Look",
+    "all_figures",
+    "before_after",
+    "heat_map",
+    "intervals",
+    "learning_curves",
+    "look_of",
+    "looks_of",
+    "plot_runs",
+    "profiles",
+    "stability",
+    "summary_table",
+    "swept",
+]
+
+
+def all_figures(comparison: Comparison, folder: Path) -> dict[str, Path]:
+    """Draw every picture that the comparison has something for into ``folder``.
+
+    Returns:
+        ``{name: .png file}`` in the order in which they are read: ``intervals``, ``learning_curves``,
+        ``stability``, ``profiles``, ``before_after`` and, where two numbers were swept, ``heat_map``.
+
+    Raises:
+        UserError: when a file cannot be written.
+    """
+    names = ["intervals", "learning_curves", "stability", "profiles", "before_after"]
+    paths = {name: folder / f"{name}.png" for name in names}
+    intervals(comparison, paths["intervals"])
+    learning_curves(comparison.evidence, paths["learning_curves"])
+    stability(comparison, paths["stability"])
+    profiles(comparison, paths["profiles"])
+    before_after(comparison.evidence, paths["before_after"])
+    if settings := swept(comparison.evidence):
+        paths["heat_map"] = folder / "heat_map.png"
+        heat_map(comparison, paths["heat_map"], *settings)
+    return paths

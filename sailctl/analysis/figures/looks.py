@@ -1,0 +1,94 @@
+"""How arms look: an algorithm has its colour and marker in every picture, each setting of it its line."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sailctl.analysis.evidence import Arm
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+
+GREY = "#606060"
+"""What belongs to no arm."""
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers and in grey. A form on segments has the
+# hue of the form on actions, darker.
+LOOKS = {
+    "sail": ("#0072B2", "o"),
+    "sail_revkl": ("#D55E00", "s"),
+    "dpo_online": ("#009E73", "^"),
+    "sail_robust": ("#CC79A7", "D"),
+    "sail_segments": ("#003F63", "8"),
+    "sail_revkl_segments": ("#863B00", "H"),
+    "dpo_online_segments": ("#00573F", "1"),
+    "sail_robust_segments": ("#7A4566", "2"),
+    "sail_dpr": ("#E69F00", "v"),
+    "sail_dpp": ("#56B4E9", "P"),
+    "sail_ddp": ("#000000", "*"),
+    "dpo_offline": ("#7F7F7F", "X"),
+    "ppo": ("#5E3C99", "p"),
+    "sac": ("#01665E", ">"),
+    "rlhf_ppo": ("#A6761D", "h"),
+    "pebble": ("#B2182B", "<"),
+    "sail_mujoco_parity": ("#7A9A01", "d"),
+}
+"""Colour and marker of an algorithm."""
+_OTHER_LOOKS = (("#8C510A", "3"), ("#3F007D", "4"), ("#67001F", "+"), ("#00441B", "x"))
+_LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # tell the settings of one algorithm apart
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm is drawn."""
+
+    colour: str
+    marker: str
+    line: str | tuple[int, tuple[int, ...]]
+    fill: str
+    """Colour of the inside of its marker in a line."""
+    shift: float
+    """Where its first marker stands, as a share of the way to the next: markers of arms do not coincide."""
+
+
+def look_of(algorithm: str) -> tuple[str, str]:
+    """Colour and marker of an algorithm, the same in every figure."""
+    other = _OTHER_LOOKS[zlib.crc32(algorithm.encode()) % len(_OTHER_LOOKS)]
+    return LOOKS.get(algorithm, other)
+
+
+def looks_of(arms: Sequence[Arm]) -> dict[str, Look]:
+    """How each arm is drawn: as its algorithm; settings of one differ in line, many in shade and filling.
+
+    So do algorithms of other names, for which there are not colours enough.
+    """
+    looks: dict[str, Look] = {}
+    for colour, marker in dict.fromkeys(look_of(arm.algorithm) for arm in arms):
+        names = [arm.name for arm in arms if look_of(arm.algorithm) == (colour, marker)]
+        shades = np.linspace(-0.45, 0.45, len(names)) if len(names) > len(_LINES) else np.zeros(len(names))
+        for number, (name, shade) in enumerate(zip(names, shades, strict=True)):
+            shaded, hollow = _shaded(colour, float(shade)), number // len(_LINES) % 2
+            line = _LINES[number % len(_LINES)]
+            looks[name] = Look(shaded, marker, line, "white" if hollow else shaded, len(looks) / len(arms))
+    return looks
+
+
+def legend_key(look: Look) -> Artist:
+    """The line of a legend that stands for an arm."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=look.colour, lw=1.7, ls=look.line, marker=look.marker, ms=4.5, mfc=look.fill)
+
+
+def _shaded(colour: str, shade: float) -> str:
+    """``colour`` mixed with black (shade -1) or white (+1)."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    end = 1.0 if shade > 0 else 0.0
+    red, green, blue = (part + abs(shade) * (end - part) for part in to_rgb(colour))
+    return to_hex((red, green, blue))

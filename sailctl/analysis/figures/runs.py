@@ -1,0 +1,71 @@
+"""Any runs, comparable or not: their learning curves and a table, for ``sailctl plot``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sailctl.analysis.arms import gather
+from sailctl.analysis.evidence import Arm, Evidence, Trial
+from sailctl.analysis.figures.curves import learning_curves
+from sailctl.analysis.figures.pages import check_png
+from sailctl.analysis.trials import load_trials
+from sailctl.core.types import UserError
+
+
+def plot_runs(runs: Sequence[Path], out: Path) -> None:
+    """Draw the learning curves of ``runs`` into ``out`` (and an .svg beside it); print where, and a table.
+
+    Args:
+        runs: run directories, or folders that are searched for runs.
+        out: file to write, ``*.png``.
+
+    Raises:
+        UserError: when there is no run, one cannot be read, two are the same run, or ``out`` is no .png.
+    """
+    check_png(out)
+    evidence = _as_they_are(load_trials(runs))
+    learning_curves(evidence, out)
+    print(summary_table(evidence))
+    print(f"figure: {out} (and {out.with_suffix('.svg').name})")
+
+
+def summary_table(evidence: Evidence) -> str:
+    """One line per task and arm: seeds, how they ended, mean and standard deviation of the final returns."""
+    rows = [["task", "algorithm", "seeds", "finished", "failed", "unfinished", "final return (mean ± sd)"]]
+    for task in evidence.tasks:
+        for arm in evidence.arms:
+            trials = arm.on(task)
+            if not trials:
+                continue
+            finals = [trial.final for trial in trials if trial.finished]
+            score = "-"
+            if len(finals) > 1:
+                score = f"{np.mean(finals):.1f} ± {np.std(finals, ddof=1):.1f}"
+            elif finals:
+                score = f"{finals[0]:.1f}"
+            states = [trial.state for trial in trials]
+            counts = (states.count("finished"), states.count("failed"))
+            numbers = (len(states), *counts, len(states) - sum(counts))
+            rows.append([task, arm.name, *map(str, numbers), score])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _as_they_are(trials: Sequence[Trial]) -> Evidence:
+    """Any runs as evidence that compares nothing: with all tasks, and no curve cut to a common budget."""
+    if not trials:
+        raise UserError("no runs to plot")
+    whole = {trial.place: trial for trial in trials}
+    arms: dict[str, Arm] = {}
+    for task in sorted({trial.task for trial in trials}):
+        for arm in gather([trial for trial in trials if trial.task == task], force=True).arms:
+            before = arms[arm.name].trials if arm.name in arms else ()
+            arms[arm.name] = replace(arm, trials=(*before, *(whole[trial.place] for trial in arm.trials)))
+    ordered = tuple(arms[name] for name in sorted(arms))
+    return Evidence(ordered, tuple(sorted({trial.task for trial in trials})), {}, (), ())

@@ -1,0 +1,53 @@
+"""Numbers as words: one formatting for terminal, Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from sailctl.analysis.statistics import Estimate
+
+NOTHING = "-"
+"""Stands where there is no number."""
+
+
+def places(values: Iterable[float], most: int = 3) -> int:
+    """Decimals that show three significant digits of a typical one of ``values``; at ``most`` so many."""
+    sizes = [abs(value) for value in values if math.isfinite(value) and value]
+    return min(most, max(0, 2 - math.floor(math.log10(np.median(sizes))))) if sizes else 2
+
+
+def number(value: float, decimals: int, sign: str = "") -> str:
+    """``value`` with thousands separators; ``sign="+"`` shows that of positive numbers too."""
+    if math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    rounded = round(value, decimals) + 0.0  # no -0
+    return f"{rounded:{sign if rounded else ''},.{decimals}f}"
+
+
+def estimate(found: Estimate, decimals: int, sign: str = "") -> str:
+    """``value [low, high]``, or the value alone where it has no interval."""
+    value = number(found.value, decimals, sign)
+    if math.isnan(found.value) or math.isnan(found.low) or math.isinf(found.low):
+        return value
+    return f"{value} [{number(found.low, decimals, sign)}, {number(found.high, decimals, sign)}]"
+
+
+def places_of(found: Iterable[Estimate]) -> int:
+    """``places`` of values and of the ends of their intervals."""
+    return places(end for own in found for end in (own.value, own.low, own.high))
+
+
+def p_value(p: float) -> str:
+    """A p-value with three decimals."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def counts(values: Iterable[float]) -> str:
+    """``5``, or ``3 to 5``."""
+    low, *_, high = sorted([*values] * 2)
+    return number(low, 0) if low == high else f"{number(low, 0)} to {number(high, 0)}"

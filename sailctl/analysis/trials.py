@@ -1,0 +1,285 @@
+"""Trials from run directories, from saved evidence and from foreign curves; and trials as saved evidence.
+
+Saved evidence is a pair of files that can be committed: ``NAME.csv`` with the curves, and ``NAME.json`` with
+the configurations and where they come from.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sailctl import __version__
+from sailctl.analysis.evidence import CURVES, Trial, flat_settings, shared_settings
+from sailctl.analysis.foreign import Curve, is_foreign, read_curves
+from sailctl.analysis.saved import seal, whole
+from sailctl.core.files import write_atomically
+from sailctl.core.types import DoubleArray, UserError
+from sailctl.runs.results import EVALUATIONS, METRICS, RunRecord, find_runs, load_run
+
+_HEAD = (
+    "run",
+    "task",
+    "algorithm",
+    "seed",
+    "iteration",
+    "env_steps",
+    "labels",
+    "wall_s",
+    "return",
+    "length",
+    "kl",
+    "cpu_s",
+)
+
+
+def load_trials(places: Sequence[str | Path]) -> list[Trial]:
+    """The runs of run directories, of folders searched for them, of saved evidence and of foreign curves.
+
+    Raises:
+        UserError: when a place holds no run or one cannot be read.
+    """
+    directories: dict[Path, None] = {}
+    trials = []
+    for place in map(Path, places):
+        if place.suffix == ".csv" and is_foreign(place):
+            trials += [_foreign_trial(curve, place) for curve in read_curves(place)]
+        elif place.suffix == ".csv":
+            trials += _load_saved(place)
+        else:
+            directories |= dict.fromkeys(found.resolve() for found in find_runs(place))
+    return [trial_of(load_run(directory)) for directory in directories] + trials
+
+
+def _foreign_trial(curve: Curve, path: Path) -> Trial:
+    """A run of which nothing is known but its returns."""
+    unknown = np.full(len(curve.returns), np.nan)
+    algorithm = f"{curve.algorithm} ({path.name})"
+    return Trial(
+        task=curve.task,
+        algorithm=algorithm,
+        seed=curve.seed,
+        state="finished",
+        error=None,
+        settings={"algo.name": algorithm},
+        origin={"foreign": path.name},
+        place=f"{path}, {curve.algorithm} on {curve.task}, seed {curve.seed}",
+        iteration=np.arange(len(curve.returns), dtype=np.float64) + (curve.env_steps[0] > 0),
+        env_steps=curve.env_steps,
+        labels=unknown,
+        wall_s=unknown,
+        returns=curve.returns,
+        lengths=unknown,
+        kl=unknown,
+        before=curve.returns[:1],
+        after=curve.returns[-1:],
+        cpu_s=unknown,
+    )
+
+
+def trial_of(record: RunRecord) -> Trial:
+    """A run directory as a trial."""
+    evaluations = read_columns(
+        record.path / EVALUATIONS, ("iteration", "env_steps", "labels", "return", "length")
+    )
+    metrics = read_columns(record.path / METRICS, ("iteration", "wall_s", "cpu_s", "kl_ref_pi"))
+    iteration, first = np.unique(evaluations["iteration"], return_index=True)
+    count = np.diff([*first, len(evaluations["iteration"])])
+
+    def mean(name: str) -> DoubleArray:
+        return np.add.reduceat(evaluations[name], first) / count if len(first) else np.zeros(0)
+
+    returns = evaluations["return"]
+    spent = {
+        name: dict(zip(metrics["iteration"], metrics[name], strict=True)) for name in ("wall_s", "cpu_s")
+    }
+
+    def by_then(name: str) -> DoubleArray:
+        return np.array([0.0 if i == 0 else spent[name].get(i, np.nan) for i in iteration])
+
+    provenance, git = record.provenance, record.provenance.get("git") or {}
+    origin = {
+        "sailctl": provenance.get("sailctl"),
+        "python": provenance.get("python"),
+        **provenance.get("packages", {}),
+        "commit": git.get("commit"),
+        "dirty": git.get("dirty"),
+        "cpu": provenance.get("cpu"),
+        "started": provenance.get("started"),
+        "command": " ".join(map(str, provenance.get("command", []))),
+    }
+    return Trial(
+        task=record.task,
+        algorithm=record.algorithm,
+        seed=record.seed,
+        state=record.state,
+        error=record.status.get("error"),
+        settings=flat_settings(record.config),
+        origin=origin,
+        place=str(record.path),
+        iteration=iteration,
+        env_steps=evaluations["env_steps"][first],
+        labels=evaluations["labels"][first],
+        wall_s=by_then("wall_s"),
+        cpu_s=by_then("cpu_s"),
+        returns=mean("return"),
+        lengths=mean("length"),
+        kl=_means_between(iteration, metrics["iteration"], metrics["kl_ref_pi"]),
+        before=returns[: count[0]] if len(first) else returns,
+        after=returns[first[-1] :] if len(first) else returns,
+    )
+
+
+def save_trials(trials: Sequence[Trial], path: Path, about: Mapping[str, object] | None = None) -> None:
+    """Write the curves into ``path`` (``*.csv``, a row per evaluation), the rest into a ``.json`` beside it.
+
+    ``about`` (JSON values) joins the JSON file. Runs are told by their number in it, so that no place of a
+    machine is written.
+
+    Raises:
+        UserError: when ``path`` is no ``.csv``, or cannot be written, or a run is foreign.
+    """
+    if any(trial.foreign for trial in trials):
+        raise UserError("foreign curves are not saved as evidence: keep the file that they come from")
+    if path.suffix != ".csv":
+        raise UserError(f"evidence is saved as a .csv file (with a .json beside it), got {path}")
+    lines = [",".join(_HEAD)]
+    for run, trial in enumerate(trials):
+        columns = [getattr(trial, name) for name in CURVES]
+        for values in zip(*columns, strict=True):
+            cells = (run, trial.task, trial.algorithm, trial.seed, *map(_cell, values))
+            lines.append(",".join(map(str, cells)))
+    common = shared_settings(trials)
+    runs = [
+        {
+            "run": run,
+            "task": trial.task,
+            "algorithm": trial.algorithm,
+            "seed": trial.seed,
+            "state": trial.state,
+            "error": trial.error,
+            "settings": {key: value for key, value in trial.settings.items() if key not in common},
+            "origin": dict(trial.origin),
+            "before": trial.before.tolist(),
+            "after": trial.after.tolist(),
+            **seal({name: getattr(trial, name) for name in CURVES}),
+        }
+        for run, trial in enumerate(trials)
+    ]
+    saved = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {**(about or {}), "sailctl": __version__, "saved": saved, "settings": common, "runs": runs}
+    write_table(path, lines, record)
+
+
+def write_table(path: Path, lines: Sequence[str], record: Mapping[str, object]) -> None:
+    """Write lines of CSV into ``path``, and ``record`` into the ``.json`` beside it; the folder is made.
+
+    Raises:
+        UserError: when they cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, "\n".join(lines) + "\n")
+        write_atomically(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON file beside saved evidence ``path``.
+
+    Raises:
+        UserError: when it is missing or cannot be understood.
+    """
+    beside = path.with_suffix(".json")
+    for file in (path, beside):
+        if not file.is_file():
+            raise UserError(f"no such file: {file} (saved evidence is a .csv and a .json of the same name)")
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{beside} is not JSON: {error}") from error
+    if not isinstance(about, dict) or "runs" not in about:
+        raise UserError(f"{beside} is no saved evidence: it lists no runs")
+    return about
+
+
+def _load_saved(path: Path) -> list[Trial]:
+    about = read_about(path)
+    table = read_columns(path, ("run", *_HEAD[4:]), ended=True)
+    trials = []
+    try:
+        for run in about["runs"]:
+            rows = table["run"] == run["run"]
+            columns = {name: table[column][rows] for name, column in zip(CURVES, _HEAD[4:], strict=True)}
+            curves: dict[str, Any] = dict(whole(path, run, columns))
+            trials.append(
+                Trial(
+                    task=run["task"],
+                    algorithm=run["algorithm"],
+                    seed=run["seed"],
+                    state=run["state"],
+                    error=run["error"],
+                    settings={**about["settings"], **run["settings"]},
+                    origin=run["origin"],
+                    place=f"{path}, run {run['run']}",
+                    before=np.array(run["before"], dtype=np.float64),
+                    after=np.array(run["after"], dtype=np.float64),
+                    **curves,
+                )
+            )
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path.with_suffix('.json')} is no saved evidence of this version: {error!r}"
+        ) from error
+    if len(strays := np.setdiff1d(table["run"], [run["run"] for run in about["runs"]])):
+        raise UserError(f"{path} is damaged: it has rows of a run {strays[0]:g}, which was not saved")
+    return trials
+
+
+def read_columns(path: Path, names: Sequence[str], ended: bool = False) -> dict[str, DoubleArray]:
+    """Columns of a CSV file of numbers by their names; an empty cell is NaN, a missing column all NaN.
+
+    A last line without its end, as a killed run leaves it, is no row, unless the file is known to have
+    ``ended``. Cells are parted by commas, or by semicolons where the header is.
+
+    Raises:
+        UserError: when the file cannot be read or holds something else.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n") and not ended:
+            lines.pop()
+        semicolons = bool(lines) and "," not in lines[0] and ";" in lines[0]
+        reader = csv.reader(lines, delimiter=";" if semicolons else ",")
+        head = next(reader, [])
+        rows = list(reader)
+        found = {name: head.index(name) for name in names if name in head}
+        return {
+            name: np.array([float(row[found[name]] or "nan") for row in rows], dtype=np.float64)
+            if name in found
+            else np.full(len(rows), np.nan)
+            for name in names
+        }
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def _means_between(iteration: DoubleArray, at: DoubleArray, values: DoubleArray) -> DoubleArray:
+    """(E,) mean of ``values`` over the iterations after the evaluation before, up to this one."""
+    known = np.isfinite(values) & (at <= iteration[-1] if len(iteration) else False)
+    place = np.searchsorted(iteration, at[known])
+    sums = np.bincount(place, values[known], len(iteration))
+    counts = np.bincount(place, minlength=len(iteration)).astype(np.float64)
+    means: DoubleArray = np.divide(sums, counts, out=np.full(len(iteration), np.nan), where=counts > 0)
+    return means
+
+
+def _cell(value: float) -> str:
+    return "" if np.isnan(value) else repr(int(value)) if float(value).is_integer() else repr(float(value))

@@ -1,0 +1,208 @@
+"""What ``sailctl doctor`` prints: what works on this machine, and what to install for the rest.
+
+MuJoCo is imported inside the checks: that it is missing is an answer too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from sailctl.simulator.video import offscreen_backend
+
+DISK_GB = 1.0
+"""Free space that training should find; a run with its records takes a few MB."""
+
+WANDB_S = 40.0
+"""Seconds after which Weights & Biases counts as not working."""
+
+_WANDB = """
+import sys, wandb
+run = wandb.init(mode="offline", dir=sys.argv[1], settings=wandb.Settings(silent=True))
+run.log({"x": 1.0})
+run.finish()
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer."""
+
+    what: str
+    works: bool
+    detail: str
+    """What was found, or what to do."""
+    needed: bool = True
+    """Whether sailctl is of no use without it."""
+
+
+def diagnose() -> int:
+    """Print a line for everything that was tried; 0 when all that is needed works, else 1."""
+    with ThreadPoolExecutor() as pool:  # these wait for processes of their own
+        rendering, wandb = pool.submit(check_rendering), pool.submit(check_wandb)
+        findings = [check_python(), *check_packages(), check_simulation(), *check_folder()]
+        findings += [*check_extras(), rendering.result(), wandb.result(), check_slurm()]
+    if not any(finding.needed and not finding.works for finding in findings):
+        findings.append(check_threads())  # last, when nothing else runs
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        word = "ok" if finding.works else "FAILS" if finding.needed else "missing"
+        print(f"{finding.what:<{width}}  {word:<7}  {finding.detail}")
+    broken = [finding.what for finding in findings if finding.needed and not finding.works]
+    print(f"\nmust be mended: {', '.join(broken)}" if broken else "\nsailctl works here")
+    return 1 if broken else 0
+
+
+def check_python() -> Finding:
+    """Whether this Python is new enough."""
+    wanted = metadata.metadata("sailctl")["Requires-Python"]
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = SpecifierSet(wanted).contains(version)
+    return Finding("Python", fits, version if fits else f"{version} is not {wanted}")
+
+
+def check_packages() -> list[Finding]:
+    """Whether the packages that sailctl needs are here, in versions of the ranges it names."""
+    wanted = [Requirement(line) for line in metadata.requires("sailctl") or ()]
+    found = [check_package(need) for need in wanted if applies(need)]
+    wrong = [finding for finding in found if not finding.works]
+    names = "mujoco", "gymnasium", "torch", "numpy", "stable-baselines3"
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names if installed(name))
+    summary = Finding("packages", True, f"{len(found)} in the ranges asked for: {versions}")
+    return wrong or [summary]
+
+
+def check_package(need: Requirement) -> Finding:
+    """Whether one package is here, in a version of its range."""
+    version = installed(need.name)
+    if version is None:
+        return Finding(f"package {need.name}", False, f"pip install '{need.name}{need.specifier}'")
+    fits = need.specifier.contains(version, prereleases=True)
+    advice = f"{version} is not {need.specifier}: pip install '{need.name}{need.specifier}'"
+    return Finding(f"package {need.name}", fits, version if fits else advice)
+
+
+def check_extras() -> list[Finding]:
+    """Whether the packages of each optional extra are here."""
+    findings = []
+    for extra in sorted(set(metadata.metadata("sailctl").get_all("Provides-Extra") or ()) - {"dev"}):
+        wanted = [Requirement(line) for line in metadata.requires("sailctl") or ()]
+        mine = [need for need in wanted if applies(need, extra) and not applies(need)]
+        found = [check_package(need) for need in mine]
+        works = all(finding.works for finding in found)
+        versions = ", ".join(f"{need.name} {installed(need.name)}" for need in mine)
+        detail = versions if works else f"pip install 'sailctl[{extra}]'"
+        findings.append(Finding(f"extra {extra}", works, detail, needed=False))
+    return findings
+
+
+def applies(need: Requirement, extra: str = "") -> bool:
+    """Whether a requirement is one of this machine, with the extra asked for."""
+    return need.marker is None or need.marker.evaluate({"extra": extra})
+
+
+def installed(name: str) -> str | None:
+    """Version of a package, None where it is missing."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_simulation() -> Finding:
+    """Whether MuJoCo takes a step, and the same one twice."""
+    try:
+        from sailctl.simulator import TaskSimulator
+        from sailctl_envs import ALL_TASKS
+
+        simulator = TaskSimulator(ALL_TASKS["halfcheetah-v5"]())
+        states = simulator.reset(2, np.random.default_rng(0))
+        action = np.full((2, simulator.spec.act_dim), 0.5)
+        one, two = simulator.step(states, action), simulator.step(states, action)
+        simulator.close()
+    except Exception as error:  # whatever it is: this is where it has to be told
+        return Finding("simulation", False, f"{type(error).__name__}: {error}".split("\n", 1)[0])
+    same = np.array_equal(one.states.physics, two.states.physics) and np.isfinite(one.states.physics).all()
+    return Finding(
+        "simulation", bool(same), "a step of HalfCheetah-v5, twice the same" if same else "not repeatable"
+    )
+
+
+def check_threads(seconds: float = 0.5) -> Finding:
+    """Whether all cores together step faster than one."""
+    from sailctl.simulator import TaskSimulator
+    from sailctl.simulator.speed import random_behaviour, simulator_rate
+    from sailctl_envs import ALL_TASKS
+
+    cores = len(os.sched_getaffinity(0))
+    rates = []
+    for threads in (1, cores):
+        simulator = TaskSimulator(ALL_TASKS["halfcheetah-v5"](), threads)
+        controls = random_behaviour(simulator)[1][0]
+        rates.append(max(simulator_rate(simulator, controls, 256, seconds / 2) for _ in range(2)))
+        simulator.close()
+    gain = rates[1] / rates[0]
+    detail = f"{cores} cores; {cores} threads step {gain:.1f} times as fast as one ({rates[0]:.0f} steps/s)"
+    if cores == 1:
+        return Finding("threads", True, f"1 core, {rates[0]:.0f} steps/s of HalfCheetah-v5", needed=False)
+    works = gain > 1.2
+    advice = "" if works else ": the cores are busy, or this process may not use them"
+    return Finding("threads", works, detail + advice, needed=False)
+
+
+def check_rendering() -> Finding:
+    """Whether videos can be made."""
+    backend = offscreen_backend()
+    detail = backend or "no videos; install libosmesa6 or libegl1 (OpenGL without a screen)"
+    return Finding("rendering", backend is not None, detail, needed=False)
+
+
+def check_wandb() -> Finding:
+    """Whether Weights & Biases starts its process and keeps a run, offline."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _WANDB, folder],
+                capture_output=True,
+                text=True,
+                timeout=WANDB_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            advice = f"no answer in {WANDB_S:.0f} s; logger.wandb=disabled goes without"
+            return Finding("W&B process", False, advice, needed=False)
+    if done.returncode == 0:
+        return Finding("W&B process", True, "keeps a run, offline", needed=False)
+    reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    return Finding("W&B process", False, f"{reason}; logger.wandb=disabled goes without", needed=False)
+
+
+def check_folder() -> list[Finding]:
+    """Whether runs can be written into the current folder."""
+    here = Path.cwd()
+    free = shutil.disk_usage(here).free / 1e9
+    try:
+        with tempfile.TemporaryFile(dir=here):
+            folder = Finding("folder", True, f"{here} can be written into")
+    except OSError as error:
+        folder = Finding("folder", False, f"{here}: {error.strerror}; choose another with out=FOLDER")
+    disk = f"{free:.0f} GB free" if free >= DISK_GB else f"{free:.1f} GB free, less than {DISK_GB:.0f}"
+    return [folder, Finding("disk", free >= DISK_GB, disk)]
+
+
+def check_slurm() -> Finding:
+    """Whether a cluster's queue is at hand."""
+    command = shutil.which("sbatch")
+    detail = command or "no sbatch here: runs of a sweep share this machine's cores"
+    return Finding("SLURM", command is not None, detail, needed=False)

@@ -1,0 +1,90 @@
+"""Which tasks there are and how long their episodes last: what can be said before a simulator is built.
+
+A task is one of the suite's own, one of Meta-World's that are stepped by EnvPool, or the id of any other
+MuJoCo environment registered with Gymnasium, a user's own included: ``my_module:MyEnv-v0``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sailctl.core.types import UserError
+from sailctl_envs import ALL_TASKS
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
+
+METAWORLD = {
+    "button-press-v3": "MetaWorld/ButtonPress-v3",
+    "door-open-v3": "MetaWorld/DoorOpen-v3",
+    "drawer-open-v3": "MetaWorld/DrawerOpen-v3",
+    "window-open-v3": "MetaWorld/WindowOpen-v3",
+}
+"""Meta-World's tasks and what EnvPool calls them."""
+
+METAWORLD_HORIZON = 500
+"""Control steps in an episode of every Meta-World task."""
+
+
+def known_tasks() -> tuple[str, ...]:
+    """Ids that work without registering anything: the suite's own, then Meta-World's."""
+    return (*ALL_TASKS, *METAWORLD)
+
+
+def horizon(task_id: str) -> int:
+    """Control steps in an episode of the task.
+
+    Raises:
+        UserError: when there is no such task, or Gymnasium knows no time limit for it.
+    """
+    if task_id in ALL_TASKS:
+        return ALL_TASKS[task_id].horizon
+    if task_id in METAWORLD:
+        return METAWORLD_HORIZON
+    limit = registration(task_id).max_episode_steps
+    if limit is None:
+        raise UserError(
+            f"env.id={task_id} has no time limit: choose a later version if it is one of Gymnasium's own, or "
+            "register it with max_episode_steps"
+        )
+    return limit
+
+
+def forks_anywhere(task_id: str) -> bool:
+    """Whether a segment can begin at any state of an episode; of Meta-World's tasks, at its start alone."""
+    return task_id not in METAWORLD
+
+
+def registration(task_id: str) -> EnvSpec:
+    """What Gymnasium's registry says of ``task_id``; the module before a colon is imported first.
+
+    Raises:
+        UserError: when nothing is registered by this name, or the module cannot be imported.
+    """
+    import gymnasium
+
+    module, _, name = task_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # whatever the user's module does when it is imported
+            raise UserError(
+                f"env.id={task_id}: importing {module} fails ({type(error).__name__}: {error}); "
+                "its folder has to be on PYTHONPATH"
+            ) from error
+    if name not in gymnasium.registry:
+        raise UserError(
+            "env.id must be a known task (`sailctl tasks` lists them) or an environment registered with "
+            f"Gymnasium, got {task_id!r}{_nearest(name, (*known_tasks(), *gymnasium.registry))}"
+        )
+    return gymnasium.registry[name]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    names = [*known]
+    near = difflib.get_close_matches(word, names, n=1)
+    near = near or [name for name in names if name.casefold() == word.casefold()][:1]
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,380 @@
+"""The gate of a continuous integration: has a change of the code made learning worse?
+
+A baseline is a pair of small files, ``<task>-<algorithm>-<name>.csv`` (curves of many seeds) and ``.json``
+(the protocol, the reason of every update, provenance). The gate trains other seeds by the same protocol and
+asks whether their final scores are lower than those of the baseline: an exact one-sided rank-sum test
+(Wilcoxon 1945, Mann and Whitney 1947) on one score that was fixed in advance. A run that failed is the worst
+of all. How often the test raises a false alarm, and which drop it catches, is measured from the baseline.
+
+Beside the baselines lie golden trajectories (``golden.csv``, see ``golden``), which must be met.
+
+Exit codes: 0 not worse, 1 worse or other numbers, 2 could not judge. docs/regress.md explains all of it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from sailctl.analysis.evidence import Trial, flat_settings, shared_settings
+from sailctl.analysis.statistics import TOO_FEW
+from sailctl.analysis.trials import load_trials, save_trials
+from sailctl.config import RunConfig, show, to_dict
+from sailctl.core.types import DoubleArray, RunError, UserError
+from sailctl.gate import golden
+from sailctl.gate.baselines import GOLDEN, Baseline, Protocol, find_baselines, load_baseline
+from sailctl.gate.ranksum import DRAWS, POWER, mean_difference, operating, scores_of, too_few, worse_p
+from sailctl.runs.provenance import provenance
+from sailctl.sweeps.compose import compose_jobs
+from sailctl.training.train import train
+
+FIRST_GATE_SEED = 1000
+"""Seeds of the gate count up from here: a baseline's are below, since one seed gives one run."""
+
+BASELINE_SEEDS, GATE_SEEDS, ALPHA = 40, 8, 0.01
+"""What a new baseline takes unless it is told."""
+
+_QUIET = ("logger.wandb=disabled", "logger.tensorboard=false", "logger.progress=false")
+_OWN = ("seed", "out", "logger")
+
+
+# The two things that a user asks for
+
+
+def check(
+    places: Sequence[Path], out: Path | None = None, jobs: int | None = None, overlay: Path | None = None
+) -> int:
+    """Run the protocols of all baselines in ``places`` (files, or folders of them) and judge what comes out.
+
+    ``out`` keeps the runs (a temporary folder otherwise), ``jobs`` are trained at once (one per core by
+    default), ``overlay`` is a user's own folder of config groups. Prints a report.
+
+    Returns:
+        0 not worse, 1 worse, 2 could not judge; 1 goes before 2.
+
+    Raises:
+        UserError: when there is no baseline at all.
+    """
+    files = find_baselines(places)
+    try:
+        with TemporaryDirectory() as temporary:
+            verdicts = [_guarded(file, _folder(out, temporary, file), jobs, overlay) for file in files]
+    except KeyboardInterrupt:
+        print("\ninterrupted: could not judge")
+        return 2
+    code = 1 if 1 in verdicts else max(verdicts)
+    counts = ", ".join(f"{verdicts.count(v)} {name}" for v, name in enumerate(_VERDICTS) if v in verdicts)
+    print(f"\nsailctl regress: {counts} (exit code {code})")
+    return code
+
+
+def update(
+    places: Sequence[Path],
+    reason: str,
+    out: Path | None = None,
+    jobs: int | None = None,
+    overlay: Path | None = None,
+) -> int:
+    """Make all baselines in ``places`` anew by their own protocols and seeds, and note why.
+
+    Raises:
+        UserError: without a reason, without a baseline, or when one cannot be written.
+        RunError: when a run cannot even start.
+    """
+    reason = _worded(reason)
+    with TemporaryDirectory() as temporary:
+        for file in find_baselines(places):
+            if file.name == GOLDEN:
+                _write_golden(file, reason, overlay)
+                continue
+            old = load_baseline(file)
+            seeds = [trial.seed for trial in old.trials]
+            folder = _folder(out, temporary, file)
+            _write(file, old.protocol, seeds, old.history, reason, folder, jobs, overlay)
+    return 0
+
+
+def create(
+    folder: Path,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    reason: str,
+    out: Path | None = None,
+    jobs: int | None = None,
+    overlay: Path | None = None,
+) -> int:
+    """Make the first baseline of a protocol in ``folder``, and golden trajectories where there are none yet.
+
+    Raises:
+        UserError: without a reason, when the baseline exists, or when such a protocol could never judge.
+        RunError: when a run cannot even start.
+    """
+    reason = _worded(reason)
+    config = compose(protocol, overlay)
+    file = folder / f"{config.env.id}-{config.algo.name}-{protocol.name}.csv"
+    if file.exists():
+        raise UserError(f"{file} exists; make it anew without --new, or choose another name")
+    if shared := sorted({*seeds} & {*protocol.gate_seeds}):
+        raise UserError(
+            f"seed {shared[0]} is one of the gate's and of the baseline's: one seed gives one run"
+        )
+    if problem := too_few(len(protocol.gate_seeds), len(seeds), protocol.alpha):
+        raise UserError(problem)
+    with TemporaryDirectory() as temporary:
+        _write(file, protocol, seeds, [], reason, _folder(out, temporary, file), jobs, overlay)
+    if not (folder / GOLDEN).exists():
+        _write_golden(folder / GOLDEN, reason, overlay)
+    return 0
+
+
+# Configurations
+
+
+def compose(protocol: Protocol, overlay: Path | None = None) -> RunConfig:
+    """The configuration of a protocol as it composes now.
+
+    Raises:
+        UserError: when it does not compose, or names what belongs to the gate.
+    """
+    for word in protocol.overrides:
+        if word.split("=")[0].split(".")[0] in _OWN:
+            raise UserError(f"{word}: seeds, folder and logger of a protocol are the gate's own")
+    (job,) = compose_jobs([*protocol.overrides, *_QUIET], overlay=overlay).jobs
+    return job.config
+
+
+def changed_settings(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """``key: old -> new`` of the settings that are not what they were; a key that is new is no change."""
+    return [
+        f"{key}: {show(value)} -> {show(now[key]) if key in now else 'gone'}"
+        for key, value in then.items()
+        if key not in now or now[key] != value
+    ]
+
+
+# Running
+
+_VERDICTS = ("not worse", "worse", "could not judge")
+
+
+def _guarded(file: Path, out: Path, jobs: int | None, overlay: Path | None) -> int:
+    """The verdict on one file; what cannot be judged is said, and the others are judged all the same."""
+    print(f"\n{file}")
+    try:
+        if file.name == GOLDEN:
+            return _check_golden(file, overlay)
+        return _check_baseline(load_baseline(file), out, jobs, overlay)
+    except UserError as error:
+        print(f"  verdict    COULD NOT JUDGE: {error}")
+    except BrokenProcessPool:
+        print("  verdict    COULD NOT JUDGE: a training process died (out of memory, perhaps; try --jobs 1)")
+    return 2
+
+
+def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Path | None) -> int:
+    protocol, latest = baseline.protocol, baseline.latest
+    if problem := too_few(len(protocol.gate_seeds), len(baseline.trials), protocol.alpha):
+        raise UserError(problem)
+    then, config = shared_settings(baseline.trials), compose(protocol, overlay)
+    if changed := changed_settings(then, flat_settings(to_dict(config))):
+        raise UserError(
+            f"the settings have changed ({', '.join(changed)}); "
+            "if on purpose: sailctl regress --update REASON"
+        )
+    theirs = scores_of(baseline.trials)
+    if not np.isfinite(theirs).any():
+        raise UserError("no run of the baseline finished; make a new one: sailctl regress --update REASON")
+    start = float(np.mean([trial.returns[0] for trial in baseline.trials if trial.finished]))
+    gain = float(theirs[np.isfinite(theirs)].mean()) - start
+    print(f"  protocol   {' '.join(protocol.overrides)}")
+    print(
+        f"  baseline   {_summary(theirs)}, untrained {start:.4g}; of {str(latest['date'])[:10]}, "
+        f"commit {str(latest['commit'])[:7]}, {latest['cpu']}: {latest['reason']}"
+    )
+    began = time.monotonic()
+    ours = _scores(run_seeds(config, protocol.overrides, protocol.gate_seeds, out, jobs))
+    took = time.monotonic() - began
+    known = operating(theirs, len(ours), protocol.alpha, gain)
+    p = worse_p(ours, theirs)
+    apart = mean_difference(ours, theirs, start)
+    ends = f"[{apart.low:+.4g}, {apart.high:+.4g}]" if math.isfinite(apart.low) else f"({TOO_FEW})"
+    print(f"  now        {_summary(ours)}; difference {apart.value:+.4g} {ends}")
+    rate = known.false_alarms
+    print(f"  test       rank sum, lower than the baseline: p = {p:.4f}, fails at alpha = {protocol.alpha:g}")
+    print(
+        f"  this test  gives a false alarm in {rate.value:.2%} [{rate.low:.2%}, {rate.high:.2%}] of {DRAWS} "
+        "simulated gate runs,"
+    )
+    if math.isfinite(known.caught):
+        print(
+            f"             and catches a drop of {known.caught:.1%} of what training gains "
+            f"({known.caught * gain:.3g}) with chance {POWER:.0%}"
+        )
+    else:
+        print("             and may miss even the loss of all that training gains: it needs more seeds")
+    print(f"  cost       {took:.0f} s for {len(ours)} runs")
+    verdict = int(p <= protocol.alpha)
+    print(f"  verdict    {'WORSE than the baseline' if verdict else 'OK: not worse than the baseline'}")
+    if worse_p(-ours, -theirs) <= protocol.alpha:
+        print("             better, even: sailctl regress --update REASON makes this the bar")
+    return verdict
+
+
+def _scores(outcomes: Mapping[int, Trial | str]) -> DoubleArray:
+    """Final scores of the seeds; one that could not even start is as bad as one that failed."""
+    return np.concatenate(
+        [
+            np.array([-math.inf]) if isinstance(found, str) else scores_of([found])
+            for found in outcomes.values()
+        ]
+    )
+
+
+def _summary(scores: DoubleArray) -> str:
+    done = scores[np.isfinite(scores)]
+    failed = f", {len(scores) - len(done)} failed" if len(done) < len(scores) else ""
+    spread = f" (sd {done.std(ddof=1):.3g})" if len(done) > 1 else ""
+    mean = f"final score {done.mean():.4g}{spread}" if len(done) else "no score"
+    return f"{len(scores)} seeds{failed}, {mean}"
+
+
+def run_seeds(
+    config: RunConfig, overrides: Sequence[str], seeds: Sequence[int], out: Path, jobs: int | None
+) -> dict[int, Trial | str]:
+    """Train every seed below ``out``, several at once, and tell of each as it ends.
+
+    Returns:
+        The run of each seed, failed ones included; for a run that left nothing, what happened.
+    """
+    configs = [replace(config, seed=seed, threads=1, out=str(out)) for seed in seeds]
+    workers = min(jobs or os.cpu_count() or 1, len(configs))
+    found: dict[int, Trial | str] = {}
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        try:
+            runs = [pool.submit(_train, one, [*overrides, f"seed={one.seed}"]) for one in configs]
+            for run in as_completed(runs):
+                seed, place, error = run.result()
+                found[seed] = str(error) if place is None else load_trials([place])[0]
+                score = _scores({seed: found[seed]})[0]
+                print(f"  seed {seed:<6} {f'failed: {error}' if error else f'{score:.4g}'}", flush=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {seed: found[seed] for seed in seeds}
+
+
+def _train(config: RunConfig, words: list[str]) -> tuple[int, Path | None, str | None]:
+    """Seed, run directory (if there is one) and error of one training, in a process of its own."""
+    place = Path(config.out) / config.env.id / config.algo.name
+    error = None
+    try:
+        train(config, words)
+    except UserError:  # what was asked for is impossible: that is no score
+        raise
+    except RunError as stopped:
+        error = str(stopped)
+    except Exception as unforeseen:  # a change that breaks runs has made learning worse: that is a score
+        traceback.print_exc()
+        error = f"{type(unforeseen).__name__}: {' '.join(str(unforeseen).split())}"
+    return config.seed, next(place.glob(f"*-s{config.seed}"), None), error
+
+
+# Golden trajectories
+
+
+def _check_golden(file: Path, overlay: Path | None) -> int:
+    stored, names = golden.load(file), golden.names(overlay)
+    if missing := sorted({*stored} ^ {*names}):
+        raise UserError(
+            f"{missing[0]} has no golden trajectory, or is gone; sailctl regress --update REASON {file}"
+        )
+    began = time.monotonic()
+    try:
+        found = golden.drifts(stored, golden.trajectories(names, overlay))
+    except UserError:
+        raise
+    except Exception as error:  # an algorithm that breaks is no golden one any more
+        traceback.print_exc()
+        print(f"  verdict    WORSE: {type(error).__name__}: {' '.join(str(error).split())}")
+        return 1
+    print(f"  drift over the first {golden.UPDATES} updates, as a share of the series' size:")
+    width = max(map(len, stored)) + 2
+    for name in stored:
+        own = [drift for drift in found if drift.algorithm == name]
+        cells = [f"{d.series} max {d.largest:.1e}, mean {d.mean:.1e}" for d in own]
+        mark = "" if all(drift.passes for drift in own) else "   <- too far"
+        print(f"  {name:<{width}}{'   '.join(cells)}{mark}")
+    limits = f"max {golden.TOLERANCE['max']:g}, mean {golden.TOLERANCE['mean']:g}"
+    print(f"  cost       {time.monotonic() - began:.0f} s; let through: {limits}")
+    verdict = int(not all(drift.passes for drift in found))
+    print(f"  verdict    {'OTHER NUMBERS than the stored ones' if verdict else 'OK: the stored numbers'}")
+    return verdict
+
+
+def _write_golden(file: Path, reason: str, overlay: Path | None) -> None:
+    history = [*golden.history(file), _entry(reason)] if file.exists() else [_entry(reason)]
+    found = golden.trajectories(golden.names(overlay), overlay)
+    golden.save(found, file, {"history": history})
+    print(f"{file}: {len(found)} trajectories, {golden.UPDATES} updates each")
+
+
+# Writing
+
+
+def _write(
+    file: Path,
+    protocol: Protocol,
+    seeds: Sequence[int],
+    history: Sequence[dict[str, object]],
+    reason: str,
+    out: Path,
+    jobs: int | None,
+    overlay: Path | None,
+) -> None:
+    print(f"{file}: {len(seeds)} seeds of {' '.join(protocol.overrides)}")
+    outcomes = run_seeds(compose(protocol, overlay), protocol.overrides, seeds, out, jobs)
+    trials = []
+    for seed, found in outcomes.items():
+        if isinstance(found, str):
+            raise RunError(f"no baseline was written: seed {seed} could not start: {found}")
+        trials.append(found)
+    about = {"protocol": vars(protocol), "history": [*history, _entry(reason)]}
+    save_trials(trials, file, about)
+    print(f"{file}: {_summary(scores_of(trials))}")
+
+
+def _entry(reason: str) -> dict[str, object]:
+    made = provenance([])
+    git = made["git"]
+    commit, dirty = (git["commit"], git["dirty"]) if isinstance(git, dict) else (None, None)
+    return {"reason": reason, "date": made["started"], "commit": commit, "dirty": dirty, "cpu": made["cpu"]}
+
+
+def _worded(reason: str) -> str:
+    reason = " ".join(reason.split())
+    if not reason:
+        raise UserError("--update needs a reason: a bar that moves must say why")
+    return reason
+
+
+def _folder(out: Path | None, temporary: str, file: Path) -> Path:
+    """The new folder for the runs of one baseline.
+
+    Raises:
+        UserError: when it exists: runs of an earlier gate would be taken for new ones.
+    """
+    folder = Path(temporary if out is None else out) / file.stem
+    if folder.exists():
+        raise UserError(f"{folder} exists; --out needs a folder without earlier runs")
+    return folder

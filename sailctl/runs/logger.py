@@ -1,0 +1,250 @@
+"""Where the numbers of a run go while it runs: its own files first, then mirrors that cannot hurt it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from sailctl.core.types import UserError
+from sailctl.runs.wandb_mirror import WandbMirror, mirror_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sailctl.config import LoggerConfig, RunConfig
+
+_NOT_A_METRIC = ("iteration", "env_steps")  # columns that place a row, not drawn as curves of their own
+
+
+class RunFiles(Protocol):
+    """The run's own files, as the logger needs them (``recorder.Run``)."""
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+
+    @property
+    def gone_on_from(self) -> Mapping[str, int | None]:
+        """``iteration`` and ``env_steps`` that the run goes on from; None where it begins."""
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Append one row of metrics."""
+
+    def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Append one row for each episode of an evaluation."""
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """Record that the run finished."""
+
+    def fail(self, error: BaseException) -> None:
+        """Record why the run stopped early."""
+
+
+class Mirror(Protocol):
+    """A copy of the numbers for people to watch."""
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Show one row; it has ``env_steps`` and any other numbers."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class Logger:
+    """Sends every row to the run's files and to its mirrors; as a context manager it closes the run.
+
+    Leaving the ``with`` block by an exception records the failure (an interrupt is told apart) and lets the
+    exception pass; leaving it normally without ``finish`` finishes with an empty summary.
+
+    Example::
+
+        check_mirrors(config.logger)  # before the run directory exists
+        with Logger(open_run(config, sys.argv), config) as log:
+            log.evaluation(env_steps=n, labels=m, iteration=i, returns=returns, lengths=lengths)
+            log.log({"iteration": i, "env_steps": n, "labels": m, "loss": loss})
+            log.finish({"final_return": final})
+    """
+
+    def __init__(self, run: RunFiles, config: RunConfig) -> None:
+        self._run = run
+        self._mirrors: list[Mirror] = []
+        self._wandb: WandbMirror | None = None
+        self._evaluated: tuple[int, float] | None = None
+        self._open = True
+        # Where nothing is simulated env steps stand still, and a run is followed along its iterations.
+        along = "env_steps" if config.algo.simulates else "iteration"
+        total = config.env_steps if config.algo.simulates else config.algo.iterations
+        try:
+            if config.logger.wandb != "disabled":
+                self._wandb = mirror_of(run.path, config, along)
+                self._mirrors.append(self._wandb)
+            if config.logger.tensorboard:
+                self._mirrors.append(
+                    TensorBoardMirror(run.path / "tensorboard", along, run.gone_on_from[along])
+                )
+            if config.logger.progress and sys.stderr.isatty():
+                self._mirrors.append(ProgressBar(total, run.path, along))
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """One iteration. ``row`` has ``iteration``, ``env_steps``, ``labels`` and the same columns each time.
+
+        The logger adds the column ``eval_return``: the mean return of the evaluation that was handed in
+        before this row for the same ``iteration``, else NaN.
+
+        Raises:
+            ValueError: when ``row`` has other columns than the first row had, or brings ``eval_return``.
+        """
+        if "eval_return" in row:
+            raise ValueError("eval_return is filled in by the logger, from evaluation()")
+        mean = math.nan
+        if self._evaluated is not None and self._evaluated[0] == row["iteration"]:
+            mean = self._evaluated[1]
+        self._evaluated = None
+        self._run.log({**row, "eval_return": mean})
+        for mirror in self._mirrors:
+            mirror.log(row)
+
+    def evaluation(
+        self,
+        *,
+        env_steps: int,
+        labels: int,
+        iteration: int,
+        returns: Sequence[float] | NDArray[np.float64],
+        lengths: Sequence[int] | NDArray[np.int64],
+        success: Sequence[Sequence[bool]] | NDArray[np.bool_] | None = None,
+    ) -> None:
+        """One evaluation: ``returns`` (E,) true returns and ``lengths`` (E,) control steps of its episodes.
+
+        For a task that defines it, ``success`` (E, 2) says of each episode whether it was one at some step,
+        and at the last step: columns ``success_max`` and ``success_final``, whose means the mirrors get.
+
+        Hand it in before the row of the same ``iteration``; 0 is the policy before any update, which has
+        no row.
+
+        Raises:
+            ValueError: when there is no episode, or not one of each for every episode.
+        """
+        episodes = list(zip(returns, lengths, strict=True))
+        if not episodes:
+            raise ValueError("an evaluation needs at least one episode")
+        place = {"env_steps": env_steps, "labels": labels, "iteration": iteration}
+        rows: list[dict[str, float]] = [
+            {**place, "episode": episode, "return": float(score), "length": int(length)}
+            for episode, (score, length) in enumerate(episodes)
+        ]
+        means = {"eval_return": sum(row["return"] for row in rows) / len(rows)}
+        if success is not None:
+            for row, (ever, last) in zip(rows, success, strict=True):
+                row.update(success_max=int(ever), success_final=int(last))
+            means |= {
+                key: sum(row[key] for row in rows) / len(rows) for key in ("success_max", "success_final")
+            }
+        self._run.evaluation(rows)
+        self._evaluated = (iteration, means["eval_return"])
+        for mirror in self._mirrors:
+            mirror.log({**place, **means})
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """The run did all it was asked to do; ``summary`` (JSON values) goes into its status."""
+        self._open = False
+        self._run.finish(summary)
+        self._close_mirrors(0, summary)
+
+    def fail(self, error: BaseException) -> None:
+        """The run stopped early because of ``error``."""
+        self._open = False
+        self._run.fail(error)
+        self._close_mirrors(1, {})
+
+    def _close_mirrors(self, exit_code: int, summary: Mapping[str, object]) -> None:
+        if self._wandb is not None:
+            self._wandb.outcome(exit_code, summary)
+        for mirror in self._mirrors:
+            mirror.close()
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._open:
+            return
+        if error is None:
+            self.finish({})
+        else:
+            self.fail(error)
+
+
+def check_mirrors(config: LoggerConfig) -> None:
+    """Refuse, before a run directory exists, mirrors that cannot work.
+
+    A W&B that is missing is only worth a warning, which the run gives itself.
+
+    Raises:
+        UserError: when TensorBoard is asked for and is not installed.
+    """
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise UserError("logger.tensorboard=true needs the tensorboard package: pip install tensorboard")
+
+
+class TensorBoardMirror:
+    """Scalars along env steps (or iterations), as TensorBoard event files in ``folder``."""
+
+    def __init__(self, folder: Path, along: str, gone_on_from: int | None) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._along = along
+        # What was shown of the iterations that are done again is hidden.
+        purge = None if gone_on_from is None else gone_on_from + 1
+        self._writer = SummaryWriter(str(folder), purge_step=purge)
+
+    def log(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            if name not in _NOT_A_METRIC:
+                self._writer.add_scalar(name, float(value), int(row[self._along]))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class ProgressBar:
+    """One line on stderr: env steps (or iterations), their rate, time left, labels, last true return."""
+
+    def __init__(self, total: int | None, path: Path, along: str) -> None:
+        from tqdm import tqdm
+
+        self._along = along
+        self._bar = tqdm(
+            total=total,
+            desc="/".join(path.parts[-3:]),
+            unit=" env steps" if along == "env_steps" else " iterations",
+            unit_scale=True,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        self._shown: dict[str, str] = {}
+
+    def log(self, row: Mapping[str, float]) -> None:
+        if "labels" in row:
+            self._shown["labels"] = f"{int(row['labels']):,}"
+        if "eval_return" in row:
+            self._shown["return"] = f"{row['eval_return']:.1f}"
+        self._bar.set_postfix(self._shown, refresh=False)
+        self._bar.update(int(row[self._along]) - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()

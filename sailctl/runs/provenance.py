@@ -1,0 +1,81 @@
+"""How something came about: versions, commit, machine, command line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sailctl import __version__
+from sailctl.runs.claims import queued_job
+
+_PACKAGES = (
+    "torch",
+    "mujoco",
+    "numpy",
+    "gymnasium",
+    "hydra-core",
+    "omegaconf",
+    "safetensors",
+    "pandas",
+    "pyarrow",
+    "wandb",
+    "stable-baselines3",
+)
+
+
+def provenance(command: Sequence[str]) -> dict[str, object]:
+    """How a run came about: versions, commit of the source checkout (if any), CPU, command line, UTC time."""
+    return {
+        "sailctl": __version__,
+        "git": _git_state(Path(__file__).resolve().parents[2]),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "command": list(command),
+        "job": queued_job(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_state(root: Path) -> dict[str, object] | None:
+    """Commit of the checkout at ``root`` and whether files (but results) differ from it; None without one."""
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--", ".", ":!results")
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        reason = " ".join(str(said).split())
+        print(f"sailctl: warning: the commit of the code is not known: {reason[:200]}", file=sys.stderr)
+        return None
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    # Safe: the code of a checkout that belongs to somebody else is what runs here.
+    command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _cpu_model() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

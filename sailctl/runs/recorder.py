@@ -1,0 +1,394 @@
+"""A run directory as it is written: made once, claimed by one process, its tables flushed row by row."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import itertools
+import json
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sailctl.config import RunConfig, plain_name, run_id, to_yaml
+from sailctl.core.files import write_atomically
+from sailctl.core.types import BusyError, RunError, UserError
+from sailctl.runs.claims import Claim, queued_job
+from sailctl.runs.provenance import provenance
+from sailctl.runs.results import (
+    CONFIG,
+    EVALUATION_COLUMNS,
+    EVALUATIONS,
+    METRICS,
+    PLACE_COLUMNS,
+    PROVENANCE,
+    STATUS,
+    SUCCESS_COLUMNS,
+    read_json,
+)
+
+if TYPE_CHECKING:
+    from sailctl.core.state import State
+
+NOTHING: State = {"metrics": 0, "evaluations": 0, "wall_s": 0.0, "last": {"env_steps": 0, "labels": 0}}
+"""What a checkpoint says of the tables, of a run that has none yet."""
+
+SHARE = 0.01
+"""Of a run's time that checkpoints may take."""
+
+
+class CsvWriter:
+    """Appends rows of numbers to a file, each flushed as it is written.
+
+    Integers are written as integers, floats so that ``pandas.read_csv`` gives them back bit for bit, NaN as
+    an empty cell, infinity as ``inf``.
+
+    Args:
+        path: file to make; one that exists is not touched.
+        columns: the header; None takes the first row's columns.
+        kept: lines of a file that exists to go on after; what follows them is cut off.
+
+    Raises:
+        FileExistsError: when there is such a file, and nothing is said of what to keep.
+        RunError: when the file is shorter than what is to be kept of it.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] | None = None, kept: int = 0) -> None:
+        self._path = path
+        self._columns: tuple[str, ...] | None = None
+        if kept:
+            lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+            whole = [line for line in lines if line.endswith(b"\n")]
+            if len(whole) < kept:
+                raise RunError(f"{path} has lost rows: {len(whole)} lines, {kept} at the last checkpoint")
+            os.truncate(path, sum(map(len, whole[:kept])))
+            self._columns = tuple(whole[0].decode().rstrip("\n").split(","))
+        self._file = path.open("ab" if kept else "xb", buffering=0)  # what is written is in the file at once
+        self._lines, self._size = kept, path.stat().st_size
+        if columns is not None and not kept:
+            self._write_header(columns)
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Write one row; the order of its keys does not matter.
+
+        Raises:
+            ValueError: when its columns are not those of the header.
+            RunError: when it cannot be written (a full disk, say); no part of it is then left in the file.
+        """
+        columns = self._columns or self._write_header(tuple(row))
+        if set(row) != set(columns):
+            missing, unknown = sorted(set(columns) - set(row)), sorted(set(row) - set(columns))
+            raise ValueError(f"{self._path.name}: row lacks {missing} and brings {unknown}")
+        self._write([_cell(row[column]) for column in columns])
+
+    def settle(self) -> int:
+        """See to it that the rows so far outlast a crash of the machine; how many lines there are."""
+        os.fsync(self._file.fileno())
+        return self._lines
+
+    def has(self, column: str) -> bool:
+        """Whether the header names this column."""
+        return column in (self._columns or ())
+
+    def widen(self, columns: Sequence[str]) -> None:
+        """Add columns at the end, 0 in the rows that are there.
+
+        Raises:
+            OSError: when the file cannot be written; the old one is then untouched.
+        """
+        added = tuple(columns)
+        header, *rows = self._path.read_bytes().splitlines()
+        lines = [header + b"".join(b"," + name.encode() for name in added)]
+        lines += [row + b",0" * len(added) for row in rows]
+        self._file.close()
+        write_atomically(self._path, b"".join(line + b"\n" for line in lines))
+        self._columns = (*(self._columns or ()), *added)
+        self._file = self._path.open("ab", buffering=0)
+        self._size = self._path.stat().st_size
+
+    def close(self) -> None:
+        """Close the file; nothing can be appended after that."""
+        with suppress(OSError):  # whatever could not be written was told when it was to be
+            self._file.close()
+
+    def _write_header(self, columns: Sequence[str]) -> tuple[str, ...]:
+        self._columns = tuple(columns)
+        self._write(self._columns)
+        return self._columns
+
+    def _write(self, cells: Sequence[str]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(cells)
+        line = text.getvalue().encode()
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self._path, self._size)
+            raise RunError(f"cannot write {self._path}: {error.strerror}") from error
+        self._size += len(line)
+        self._lines += 1
+
+
+class Run:
+    """A run directory that this process is writing; made by ``open_run``.
+
+    Args:
+        path: the run directory.
+        claim: the right to write in it.
+        checkpoint: from which the run goes on; None at its beginning.
+    """
+
+    def __init__(self, path: Path, claim: Claim, checkpoint: State | None = None) -> None:
+        self.path = path
+        """The run directory."""
+        self.checkpoint = checkpoint
+        """What the run knew when it stopped, in the words of ``keep``'s caller; None at its beginning."""
+        self._claim = claim
+        kept = NOTHING if checkpoint is None else checkpoint["tables"]
+        self._began = time.monotonic() - kept["wall_s"]
+        self._kept_at, self._cost = time.monotonic(), 0.0
+        self._last: dict[str, object] = kept["last"]
+        self._metrics = CsvWriter(path / METRICS, kept=kept["metrics"])
+        self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, kept["evaluations"])
+        self._write_status("running", None, {})
+
+    @property
+    def gone_on_from(self) -> Mapping[str, int | None]:
+        """``iteration`` and ``env_steps`` that the run goes on from; None where it begins."""
+        if self.checkpoint is None:
+            return {"iteration": None, "env_steps": None}
+        last = self.checkpoint["tables"]["last"]
+        return {"iteration": self.checkpoint["iteration"], "env_steps": last["env_steps"]}
+
+    def checkpoint_due(self, every: float) -> bool:
+        """Whether the last checkpoint, or the start of this process, is so many seconds ago.
+
+        With a large memory of answers a checkpoint takes its time: the next one then waits until it costs no
+        more than ``SHARE`` of the run (where ``every`` is 0 it comes at once all the same).
+        """
+        wait = max(every, self._cost / SHARE) if every else 0.0
+        return time.monotonic() - self._kept_at >= wait
+
+    def keep(self, state: State) -> None:
+        """Keep a checkpoint from which ``open_run`` goes on; ``state`` names its ``iteration``.
+
+        Raises:
+            RunError: when it cannot be written, or another process has taken the run over.
+        """
+        from sailctl.runs.checkpoint import save_checkpoint
+
+        self._claim.check()
+        began = time.monotonic()
+        try:
+            tables = {
+                "metrics": self._metrics.settle(),
+                "evaluations": self._evaluations.settle(),
+                "wall_s": time.monotonic() - self._began,
+                "last": self._last,
+            }
+            whole = {"run": self.path.name.partition(".")[0], "tables": tables, **state}
+            save_checkpoint(self.path, state["iteration"], whole)
+        except OSError as error:
+            raise RunError(f"cannot keep a checkpoint in {self.path}: {error.strerror}") from error
+        self._kept_at = time.monotonic()
+        self._cost = self._kept_at - began
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Append one row of metrics.
+
+        Raises:
+            ValueError: when it lacks one of ``PLACE_COLUMNS``, or has other columns than the first row had.
+            RunError: when another process has taken the run over.
+        """
+        self._claim.check()
+        if missing := [column for column in PLACE_COLUMNS if column not in row]:
+            raise ValueError(f"{METRICS}: row lacks {missing}")
+        self._metrics.append(row)
+        self._last = {"env_steps": int(row["env_steps"]), "labels": int(row["labels"])}
+
+    def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Append the episodes of one evaluation, each with ``EVALUATION_COLUMNS``.
+
+        Where a step of an episode said whether the task is solved, each has ``SUCCESS_COLUMNS`` too. They are
+        added to the table by the first evaluation that has them; without them an episode is no success.
+
+        Raises:
+            ValueError: when a row has other columns.
+            RunError: when it cannot be written.
+        """
+        told = any(set(SUCCESS_COLUMNS) <= set(row) for row in rows)
+        if told and not self._evaluations.has(SUCCESS_COLUMNS[0]):
+            try:
+                self._evaluations.widen(SUCCESS_COLUMNS)
+            except OSError as error:
+                raise RunError(f"cannot write {self.path / EVALUATIONS}: {error.strerror}") from error
+        silent = dict.fromkeys(SUCCESS_COLUMNS, 0) if self._evaluations.has(SUCCESS_COLUMNS[0]) else {}
+        for row in rows:
+            self._evaluations.append({**silent, **row})
+
+    def finish(self, summary: Mapping[str, object]) -> None:
+        """The run did all that it was asked to do; ``summary`` (JSON values) joins its status."""
+        from sailctl.runs.checkpoint import remove_checkpoints
+
+        self._end("finished", None, summary)
+        remove_checkpoints(self.path)
+
+    def fail(self, error: BaseException) -> None:
+        """The run stopped early: ``interrupted`` for a ``KeyboardInterrupt``, else ``failed``."""
+        if isinstance(error, KeyboardInterrupt):
+            self._end("interrupted", None, {})
+        elif isinstance(error, UserError | RunError):
+            self._end("failed", str(error), {})
+        else:
+            self._end("failed", f"{type(error).__name__}: {error}", {})
+
+    def _end(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
+        self._metrics.close()
+        self._evaluations.close()
+        try:
+            self._write_status(state, error, summary)
+        except OSError as failure:
+            path = self.path / STATUS
+            print(f"sailctl: warning: cannot write {path}: {failure.strerror}", file=sys.stderr)
+        self._claim.release()
+
+    def _write_status(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
+        wall = round(time.monotonic() - self._began, 3)
+        place = {**self._last, "wall_s": wall, "host": socket.gethostname()}
+        status = {"state": state, "error": error, **place, **summary}
+        write_json(self.path / STATUS, status)
+
+
+def run_path(config: RunConfig) -> Path:
+    """``<out>/<sweep>/<task>/<algorithm>/<run_id>-s<seed>``; no folder for a sweep without a name."""
+    parent = Path(config.out) / (config.logger.sweep or "") / plain_name(config.env.id) / config.algo.name
+    return parent / f"{run_id(config)}-s{config.seed}"
+
+
+def open_run(config: RunConfig, command: Sequence[str]) -> Run:
+    """The run directory of ``config``, made now, or gone on with from its last checkpoint.
+
+    With ``logger.fresh`` it is always made, and where there is one a number is put behind its name.
+
+    Args:
+        config: the composed configuration.
+        command: the command line, recorded as it is.
+
+    Raises:
+        UserError: when the run is finished, another process works on it, it cannot be written, or its
+            checkpoint is of another run.
+    """
+    path = run_path(config)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if config.logger.fresh:
+            path = _unused(path)
+        path.mkdir(exist_ok=True)
+        claim = Claim(path)
+    except FileExistsError as error:
+        raise UserError(f"cannot make {path}: {error.filename} is in the way") from error
+    except OSError as error:
+        raise UserError(f"cannot make {path}: {error.strerror}") from error
+    try:
+        return _opened(path, claim, config, command)
+    except BaseException:
+        claim.release()
+        raise
+
+
+def finished_run(config: RunConfig) -> Path | None:
+    """The directory of this run where it has been finished before and no new one is asked for, else None."""
+    path = run_path(config)
+    return path if not config.logger.fresh and _state_of(path) == "finished" else None
+
+
+def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
+    from sailctl.runs.checkpoint import load_checkpoint  # torch, which whoever reads runs has no need of
+
+    if _state_of(path) == "finished":
+        raise BusyError(f"{path} has been finished by another process in this moment")
+    checkpoint = load_checkpoint(path)
+    try:
+        if checkpoint is None:
+            _set_aside(path)
+            write_atomically(path / CONFIG, to_yaml(config))
+            write_json(path / PROVENANCE, provenance(command))
+            return Run(path, claim)
+        if checkpoint["run"] != path.name.partition(".")[0]:
+            raise UserError(f"the checkpoint in {path} is of another run, {checkpoint['run']}: remove it")
+        about = read_json(path / PROVENANCE)
+        again = {**provenance(command), "iteration": checkpoint["iteration"]}
+        write_json(path / PROVENANCE, {**about, "resumed": [*about.get("resumed", []), again]})
+        return Run(path, claim, checkpoint)
+    except OSError as error:
+        raise UserError(f"cannot write in {path}: {error.strerror}") from error
+
+
+def _set_aside(path: Path) -> None:
+    """Rename the tables of a run that begins anew, and how they came about: nothing of it is lost."""
+    names = (METRICS, EVALUATIONS, PROVENANCE)
+    number = next(n for n in itertools.count(1) if not any((path / f"{name}.{n}").exists() for name in names))
+    for name in names:
+        if (path / name).is_file():
+            (path / name).rename(path / f"{name}.{number}")
+
+
+def _unused(path: Path) -> Path:
+    """``path``, or the first of ``path.2``, ``path.3``, ... that does not exist.
+
+    A job of a queue that was started again gets the one that it had made.
+    """
+    named = itertools.chain([path], (Path(f"{path}.{number}") for number in itertools.count(2)))
+    return next(new for new in named if not new.exists() or _made_by_this_job(new))
+
+
+def _made_by_this_job(path: Path) -> bool:
+    try:
+        return queued_job() is not None and read_json(path / PROVENANCE).get("job") == queued_job()
+    except (UserError, OSError):
+        return False
+
+
+def _state_of(path: Path) -> str:
+    try:
+        return str(read_json(path / STATUS).get("state"))
+    except (UserError, OSError):
+        return "no status"
+
+
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """Write ``value`` as JSON, atomically; NaN and infinity become null (JSON has neither)."""
+    write_atomically(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    number = float(value)
+    return "" if math.isnan(number) else repr(number)
+
+
+def _finite(value: object) -> object:
+    """``value`` with numpy numbers made plain and non-finite numbers made None."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

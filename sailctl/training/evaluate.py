@@ -1,0 +1,103 @@
+"""The true return of a policy: fixed seeds, whole episodes, nothing that training reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sailctl.core.files import check_writable
+from sailctl.core.seeding import generator
+from sailctl.core.types import BoolArray, DoubleArray, IntArray, UserError
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.runs.checkpoint import load_policy
+from sailctl.simulator import Simulator, open_simulator
+from sailctl.simulator.video import render_video
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Whole episodes of one policy."""
+
+    returns: DoubleArray
+    """(E,) undiscounted true return of each episode."""
+    lengths: IntArray
+    """(E,) control steps of each episode."""
+    path: DoubleArray | None
+    """(T, nstate) simulator states of the first episode, when they were asked for."""
+    success: BoolArray | None
+    """(E, 2) whether each episode was a success at some step, and at its last; None where no step said."""
+
+    @property
+    def mean(self) -> float:
+        """Mean true return."""
+        return float(self.returns.mean())
+
+
+Act = Callable[[DoubleArray], DoubleArray]
+"""Controls (N, A) in the actuators' units for observations (N, O)."""
+
+
+def evaluate(
+    policy: GaussianPolicy, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False
+) -> Evaluation:
+    """Run ``episodes`` episodes with the mean action from initial states that ``seed`` alone decides."""
+
+    def mean_action(obs: DoubleArray) -> DoubleArray:
+        return policy.to_controls(policy.act(obs, None))
+
+    return play(mean_action, simulator, episodes, seed, keep_path)
+
+
+def play(act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False) -> Evaluation:
+    """Run ``episodes`` whole episodes from initial states that ``seed`` alone decides."""
+    states = simulator.reset(episodes, generator(seed, "eval"))
+    rows = np.arange(episodes)
+    returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
+    success, defined = np.zeros((episodes, 2), dtype=bool), False
+    path = [states.physics[0].copy()]
+    while len(rows):
+        step = simulator.step(states, act(states.obs))
+        returns[rows] += step.reward
+        lengths[rows] += 1
+        said = np.zeros(len(rows), dtype=bool) if step.success is None else step.success
+        defined = defined or step.success is not None
+        success[rows, 0] |= said
+        success[rows, 1] = said
+        if keep_path and rows[0] == 0:
+            path.append(step.states.physics[0].copy())
+        going = ~step.done
+        states, rows = step.states.take(going), rows[going]
+    return Evaluation(returns, lengths, np.stack(path) if keep_path else None, success if defined else None)
+
+
+def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> None:
+    """Print the true return of a run's final policy; with ``video``, film the first episode into that file.
+
+    Raises:
+        UserError: when ``run`` holds no readable policy, its task cannot be filmed, or not there.
+        RunError: when no video can be made here (the returns are printed first).
+    """
+    policy = load_policy(run)
+    if video is not None:
+        check_writable(video.parent)
+    simulator = open_simulator(policy.spec.id)
+    model = simulator.model
+    if video is not None and model is None:
+        raise UserError(
+            f"{policy.spec.id} cannot be filmed: its MuJoCo model cannot be had; leave out --video"
+        )
+    result = evaluate(policy, simulator, episodes, seed, keep_path=video is not None)
+    print(f"{policy.spec.id}: {episodes} episodes with the mean action, initial states of seed {seed}")
+    print(f"  true return  mean {result.mean:.1f}, sd {result.returns.std():.1f}", end="")
+    print(f", lowest {result.returns.min():.1f}, highest {result.returns.max():.1f}")
+    print(f"  length       mean {result.lengths.mean():.1f} of {policy.spec.horizon} control steps")
+    if result.success is not None:
+        ever, last = result.success.mean(axis=0)
+        print(f"  success      in {ever:.0%} of the episodes at some step, in {last:.0%} at the last step")
+    if video is not None and model is not None and result.path is not None:
+        video.parent.mkdir(parents=True, exist_ok=True)
+        render_video(model, result.path, video, simulator.camera, policy.spec.dt)
+        print(f"  video        {video}")

@@ -1,0 +1,146 @@
+"""Making reference policies: a run on the true reward, three of its policies, and what they earn."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sailctl.config import LEVELS, RunConfig, recorded
+from sailctl.core.files import write_atomically
+from sailctl.core.seeding import generator
+from sailctl.core.types import DoubleArray, UserError
+from sailctl.policies.policy import GaussianPolicy
+from sailctl.policies.references import ABOUT, folder_of
+from sailctl.runs.checkpoint import save_policy
+from sailctl.runs.provenance import provenance
+from sailctl.runs.results import load_run
+from sailctl.simulator import Simulator, open_simulator
+from sailctl.training.evaluate import evaluate, play
+from sailctl.training.train import train
+
+SHARES = dict(zip(LEVELS, (0.15, 0.5, 1.0), strict=True))
+"""Share of what the best policy earns above random actions that each level should have."""
+EPISODES = 50
+"""Episodes behind each return of the table, from initial states that choosing the policies did not see."""
+SEED = 2026
+"""Seed of those initial states."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A policy in the middle of its training."""
+
+    env_steps: int
+    mean: float
+    """Mean true return of the evaluation that was due."""
+    policy: GaussianPolicy
+
+
+def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Path:
+    """Train by ``config``, choose ``weak``, ``medium`` and ``expert``; return the task's folder in ``out``.
+
+    The folder gets a policy for each level, and ``reference.json``: the configuration, provenance, the curve
+    of all policies to choose from, and returns over ``EPISODES`` episodes of other initial states.
+
+    Raises:
+        UserError: when the algorithm is none that trains on the true reward, or the folder exists.
+        RunError: when training had to stop; nothing is left.
+    """
+    if getattr(config.algo, "reward", "model") != "true":
+        raise UserError(f"algo={config.algo.name} does not train on the true reward; choose ppo or sac")
+    folder = folder_of(config.env.id, out)
+    if folder.exists():
+        raise UserError(f"{folder} exists: remove it first, or choose another --out")
+    snapshots: list[Snapshot] = []
+
+    def keep(env_steps: int, mean: float, policy: GaussianPolicy) -> None:
+        snapshots.append(Snapshot(env_steps, mean, policy))
+
+    with tempfile.TemporaryDirectory() as scratch:
+        run = load_run(train(replace(config, out=scratch), list(overrides), keep))
+        wall_s = run.status["wall_s"]
+    simulator = open_simulator(config.env.id, config.threads)
+    random = random_returns(simulator)
+    chosen = choose(snapshots, float(random.mean()))
+    levels = {level: appraise(chosen[level], simulator) for level in LEVELS}
+    gain = levels["expert"]["mean"] - random.mean()
+    about = {
+        "task": config.env.id,
+        "algorithm": config.algo.name,
+        "command": ["sailctl", "reference", *overrides],
+        "env_steps": snapshots[-1].env_steps,
+        "wall_s": wall_s,
+        "episodes": EPISODES,
+        "seed": SEED,
+        "random": summary(random),
+        "levels": {
+            level: {**numbers, "share": float((numbers["mean"] - random.mean()) / gain)}
+            for level, numbers in levels.items()
+        },
+        "curve": [[snapshot.env_steps, snapshot.mean] for snapshot in snapshots],
+        "config": recorded(replace(config, out="runs")),
+        "provenance": provenance(["sailctl", "reference", *overrides]),
+    }
+    simulator.close()
+    for level in LEVELS:
+        save_policy(chosen[level].policy, folder / level)
+    write_atomically(folder / ABOUT, to_text(about))
+    return folder
+
+
+def to_text(about: dict[str, Any]) -> str:
+    """JSON with a line for each key, and one for each point of the curve."""
+    points = [json.dumps(point) for point in about["curve"]]
+    text = json.dumps(about | {"curve": ["@"]}, indent=1)
+    return text.replace('"@"', ",\n  ".join(points)) + "\n"
+
+
+def choose(snapshots: Sequence[Snapshot], random: float) -> dict[str, Snapshot]:
+    """For each level the policy whose share of the best one's gain over ``random`` is nearest to its own."""
+    best = max(snapshot.mean for snapshot in snapshots)
+    shares = np.array([(snapshot.mean - random) / (best - random) for snapshot in snapshots])
+    return {level: snapshots[int(np.abs(shares - share).argmin())] for level, share in SHARES.items()}
+
+
+def appraise(snapshot: Snapshot, simulator: Simulator) -> dict[str, float]:
+    """What a policy earns with its mean action, and (``noisy``) with actions as it draws them."""
+    calm = evaluate(snapshot.policy, simulator, EPISODES, SEED)
+    noise = generator(SEED, "policy")
+
+    def drawn(obs: DoubleArray) -> DoubleArray:
+        draws = noise.standard_normal((len(obs), snapshot.policy.spec.act_dim), dtype=np.float32)
+        return snapshot.policy.to_controls(snapshot.policy.act(obs, draws))
+
+    noisy = play(drawn, simulator, EPISODES, SEED)
+    return {
+        "at_env_steps": snapshot.env_steps,
+        **summary(calm.returns),
+        "length": float(calm.lengths.mean()),
+        "noisy_mean": float(noisy.returns.mean()),
+    }
+
+
+def random_returns(simulator: Simulator) -> DoubleArray:
+    """(EPISODES,) true returns of actions drawn uniformly from the actuators' range."""
+    rng, spec = generator(SEED, "policy"), simulator.spec
+
+    def anything(obs: DoubleArray) -> DoubleArray:
+        return rng.uniform(spec.act_low, spec.act_high, (len(obs), spec.act_dim))
+
+    return play(anything, simulator, EPISODES, SEED).returns
+
+
+def summary(returns: DoubleArray) -> dict[str, float]:
+    """Mean, standard deviation (of the sample), lowest and highest return."""
+    return {
+        "mean": float(returns.mean()),
+        "sd": float(returns.std(ddof=1)),
+        "lowest": float(returns.min()),
+        "highest": float(returns.max()),
+    }
