@@ -270,6 +270,7 @@ class LoggerConfig:
     sweep: str | None
     checkpoint: float
     fresh: bool
+    any_version: bool
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sailctl import __version__
+from sailctl.config.places import PACKAGE
+from sailctl.core.types import UserError
 from sailctl.runs.claims import queued_job
 
 _PACKAGES = (
@@ -29,11 +32,14 @@ _PACKAGES = (
 )
 
 
+_COMPUTING = ("torch", "mujoco", "numpy", "gymnasium", "stable-baselines3")
+
+
 def provenance(command: Sequence[str]) -> dict[str, object]:
     """How a run came about: versions, commit of the source checkout (if any), CPU, command line, UTC time."""
     return {
         "sailctl": __version__,
-        "git": _git_state(Path(__file__).resolve().parents[2]),
+        "git": _git_state(PACKAGE.parent),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -43,6 +49,33 @@ def provenance(command: Sequence[str]) -> dict[str, object]:
         "job": queued_job(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def refuse_other_versions(path: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Let a run go on only under the versions that it was begun with.
+
+    Args:
+        path: the run directory.
+        begun, now: what ``provenance`` returned.
+
+    Raises:
+        UserError: where a version of what computes the numbers is another one.
+    """
+    versions = [
+        {"sailctl": about["sailctl"], "Python": about["python"]}
+        | {name: about["packages"].get(name) for name in _COMPUTING}
+        for about in (begun, now)
+    ]
+    changed = [
+        f"{name} {old} (now {versions[1][name]})"
+        for name, old in versions[0].items()
+        if old != versions[1][name]
+    ]
+    if changed:
+        raise UserError(
+            f"{path} was begun with {', '.join(changed)}, which may change its numbers: "
+            "install those, go on with logger.any_version=true, or begin anew with --fresh"
+        )
 
 
 def _version(package: str) -> str | None:

@@ -23,7 +23,7 @@ from sailctl.config import RunConfig, plain_name, run_id, to_yaml
 from sailctl.core.files import write_atomically
 from sailctl.core.types import BusyError, RunError, UserError
 from sailctl.runs.claims import Claim, queued_job
-from sailctl.runs.provenance import provenance
+from sailctl.runs.provenance import provenance, refuse_other_versions
 from sailctl.runs.results import (
     CONFIG,
     EVALUATION_COLUMNS,
@@ -287,7 +287,7 @@ def open_run(config: RunConfig, command: Sequence[str]) -> Run:
 
     Raises:
         UserError: when the run is finished, another process works on it, it cannot be written, or its
-            checkpoint is of another run.
+            checkpoint is of another run, or was made by other versions of what computes the numbers.
     """
     path = run_path(config)
     try:
@@ -328,6 +328,8 @@ def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str])
         if checkpoint["run"] != path.name.partition(".")[0]:
             raise UserError(f"the checkpoint in {path} is of another run, {checkpoint['run']}: remove it")
         about = read_json(path / PROVENANCE)
+        if not config.logger.any_version:
+            refuse_other_versions(path, about, provenance(command))
         again = {**provenance(command), "iteration": checkpoint["iteration"]}
         write_json(path / PROVENANCE, {**about, "resumed": [*about.get("resumed", []), again]})
         return Run(path, claim, checkpoint)

@@ -154,6 +154,23 @@ def test_a_run_goes_on_from_its_checkpoint(config: Config):
     assert not (run.path / "checkpoints").exists()
 
 
+def test_a_run_goes_on_under_other_versions_only_where_that_is_asked_for(config: Config):
+    run = open_run(config, ["first"])
+    run.log(ROW)
+    run.keep({"iteration": 1})
+    run.fail(KeyboardInterrupt())
+    about = json.loads((run.path / "provenance.json").read_text())
+    about["packages"]["torch"] = "0.1"
+    (run.path / "provenance.json").write_text(json.dumps(about))
+    with pytest.raises(
+        UserError, match=r"was begun with torch 0\.1 \(now .*logger\.any_version=true"
+    ) as refused:
+        open_run(config, ["second"])
+    assert "mujoco" not in str(refused.value)
+    again = open_run(replace(config, logger=replace(config.logger, any_version=True)), ["third"])
+    assert again.checkpoint is not None
+
+
 @pytest.mark.parametrize(
     ("every", "cost", "ago", "due"),
     [(60, 0, 59, False), (60, 0, 61, True), (60, 1, 61, False), (60, 1, 101, True), (0, 1, 0, True)],
@@ -404,7 +421,7 @@ def a_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     who = ["-c", "user.name=x", "-c", "user.email=x@x"]
     for words in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "begin"]):
         subprocess.run(["git", "-C", str(folder), *words], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(folder / "sailctl" / "provenance.py"))
+    monkeypatch.setattr(provenance, "PACKAGE", folder / "sailctl")
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     return folder
 
