@@ -19,6 +19,7 @@ from sailctl import __version__
 from sailctl.analysis.evidence import CURVES, Trial, flat_settings, shared_settings
 from sailctl.analysis.foreign import Curve, is_foreign, read_curves
 from sailctl.analysis.saved import seal, whole
+from sailctl.config import present
 from sailctl.core.files import write_atomically
 from sailctl.core.types import DoubleArray, UserError
 from sailctl.runs.results import EVALUATIONS, METRICS, RunRecord, find_runs, load_run
@@ -120,7 +121,7 @@ def trial_of(record: RunRecord) -> Trial:
         seed=record.seed,
         state=record.state,
         error=record.status.get("error"),
-        settings=flat_settings(record.config),
+        settings=present(flat_settings(record.config)),
         origin=origin,
         place=str(record.path),
         iteration=iteration,
@@ -226,7 +227,7 @@ def _load_saved(path: Path) -> list[Trial]:
                     seed=run["seed"],
                     state=run["state"],
                     error=run["error"],
-                    settings={**about["settings"], **run["settings"]},
+                    settings=present({**about["settings"], **run["settings"]}),
                     origin=run["origin"],
                     place=f"{path}, run {run['run']}",
                     before=np.array(run["before"], dtype=np.float64),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sailctl.config.checks import PROJECT, is_project, segment_lengths, validate
 from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
+from sailctl.config.former import present
 from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
 from sailctl.config.ranges import CHOICES
 from sailctl.config.recorded import recorded
@@ -62,6 +63,7 @@ __all__ = [
     "kind_of",
     "leaf_types",
     "plain_name",
+    "present",
     "recorded",
     "reference_place",
     "run_id",

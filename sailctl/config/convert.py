@@ -13,6 +13,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get_type_hints
 
 from sailctl.config.checks import validate
+from sailctl.config.former import where_it_went
 from sailctl.config.places import conf_dir, reference_place
 from sailctl.config.recorded import recorded
 from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, Config, RunConfig, kind_of
@@ -215,6 +216,8 @@ def unknown_key(key: str, chosen: str | None = None) -> UserError:
         key: what was asked for.
         chosen: the option of its group, where it is known.
     """
+    if told := where_it_went(key):
+        return UserError(told)
     if key in leaf_types():
         group = key.partition(".")[0]
         having = _options_with(key, chosen)

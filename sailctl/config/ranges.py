@@ -124,7 +124,6 @@ CHOICES = {
     "algo.step": ("gradient", "proximal"),
     "algo.kl": ("kl_ref_pi", "kl_pi_ref"),
     "algo.optimiser": ("adam", "sgd"),
-    "rollout.continuation": ("policy", "mean"),
     "rollout.pairing": ("forked", "unrelated", "ranked"),
     "reward.questions": ("forked", "unrelated"),
     "reward.activation": ("tanh", "leaky_relu"),

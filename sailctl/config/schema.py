@@ -25,7 +25,6 @@ class RolloutConfig:
     forks: int
     segment: int | None
     judged: int | None
-    continuation: str
     start_fraction: float
     restart: float
     pairing: str

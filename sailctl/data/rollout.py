@@ -79,11 +79,8 @@ class Collector:
         states, rows, env_steps = prompts.fork(forks), np.arange(count), 0
         handed_on = states
         for t in range(self._judged):
-            if t < self._steps or self._config.continuation == "policy":
-                # For every row, so that one fork's end does not shift another fork's draws.
-                noise = self._rng.policy.standard_normal((count, spec.act_dim), dtype=np.float32)
-            else:
-                noise = np.zeros((count, spec.act_dim), dtype=np.float32)
+            # For every row, so that one fork's end does not shift another fork's draws.
+            noise = self._rng.policy.standard_normal((count, spec.act_dim), dtype=np.float32)
             action = policy.act(states.obs, noise[rows])
             step = self._simulator.step(states, policy.to_controls(action))
             obs[rows, t] = states.obs

@@ -56,7 +56,6 @@ BY_VALUE = {
     "oracle": {"normalise"},
     "policy": {"features", "hidden"},
     "reward": {"enough", "epochs", "questions", "trace", "foresight", "start", "cut"},
-    "rollout": {"continuation"},
 }
 """Read or not by the value of another setting, which is recorded too."""
 BEFORE = {

@@ -54,7 +54,6 @@ def setup(task: str, steps: int, judged: int | None = None, *, std: float = 0.6,
         "forks": 2,
         "segment": None,
         "judged": None,
-        "continuation": "policy",
         "start_fraction": 0.0,
         "restart": 0.0,
         "pairing": "forked",
@@ -168,21 +167,6 @@ def test_the_continuation_is_judged_and_not_learned_from():
         np.testing.assert_array_equal(rewards, collected.judged.rewards[row, :length])
         assert ended or length == 40
     np.testing.assert_array_equal(collected.judged.returns, collected.judged.rewards.sum(axis=1))
-
-
-def test_a_continuation_without_noise_is_the_mean_action():
-    noisy, calm = (setup(REACHER, 8, 20, prompts=8, continuation=kind) for kind in ("policy", "mean"))
-    one, other = noisy.collect()[0], calm.collect()[0]
-    np.testing.assert_array_equal(one.segments.actions, other.segments.actions)
-    np.testing.assert_array_equal(one.judged.rewards[:, :8], other.judged.rewards[:, :8])
-    assert not np.array_equal(one.judged.rewards[:, 8:], other.judged.rewards[:, 8:])
-    for at, collected, same in ((noisy, one, False), (calm, other, True)):
-        went_on = collected.window.mask[:, 8:] > 0
-        obs = collected.window.obs[:, 8:][went_on]
-        mean = at.policy.act(obs, np.zeros((len(obs), at.simulator.spec.act_dim), np.float32))
-        assert len(obs) > 50
-        close = np.allclose(collected.window.actions[:, 8:][went_on], mean, rtol=1e-5, atol=1e-6)
-        assert close is same
 
 
 @pytest.mark.parametrize(

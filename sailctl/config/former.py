@@ -1,0 +1,36 @@
+"""Settings of earlier versions: what they are called now, and which are gone.
+
+Records of runs made before are read through ``present``. Who writes a former name is told the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RENAMED: dict[str, str] = {}
+"""Former key -> key."""
+
+GONE: dict[str, object] = {"rollout.continuation": "policy"}
+"""Key that there is no more -> its value in runs that do what runs do now."""
+
+
+def present(settings: Mapping[str, object]) -> dict[str, object]:
+    """Flat settings of a run of any version, under the names of this one.
+
+    A setting that is gone is left out where its value was the one that is left. Else it stays, and tells the
+    run from those of now.
+    """
+    return {
+        RENAMED.get(key, key): value
+        for key, value in settings.items()
+        if key not in GONE or GONE[key] != value
+    }
+
+
+def where_it_went(key: str) -> str | None:
+    """What a person who wrote a former key is told; None for any other key."""
+    if key in RENAMED:
+        return f"{key} is {RENAMED[key]} now"
+    if key in GONE:
+        return f"{key} is gone: all runs do what {GONE[key]!r} did"
+    return None
