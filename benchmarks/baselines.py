@@ -17,15 +17,15 @@ ALL = [
     "env=halfcheetah-v5", "env_steps=100_000", "oracle.budget=1000",
     "evaluation.every=10_000", "logger.wandb=disabled",
 ]  # fmt: skip
-ASKING = ["algo.first=100", "algo.queries=100", "algo.every=10_000"]
+ASKING = ["algo.initial_queries=100", "algo.queries=100", "algo.query_interval=10_000"]
 ON_POLICY = ["algo.envs=16", "algo.steps=128", "algo.batch=256", "policy.initial_std=0.4"]
 OFF_POLICY = ["algo.updates=0.25", "algo.target_every=1", "algo.hidden=[128,128]"]
 SWEEPS = (
     ["algo=sail_segments,sail_revkl_segments", "seed=range(0,5)"],
     ["algo=ppo", "seed=range(0,5)", *ON_POLICY],
-    ["algo=rlhf_ppo", "seed=range(0,5)", *ON_POLICY, *ASKING, "algo.start=10_000"],
+    ["algo=rlhf_ppo", "seed=range(0,5)", *ON_POLICY, *ASKING, "algo.learning_starts=10_000"],
     ["algo=pebble,sail_mujoco_parity", "seed=range(0,3)", *OFF_POLICY, *ASKING],
-    ["algo=sac", "seed=range(0,3)", *OFF_POLICY, "algo.start=1000", "algo.entropy=0.1"],
+    ["algo=sac", "seed=range(0,3)", *OFF_POLICY, "algo.learning_starts=1000", "algo.entropy=0.1"],
 )
 """Command lines of ``sailctl train -m`` beside ``ALL``."""
 

@@ -1,13 +1,13 @@
 """Who can tell which of two forks turns out better? The judges of ``algo.labels``, put to the same forks.
 
 A reference policy stands still and acts; a reward model and its value learn from it as in
-``experiment=foresight``, without moving it. Then forks of H steps are drawn from fresh prompts, and each is
-followed by the policy's mean action until the discount of ``reward.foresight`` has shrunk to ``FORGOTTEN``:
+``experiment=value``, without moving it. Then forks of H steps are drawn from fresh prompts, and each is
+followed by the policy's mean action until the discount of ``reward.value_horizon`` is ``FORGOTTEN``:
 the discounted true return of all that is the truth. For each judge the table has the share of pairs of forks
 that it puts in the order of the truth, and the share weighted by how far apart the two truths lie. A half is
 guessing.
 
-- ``foresight``: learned reward within the segment, learned value of its end;
+- ``value``: learned reward within the segment, learned value of its end;
 - ``learned reward``: within the segment alone;
 - ``true reward, learned value``: what the first would say if its reward were perfect;
 - ``true reward``: within the segment alone, a teacher with L = H;
@@ -30,8 +30,8 @@ from sailctl.core.types import BoolArray, DoubleArray, Ends, FloatArray, JudgedR
 from sailctl.data.rollout import Collector
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.policies.references import read_references
-from sailctl.preferences.foresight import Foresight
 from sailctl.preferences.labeller import Labeller
+from sailctl.preferences.value import SegmentValue
 from sailctl.simulator import Simulator, States, open_simulator
 from sailctl.sweeps.compose import compose_jobs
 
@@ -63,7 +63,7 @@ def main() -> None:
 def measure(task: str, level: str, seed: int) -> list[dict[str, object]]:
     """One row for each judge, about one policy."""
     words = [
-        "experiment=foresight",
+        "experiment=value",
         "algo=sail_revkl_segments",
         f"env={task}",
         f"algo.reference={level}",
@@ -76,7 +76,7 @@ def measure(task: str, level: str, seed: int) -> list[dict[str, object]]:
     steps, judged = segment_lengths(config)
     collector = Collector(simulator, config.rollout, steps, judged, generators)
     labeller = Labeller(config, simulator.spec, generators, None)
-    informed = Foresight(config.reward, simulator.spec, np.random.default_rng(seed))
+    informed = SegmentValue(config.reward, simulator.spec, np.random.default_rng(seed))
     for _ in range(ITERATIONS):
         collected = collector.collect(policy)
         labeller.label(collected, no_score)
@@ -84,22 +84,22 @@ def measure(task: str, level: str, seed: int) -> list[dict[str, object]]:
 
     start = collector.chains.take(np.arange(PROMPTS) % len(collector.chains)).fork(FORKS)
     fork = roll(simulator, policy, start, steps, generators.policy)
-    discount = math.exp(-simulator.spec.dt / config.reward.foresight)
+    discount = math.exp(-simulator.spec.dt / config.reward.value_horizon)
     whole = math.ceil(math.log(FORGOTTEN) / math.log(discount))
     after = roll(simulator, policy, fork.reached, whole, None, fork.alive).rewards
     on = roll(
-        simulator, policy, fork.reached, config.env.judged - steps, generators.policy, fork.alive
+        simulator, policy, fork.reached, config.env.label_horizon - steps, generators.policy, fork.alive
     ).rewards
     simulator.close()
 
     truth = np.hstack([fork.rewards, after]) @ discount ** np.arange(steps + whole)
-    model, foresight = labeller.model, labeller.foresight
+    model, value = labeller.model, labeller.value
     assert model is not None
-    assert foresight is not None
+    assert value is not None
     learned = model.judge(fork.segments)
     true = JudgedRewards(fork.rewards, fork.segments.mask)
     said = {
-        "foresight": foresight.judge(fork.segments, fork.ends, learned),
+        "value": value.judge(fork.segments, fork.ends, learned),
         "learned reward": learned.returns,
         "true reward, learned value": informed.judge(fork.segments, fork.ends, in_units(true)),
         "true reward": true.returns,

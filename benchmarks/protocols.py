@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import record
 from benchmarks.record import RESULTS
-from benchmarks.steadiness import write_steadiness
+from benchmarks.stability import write_stability
 from sailctl.analysis.evidence import AXES, FINAL_EVALUATIONS, Trial
 from sailctl.analysis.statistics import mean
 from sailctl.analysis.trials import load_trials
@@ -32,7 +32,7 @@ PENALISED = ("algo.gamma=0.01", "algo.radius=60")
 """A gamma found in looks (docs/protocols.md), and a ball that holds every reference policy."""
 AS_COMMITTED = ("algo.target_kl=null", "reward.cut=0")
 """The results from scratch are older than these two settings: without them their command still makes them."""
-KEPT = ("algo.refresh=0", "algo.observe=0")
+KEPT = ("algo.reference_interval=0", "algo.observe=0")
 """The reference policy stays the one that training began with, and so do the observation statistics."""
 MISTAKEN = ("experiment=alignment_segments", *KEPT, "oracle.mistake=0,0.1,0.2,0.3,0.4")
 """Those results are older than the reference of ``experiment=alignment_segments`` that moves."""
@@ -82,7 +82,7 @@ def asking(budget: int) -> tuple[str, ...]:
     """
     queries = max(8, -(-budget // ITERATIONS))
     return (
-        "experiment=foresight",
+        "experiment=value",
         "algo=sail_revkl_segments",
         f"algo.name=labels_{budget}",
         f"algo.queries={queries}",
@@ -107,7 +107,13 @@ PROTOCOLS = {
             ("algo=sail,sail_revkl", ASKED),
             ("algo=pebble", ASKED),
             ("algo=sail_revkl", "algo.name=sail_revkl_teacher", "algo.reward=teacher"),
-            ("algo=sac", "algo.updates=0.5", "algo.hidden=[128,128]", "algo.envs=20", "algo.start=5000"),
+            (
+                "algo=sac",
+                "algo.updates=0.5",
+                "algo.hidden=[128,128]",
+                "algo.envs=20",
+                "algo.learning_starts=5000",
+            ),
         ),
         ("--baseline", "sac"),
     ),
@@ -130,7 +136,7 @@ PROTOCOLS = {
         "from scratch: SAIL and SAIL-RevKL with labels that look ahead, SAIL-RevKL with the teacher's own, "
         "and PPO with the true reward",
         (
-            ("experiment=foresight", "algo=sail_segments,sail_revkl_segments", *AS_COMMITTED),
+            ("experiment=value", "algo=sail_segments,sail_revkl_segments", *AS_COMMITTED),
             ("algo=sail_revkl_segments", "algo.name=sail_revkl_direct", *AS_COMMITTED),
             ("algo=ppo",),
         ),
@@ -228,7 +234,7 @@ def main() -> None:
     words = compared(protocol, {trial.algorithm for trial in load_trials([runs])})
     sailctl("compare", str(runs), *words, "--save", str(saved))
     sailctl("report", str(saved), *words, "--out", str(results / "report.html"), "--wandb", "disabled")
-    write_steadiness(results)
+    write_stability(results)
     if asked.protocol == "scratch":
         write_equal_cost(saved)
 

@@ -20,7 +20,7 @@ PPO = ["algo=ppo", "algo.envs=32", "algo.steps=128", "env.discount=0.99"]
 LARGER = [*PPO, "policy.initial_std=1.0", "algo.lr=5e-4", "algo.batch=1024"]
 SAC = [
     "algo=sac", "algo.hidden=[128,128]", "algo.batch=128", "algo.envs=8", "algo.updates=0.5",
-    "algo.start=1000", "algo.target_every=2", "algo.entropy=0.1",
+    "algo.learning_starts=1000", "algo.target_every=2", "algo.entropy=0.1",
 ]  # fmt: skip
 TASKS = {
     "walker2d-v5": [*PPO, BATCH, "env_steps=2_000_000", "policy.initial_std=0.6"],

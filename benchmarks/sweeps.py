@@ -41,7 +41,7 @@ CHECKPOINTS = 0.02
 """What is asked of the share of a run that its checkpoints take, at most."""
 KEPT = {
     "a policy alone": ("algo=sail_revkl_segments", "env=halfcheetah-v5"),
-    "a reward model and its answers": ("experiment=foresight", "algo=sail_segments", "env=hopper-v5"),
+    "a reward model and its answers": ("experiment=value", "algo=sail_segments", "env=hopper-v5"),
 }
 
 Row = dict[str, object]

@@ -43,7 +43,13 @@ Step = Callable[[], None]
 
 def ours(task: str, simulator: Simulator) -> tuple[ActionSAIL, Step]:
     """The algorithm with a filled buffer, and its updates as training groups them, ``GROUP`` at a time."""
-    words = [f"env={task}", "algo=sail_revkl", f"algo.start={FILLED}", "algo.first=50", "algo.warmup=0"]
+    words = [
+        f"env={task}",
+        "algo=sail_revkl",
+        f"algo.learning_starts={FILLED}",
+        "algo.initial_queries=50",
+        "algo.warmup=0",
+    ]
     config = compose_jobs([*words, f"out={mkdtemp()}"]).jobs[0].config
     assert isinstance(config, ActionsRun)
     algorithm, clock = ActionSAIL(config, simulator), Clock()

@@ -48,7 +48,7 @@ def make_trial(
     """A run evaluated before training and then every 1,000 env steps, one iteration and one second each."""
     at = np.arange(len(returns), dtype=np.float64)
     scores = np.array(returns, dtype=np.float64)
-    own = {"env.id": task, "env.segment": len(task), "algo.name": algorithm}
+    own = {"env.id": task, "env.segment_length": len(task), "algo.name": algorithm}
     return Trial(
         task=task,
         algorithm=algorithm,

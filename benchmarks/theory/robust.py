@@ -59,7 +59,7 @@ NEARBY, FAR = 0.5, 2.0
 FAR_SEEDS, FAR_HORIZON = 60, 2**14
 STEP_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 STEP_HORIZON = 2**12
-LOOKS = 4
+STYLES = 4
 """Iterates of a run, evenly spread, at which the Moreau envelope is looked at."""
 FINEST = 9
 """|h| is smoothed by 10^-1, 10^-2, ... down to 10^-FINEST on the way to a proximal point."""
@@ -503,7 +503,7 @@ def nearby(problem: Problem) -> DoubleArray:
 
 def looks(horizon: int) -> list[int]:
     """Iterates spread evenly over a run, each in the middle of its part, and the last one."""
-    return [int(horizon * (look + 0.5) / LOOKS) for look in range(LOOKS)] + [horizon]
+    return [int(horizon * (look + 0.5) / STYLES) for look in range(STYLES)] + [horizon]
 
 
 def stationarity_rows(settings: Sequence[Setting]) -> tuple[list[Row], list[Row]]:
@@ -520,10 +520,10 @@ def stationarity_rows(settings: Sequence[Setting]) -> tuple[list[Row], list[Row]
     for column, horizon in enumerate(HORIZONS):
         length = STEP / math.sqrt(horizon)
         steps = Steps.joined([Steps.of(name, each.rho, length, SEEDS) for each, name in arms])
-        runs = run(problem, start, steps, looks(horizon), rng).reshape(LOOKS + 1, len(arms), SEEDS, -1)
+        runs = run(problem, start, steps, looks(horizon), rng).reshape(STYLES + 1, len(arms), SEEDS, -1)
         for index, (each, name) in enumerate(arms):
             square, error = each.stationarity(runs[:, index])
-            squares[index, column] = square[:LOOKS].mean(axis=0)
+            squares[index, column] = square[:STYLES].mean(axis=0)
             rows.append(
                 {
                     "rho": each.rho,
@@ -598,7 +598,7 @@ def step_size_rows(setting: Setting) -> list[Row]:
             "loss_gap_last": float(gap),
         }
         for (factor, name), each, gap in zip(
-            arms, square[:LOOKS].mean(axis=0).reshape(len(arms), SEEDS), gaps, strict=True
+            arms, square[:STYLES].mean(axis=0).reshape(len(arms), SEEDS), gaps, strict=True
         )
     ]
 

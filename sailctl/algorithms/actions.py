@@ -82,7 +82,7 @@ class ActionSAIL:
             self._sessions = Sessions(
                 config.oracle,
                 config.reward,
-                Schedule(algo.start, algo.first, algo.every, algo.queries),
+                Schedule(algo.learning_starts, algo.initial_queries, algo.query_interval, algo.queries),
                 selection=algo.selection,
                 window=algo.window,
                 history=self._replay,
@@ -126,7 +126,7 @@ class ActionSAIL:
         for _ in range(math.ceil(self._algo.interval / self._algo.envs)):
             with clock.measure("collect_s"):
                 earned.append(self._act())
-            if self._env_steps < self._algo.start:
+            if self._env_steps < self._algo.learning_starts:
                 continue
             with clock.measure("label_s"):
                 self._ask()
@@ -186,7 +186,7 @@ class ActionSAIL:
         """One control step of all environments; the mean of their true rewards, for the record."""
         algo, policy, states = self._algo, self._actor.policy, self._states
         shape = (algo.envs, self._simulator.spec.act_dim)
-        if algo.reference == "initial" and self._env_steps < algo.start:
+        if algo.reference == "initial" and self._env_steps < algo.learning_starts:
             actions = self._rng.policy.uniform(-1.0, 1.0, shape).astype(np.float32)
         else:
             noise = self._rng.policy.standard_normal(shape, dtype=np.float32)
@@ -234,7 +234,7 @@ class ActionSAIL:
             if self._sessions.due(self._env_steps):
                 self._sessions.hold(self._env_steps)
                 self._reward(self._sessions.rewards_of_all())
-        elif self._critic.updates == 0 or self._env_steps % self._algo.every < self._algo.envs:
+        elif self._critic.updates == 0 or self._env_steps % self._algo.query_interval < self._algo.envs:
             self._reward(self._replay.true_rewards().astype(np.float32))
 
     def _reward(self, rewards: FloatArray) -> None:

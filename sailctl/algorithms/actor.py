@@ -221,7 +221,7 @@ class Actor:
         """Move the average on, and the reference where it is due."""
         for mine, theirs in zip(self.average.parameters(), self.policy.parameters(), strict=True):
             mine.lerp_(theirs, self._config.average)
-        if self._config.refresh and self.updates % self._config.refresh == 0:
+        if self._config.reference_interval and self.updates % self._config.reference_interval == 0:
             self.reference = self.policy.snapshot()
 
     def _noise(self, *shape: int) -> Tensor:

@@ -135,7 +135,7 @@ class Learner:
             NonFiniteError: when a segment, a loss, a gradient or a parameter is NaN or infinite; it carries
                 the batch.
         """
-        if self._config.refresh and self.updates % self._config.refresh == 0:
+        if self._config.reference_interval and self.updates % self._config.reference_interval == 0:
             self.reference = self.policy.snapshot()
         share = left if self._config.anneal else 1.0
         self._lr = self._config.lr * self._pace * share

@@ -69,7 +69,7 @@ class PPOBaseline(Baseline):
         plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
         self._rewarded: SimulatorVecEnv | LearnedReward = plain
         if algo.reward == "model":
-            self._sessions = sessions_of(config, self._spec, self._generators, algo.start)
+            self._sessions = sessions_of(config, self._spec, self._generators, algo.learning_starts)
             self._rewarded = LearnedReward(plain, self._sessions)
         self._env = VecNormalize(
             self._rewarded,

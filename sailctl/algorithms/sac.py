@@ -81,7 +81,7 @@ class SACBaseline(Baseline):
         plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
         self._env: SimulatorVecEnv | LearnedReward = plain
         if algo.reward == "model":
-            first_at = algo.start + algo.pretrain
+            first_at = algo.learning_starts + algo.pretrain
             self._sessions = sessions_of(config, self._spec, self._generators, first_at)
             self._env = LearnedReward(plain, self._sessions)
         self._model: SAC = make_model(config, self._env)
@@ -105,7 +105,10 @@ class SACBaseline(Baseline):
             asked = self._sessions.metrics()
         if self._penalty is not None:
             metrics["kl_ref_pi"] = self._penalty.last
-            if algo.refresh and self.env_steps // algo.refresh > before // algo.refresh:
+            if (
+                algo.reference_interval
+                and self.env_steps // algo.reference_interval > before // algo.reference_interval
+            ):
                 self._penalty.refresh()
         refuse_non_finite(self._model)
         return metrics | asked
@@ -144,7 +147,7 @@ def make_model(config: SACRun, env: VecEnv) -> SAC:
         env,
         learning_rate=algo.lr,
         buffer_size=min(config.env_steps + algo.envs, REMEMBERED),
-        learning_starts=algo.start,
+        learning_starts=algo.learning_starts,
         batch_size=algo.batch,
         tau=algo.tau,
         gamma=config.env.discount,

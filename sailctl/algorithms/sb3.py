@@ -82,7 +82,7 @@ def sessions_of(config: PPORun | SACRun, spec: EnvSpec, generators: Generators, 
     return Sessions(
         config.oracle,
         config.reward,
-        Schedule(first_at, algo.first, algo.every, algo.queries),
+        Schedule(first_at, algo.initial_queries, algo.query_interval, algo.queries),
         selection=algo.selection,
         window=window,
         history=History(max(window, EPISODES * spec.horizon // algo.envs), algo.envs, spec),

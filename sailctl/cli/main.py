@@ -327,7 +327,7 @@ def reference(arguments: Sequence[str]) -> int:
 
     plan = compose_jobs(["algo=ppo", *options.overrides], overlay=options.config_dir)
 
-    from sailctl.training.schooling import make_reference
+    from sailctl.training.make_references import make_reference
 
     print(make_reference(plan.jobs[0].config, options.overrides, options.out))
     return 0

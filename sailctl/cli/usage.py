@@ -137,7 +137,7 @@ options:
 examples:
   sailctl reference
   sailctl reference env=hopper-v5 env_steps=2_000_000 evaluation.every=50_000
-  sailctl train env=hopper-v5 algo.reference=medium algo.refresh=0
+  sailctl train env=hopper-v5 algo.reference=medium algo.reference_interval=0
   sailctl train env=hopper-v5 algo.reference=references/hopper-v5/expert
 
 Exit code: 0 done, 1 training had to stop, 2 something asked for is impossible, 130 interrupted.

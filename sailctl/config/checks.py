@@ -84,11 +84,11 @@ def _validate_rollout(config: RunConfig) -> None:
         )
     segment, judged = segment_lengths(config)
     episode = f"{horizon} (an episode of {config.env.id})"
-    require(1 <= segment <= horizon, "rollout.segment", f"from 1 to {episode}", segment)
+    require(1 <= segment <= horizon, "rollout.segment_length", f"from 1 to {episode}", segment)
     require(
         segment <= judged <= horizon,
-        "rollout.judged",
-        f"from {segment} (rollout.segment) to {episode}",
+        "rollout.label_horizon",
+        f"from {segment} (rollout.segment_length) to {episode}",
         judged,
     )
     if isinstance(config.algo, AlgoConfig) and config.algo.simulates:
@@ -144,8 +144,8 @@ def _validate_baseline(config: RunConfig) -> None:
     elif isinstance(algo, SACConfig):
         _validate_widths("algo.hidden", algo.hidden)
         require(algo.entropy > 0, "algo.entropy", "above 0 with SAC", algo.entropy)
-        learns = config.env_steps > algo.start
-        before = f"above algo.start={algo.start}, before which nothing is learned"
+        learns = config.env_steps > algo.learning_starts
+        before = f"above algo.learning_starts={algo.learning_starts}, before which nothing is learned"
         require(learns, "env_steps", before, config.env_steps)
         steps = algo.envs * algo.updates
         whole = steps >= 1 and steps % algo.target_every == 0
@@ -159,12 +159,12 @@ def _validate_baseline(config: RunConfig) -> None:
 
 def _validate_sessions(config: RunConfig, algo: ActionsConfig | PPOConfig | SACConfig) -> None:
     """What an algorithm needs that asks every so many env steps."""
-    for key in ("first", "queries"):
+    for key in ("initial_queries", "queries"):
         value = getattr(algo, key)
         require(value >= 1, f"algo.{key}", "at least 1 with algo.reward=model", value)
     budget = config.oracle.budget
-    enough = budget is None or budget >= algo.first
-    require(enough, "oracle.budget", f"at least algo.first={algo.first}", budget)
+    enough = budget is None or budget >= algo.initial_queries
+    require(enough, "oracle.budget", f"at least algo.initial_queries={algo.initial_queries}", budget)
     pairs = config.rollout.pairing != "ranked"
     require(pairs, "rollout.pairing", "forked or unrelated with this algorithm", config.rollout.pairing)
 
@@ -283,5 +283,5 @@ def _validate_teacher(config: RunConfig) -> None:
 def segment_lengths(config: RunConfig) -> tuple[int, int]:
     """H and L in control steps: ``null`` is a whole episode of the task."""
     horizon = tasks.horizon(config.env.id)
-    segment, judged = config.rollout.segment, config.rollout.judged
+    segment, judged = config.rollout.segment_length, config.rollout.label_horizon
     return horizon if segment is None else segment, horizon if judged is None else judged

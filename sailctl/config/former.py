@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "env.segment": "env.segment_length",
+    "rollout.segment": "rollout.segment_length",
+    "env.judged": "env.label_horizon",
+    "rollout.judged": "rollout.label_horizon",
+    "env.foresight": "env.value_horizon",
+    "reward.foresight": "reward.value_horizon",
+    "reward.trace": "reward.gae_lambda",
+    "reward.enough": "reward.target_accuracy",
+    "algo.refresh": "algo.reference_interval",
+    "algo.first": "algo.initial_queries",
+    "algo.every": "algo.query_interval",
+    "algo.start": "algo.learning_starts",
+}
 """Former key -> key."""
 
 GONE: dict[str, object] = {"rollout.continuation": "policy"}

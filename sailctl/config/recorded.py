@@ -12,14 +12,14 @@ from typing import Any
 
 from sailctl.config.schema import ActionsRun, Config, PPORun, RunConfig, SACRun, to_dict
 
-_ASKING = ("algo.first", "algo.queries", "algo.every", "algo.selection")
-_SEGMENTS = ("env.segment", "env.judged", "env.foresight", "rollout.*")
-_FORESIGHT = (
-    "reward.foresight",
+_ASKING = ("algo.initial_queries", "algo.queries", "algo.query_interval", "algo.selection")
+_SEGMENTS = ("env.segment_length", "env.label_horizon", "env.value_horizon", "rollout.*")
+_VALUE = (
+    "reward.value_horizon",
     "reward.inverse_temperature",
     "reward.questions",
     "reward.start",
-    "reward.trace",
+    "reward.gae_lambda",
 )
 """Settings of labels that look ahead, which the forms on segments alone have."""
 
@@ -29,15 +29,15 @@ def unread(config: RunConfig) -> tuple[str, ...]:
     if isinstance(config, PPORun | SACRun):
         own = ("policy.normalise",) if isinstance(config, SACRun) else ()
         if config.algo.reward == "true":
-            start = ("algo.start",) if isinstance(config, PPORun) else ("algo.relabel",)
+            start = ("algo.learning_starts",) if isinstance(config, PPORun) else ("algo.relabel",)
             return (*own, *start, *_ASKING, *_SEGMENTS, "oracle.*", "reward.*")
-        lengths = ("rollout.[!sj]*", "rollout.start_fraction", "env.foresight")
-        return (*own, *lengths, *_FORESIGHT, "reward.bounded", "reward.cut")
+        lengths = ("rollout.[!sj]*", "rollout.start_fraction", "env.value_horizon")
+        return (*own, *lengths, *_VALUE, "reward.bounded", "reward.cut")
     if isinstance(config, ActionsRun):
         if config.algo.reward == "teacher":
-            asking = (*(key for key in _ASKING if key != "algo.every"), "algo.window", "algo.recent")
+            asking = (*(key for key in _ASKING if key != "algo.query_interval"), "algo.window", "algo.recent")
             return (*asking, *_SEGMENTS, "oracle.*", "reward.*")
-        return (*_SEGMENTS, *_FORESIGHT)
+        return (*_SEGMENTS, *_VALUE)
     assert isinstance(config, Config)
     if config.algo.models_reward:
         return ()

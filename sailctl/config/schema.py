@@ -11,9 +11,9 @@ class EnvConfig:
     """``conf/env``: the task, and the segment lengths and the look ahead that suit it."""
 
     id: str
-    segment: int
-    judged: int
-    foresight: float
+    segment_length: int
+    label_horizon: int
+    value_horizon: float
     discount: float
 
 
@@ -23,8 +23,8 @@ class RolloutConfig:
 
     prompts: int
     forks: int
-    segment: int | None
-    judged: int | None
+    segment_length: int | None
+    label_horizon: int | None
     start_fraction: float
     restart: float
     pairing: str
@@ -55,7 +55,7 @@ class RewardConfig:
     activation: str
     lr: float
     epochs: int
-    enough: float
+    target_accuracy: float
     batch: int
     steps: int | None
     thin: int
@@ -63,8 +63,8 @@ class RewardConfig:
     questions: str
     cut: float
     start: int
-    foresight: float
-    trace: float
+    value_horizon: float
+    gae_lambda: float
     inverse_temperature: float | None
 
 
@@ -101,7 +101,7 @@ class AlgoConfig:
     kl: str
     radius: float | None
     reference: str
-    refresh: int
+    reference_interval: int
     observe: int | None
     optimiser: str
     lr: float
@@ -155,22 +155,22 @@ class ActionsConfig:
     kl: str
     radius: float | None
     reference: str
-    refresh: int
+    reference_interval: int
     observe: int | None
     average: float
     least_std: float
     early_std: float
     settle: int
-    first: int
+    initial_queries: int
     queries: int
-    every: int
+    query_interval: int
     selection: str
     window: int
     recent: int | None
     envs: int
     noiseless: float
     interval: int
-    start: int
+    learning_starts: int
     warmup: int
     updates: float
     delay: int
@@ -194,11 +194,11 @@ class PPOConfig:
     name: str
     learner: str
     reward: str
-    first: int
+    initial_queries: int
     queries: int
-    every: int
+    query_interval: int
     selection: str
-    start: int
+    learning_starts: int
     envs: int
     steps: int
     batch: int
@@ -224,11 +224,11 @@ class SACConfig:
     name: str
     learner: str
     reward: str
-    first: int
+    initial_queries: int
     queries: int
-    every: int
+    query_interval: int
     selection: str
-    start: int
+    learning_starts: int
     pretrain: int
     relabel: bool
     envs: int
@@ -241,7 +241,7 @@ class SACConfig:
     target_every: int
     entropy: float
     gamma: float
-    refresh: int
+    reference_interval: int
 
     simulates: ClassVar[bool] = True
     iterations: ClassVar[None] = None

@@ -52,8 +52,8 @@ SETTINGS = {
         "reward.steps=null",
         "reward.thin=1",
         "rollout.prompts=8",
-        "rollout.segment=10",
-        "rollout.judged=20",
+        "rollout.segment_length=10",
+        "rollout.label_horizon=20",
         "algo.epochs=2",
         "algo.minibatches=2",
         f"algo.iterations={UPDATES}",
@@ -64,19 +64,19 @@ SETTINGS = {
         "algo.envs=4",
         "algo.interval=40",
         f"env_steps={40 * UPDATES}",
-        "algo.start=80",
+        "algo.learning_starts=80",
         "algo.warmup=20",
         "algo.batch=32",
         "algo.hidden=[32,32]",
-        "algo.first=8",
+        "algo.initial_queries=8",
         "algo.queries=4",
-        "algo.every=200",
+        "algo.query_interval=200",
         "algo.window=10",
     ),
 }
 """By kind of run. One on actions has no update in its first iterations: rows that are no number."""
 EXPERIMENTS = {
-    "experiment=foresight": ("algo=sail_revkl_segments", "reward.start=0", "reward.steps=20"),
+    "experiment=value": ("algo=sail_revkl_segments", "reward.start=0", "reward.steps=20"),
     # Swimmer has reference policies, and no contacts either.
     "experiment=alignment_segments": (
         "algo=sail_segments",

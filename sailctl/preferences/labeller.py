@@ -24,9 +24,9 @@ from sailctl.core.types import (
 )
 from sailctl.data.rollout import Collected
 from sailctl.preferences.asker import Asker, cut_short
-from sailctl.preferences.foresight import Foresight
 from sailctl.preferences.oracle import Teacher
 from sailctl.preferences.reward import RewardEnsemble
+from sailctl.preferences.value import SegmentValue
 
 Score = Callable[[SegmentBatch, Pairs], FloatArray]
 """The learner's current score h (B,) of pairs: what an adversary among the teachers works against."""
@@ -60,10 +60,10 @@ class Labeller(Asker):
         self._data = data
         self._seen = 0
         """Env steps that were collected so far."""
-        self.foresight: Foresight | None = None
+        self.value: SegmentValue | None = None
         """The value of what follows under the learned reward, where the labels count it."""
-        if model is not None and algo.labels == "reward_model" and reward.foresight > 0:
-            self.foresight = Foresight(reward, spec, generators.value)
+        if model is not None and algo.labels == "reward_model" and reward.value_horizon > 0:
+            self.value = SegmentValue(reward, spec, generators.value)
         model_oracle = replace(TRUTHFUL, inverse_temperature=reward.inverse_temperature)
         self._model_teacher = Teacher(model_oracle, generators.labels, spec.horizon)
 
@@ -112,13 +112,13 @@ class Labeller(Asker):
 
     def metrics(self) -> Metrics:
         """Those of every asker, and how well the value of what follows is known."""
-        return super().metrics() | ({} if self.foresight is None else self.foresight.metrics())
+        return super().metrics() | ({} if self.value is None else self.value.metrics())
 
     def state(self) -> State:
         """What the teacher, the reward model and the value of what follows know."""
         return super().state() | {
             "model_teacher": self._model_teacher.state(),
-            "foresight": None if self.foresight is None else self.foresight.state(),
+            "value": None if self.value is None else self.value.state(),
             "seen": self._seen,
         }
 
@@ -126,16 +126,16 @@ class Labeller(Asker):
         """Take back what ``state`` handed out."""
         super().restore(state)
         self._model_teacher.restore(state["model_teacher"])
-        if self.foresight is not None:
-            self.foresight.restore(state["foresight"])
+        if self.value is not None:
+            self.value.restore(state["value"])
         self._seen = state["seen"]
 
     def _judged(self, model: RewardEnsemble, collected: Collected) -> JudgedRewards:
-        """What the model says of each segment: of its steps, or, with foresight, of all that follows."""
+        """What the model says of each segment: of its steps, or, with a value, of all that follows."""
         rewards = model.judge(collected.window)
-        if self.foresight is None:
+        if self.value is None:
             return rewards
-        worth = self.foresight.judge(collected.window, collected.ends, rewards)
+        worth = self.value.judge(collected.window, collected.ends, rewards)
         return JudgedRewards(worth[:, None], np.ones((len(worth), 1), np.float32))
 
     def _shown(self, collected: Collected) -> Collected:

@@ -162,7 +162,7 @@ class RewardEnsemble:
         for _ in range(self._config.epochs):
             orders = self._rng.permuted(every, axis=1)
             explained = sum(self._step(chosen) for chosen in np.array_split(orders, steps, axis=1))
-            if explained > self._config.enough * answered:
+            if explained > self._config.target_accuracy * answered:
                 break
 
     def _step(self, chosen: IntArray) -> int:

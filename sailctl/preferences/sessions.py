@@ -30,11 +30,11 @@ CANDIDATES = 10
 class Schedule:
     """When the teacher is asked, in env steps, and how much."""
 
-    first_at: int
+    learning_starts: int
     """Env steps at which the first session comes, or once there is a window to ask about."""
-    first: int
+    initial_queries: int
     """Questions of the first session."""
-    every: int
+    query_interval: int
     """Env steps from one session to the next."""
     queries: int
     """Questions of every later session."""
@@ -85,7 +85,7 @@ class Sessions(Asker):
         self._rows = None if recent is None else max(window, -(-recent // history.envs))
         """``recent`` in control steps of each environment, a window at least."""
         self._returns = np.zeros(history.envs)
-        self._next = schedule.first_at
+        self._next = schedule.learning_starts
 
     @property
     def learned(self) -> bool:
@@ -116,7 +116,7 @@ class Sessions(Asker):
 
     def hold(self, env_steps: int) -> None:
         """Hold a session: draw candidates, choose among them, ask, and fit the ensemble to all answers."""
-        count = self._schedule.queries if self.learned else self._schedule.first
+        count = self._schedule.queries if self.learned else self._schedule.initial_queries
         if self._teacher.remaining is not None:
             count = min(count, self._teacher.remaining)
         rule = self._selection if self.learned else "uniform"
@@ -126,7 +126,7 @@ class Sessions(Asker):
         places = np.arange(candidates)
         pairs = Pairs(2 * places, 2 * places + 1, places)
         self._ask(segments, judged, pairs, count, rule, partial(self._score, segments))
-        self._next = env_steps + self._schedule.every
+        self._next = env_steps + self._schedule.query_interval
 
     def rewards(self, obs: FloatArray, actions: FloatArray) -> FloatArray:
         """(N,) learned rewards of actions (N, A) in observations (N, O); 0 before any answer.

@@ -62,7 +62,7 @@ def kind_of_file(file: Path) -> str:
     return kind_of(values.get("responses"), values.get("learner"))
 
 
-ON_SEGMENTS = ("experiment=foresight", "experiment=alignment_segments")
+ON_SEGMENTS = ("experiment=value", "experiment=alignment_segments")
 """Experiments with settings of the algorithms on segments; all layouts of segments are theirs too."""
 FROM_REFERENCE = ("experiment=alignment", "experiment=alignment_segments", "experiment=demo")
 """Experiments that start from the medium reference policy of the task."""
@@ -120,7 +120,7 @@ def test_baselines_are_told_from_the_algorithms_of_the_suite() -> None:
 
 def test_ppo_on_a_learned_reward_has_the_settings_of_ppo() -> None:
     plain, learned = (values_of(CONF / "algo" / f"{name}.yaml") for name in ("ppo", "rlhf_ppo"))
-    own = {"name", "reward", "first", "queries", "every", "selection", "start"}
+    own = {"name", "reward", "initial_queries", "queries", "query_interval", "selection", "learning_starts"}
     assert {key for key in learned if learned[key] != plain[key]} == own
 
 

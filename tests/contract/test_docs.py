@@ -28,7 +28,7 @@ import sailctl.policies.references
 import sailctl.sweeps.launch
 import sailctl.training.collect
 import sailctl.training.evaluate
-import sailctl.training.schooling
+import sailctl.training.make_references
 from sailctl.algorithms.learner import Learner
 from sailctl.cli import comparing
 from sailctl.cli import main as cli
@@ -179,8 +179,8 @@ class Given:
 
 TINY = (
     "env=invertedpendulum-v5",
-    "rollout.segment=5",
-    "rollout.judged=5",
+    "rollout.segment_length=5",
+    "rollout.label_horizon=5",
     "env_steps=60",
     "evaluation.episodes=1",
     "policy.hidden=[4]",
@@ -188,7 +188,7 @@ TINY = (
     "logger.progress=false",
 )
 SMALL = (*TINY, "rollout.prompts=4", "algo.epochs=1", "algo.minibatches=2")
-ASKING = (*TINY, "algo.first=2", "algo.start=20", "algo.batch=8", "oracle.budget=2")
+ASKING = (*TINY, "algo.initial_queries=2", "algo.learning_starts=20", "algo.batch=8", "oracle.budget=2")
 BASELINES = (
     (*ASKING, "algo=rlhf_ppo", "algo.envs=4", "algo.steps=5"),
     (*ASKING, "algo=sail_mujoco_parity", "algo.pretrain=0", "algo.interval=20", "algo.hidden=[4]"),
@@ -212,7 +212,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
     )
     file = folder / "some.parquet"
     save_preferences(file, data, {})
-    words = ["algo=sail_dpr", "algo.w=0.5", "algo.queries=2", "reward.foresight=1", f"algo.data={file}"]
+    words = ["algo=sail_dpr", "algo.w=0.5", "algo.queries=2", "reward.value_horizon=1", f"algo.data={file}"]
     run = small_run(folder / "runs", *words)
     (folder / "empty").mkdir()
     return Given(file, run, folder / "empty")
@@ -278,7 +278,7 @@ def test_command_lines_are_accepted(
     monkeypatch.setattr(sailctl.training.evaluate, "evaluate_run", work("eval"))
     monkeypatch.setattr(sailctl.analysis.figures, "plot_runs", work("plot"))
     monkeypatch.setattr(sailctl.policies.references, "table", work("reference"))
-    monkeypatch.setattr(sailctl.training.schooling, "make_reference", work("reference"))
+    monkeypatch.setattr(sailctl.training.make_references, "make_reference", work("reference"))
     monkeypatch.setattr(sailctl.cli.listing, "print_tasks", work("tasks"))
     monkeypatch.setattr(sailctl.cli.listing, "print_task", work("tasks"))
     monkeypatch.setattr(sailctl.cli.doctor, "diagnose", work("doctor"))

@@ -17,12 +17,12 @@ CHECKOUT = Path(__file__).parents[2]
 SMOKE = (
     "env=invertedpendulum-v5",
     "env_steps=2000",
-    "algo.start=400",
+    "algo.learning_starts=400",
     "algo.warmup=20",
     "algo.window=20",
-    "algo.first=8",
+    "algo.initial_queries=8",
     "algo.queries=4",
-    "algo.every=400",
+    "algo.query_interval=400",
     "evaluation.episodes=1",
     "logger.wandb=disabled",
 )

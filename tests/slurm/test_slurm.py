@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slurm
 
 SMALL = (
     "rollout.prompts=8",
-    "rollout.segment=5",
-    "rollout.judged=5",
+    "rollout.segment_length=5",
+    "rollout.label_horizon=5",
     "evaluation.episodes=2",
     "policy.hidden=[8]",
     "logger.wandb=disabled",

@@ -17,7 +17,7 @@ from sailctl.core.types import NonFiniteError
 from sailctl.data.replay import Replay
 from sailctl.simulator import Simulator, Step, open_simulator
 from sailctl.training.train import train
-from tests.kinds import actions_of
+from tests.fixtures import actions_of
 
 TASK = "reacher-v5"
 
@@ -38,7 +38,13 @@ def parameters(algorithm: ActionSAIL) -> torch.Tensor:
 
 
 def test_questions_follow_the_schedule_until_the_budget_is_spent(tmp_path: Path):
-    words = ("algo.start=40", "algo.every=40", "algo.first=4", "algo.queries=3", "oracle.budget=9")
+    words = (
+        "algo.learning_starts=40",
+        "algo.query_interval=40",
+        "algo.initial_queries=4",
+        "algo.queries=3",
+        "oracle.budget=9",
+    )
     algorithm = algorithm_of(tmp_path, *words)
     labels = []
     for _ in range(5):
@@ -51,7 +57,7 @@ def test_questions_follow_the_schedule_until_the_budget_is_spent(tmp_path: Path)
 
 
 def test_before_the_start_nothing_is_learned_and_the_buffer_is_filled(tmp_path: Path):
-    algorithm = algorithm_of(tmp_path, "algo.start=100")
+    algorithm = algorithm_of(tmp_path, "algo.learning_starts=100")
     before = parameters(algorithm)
     rows = iterated(algorithm, 2)
     assert torch.equal(parameters(algorithm), before)
@@ -64,7 +70,7 @@ def test_before_the_start_nothing_is_learned_and_the_buffer_is_filled(tmp_path: 
 
 def test_the_critic_warms_up_before_the_policy_moves(tmp_path: Path):
     """With a warm-up that no run of this length ends, every update would be one of it: there is none left."""
-    words = ("algo.start=40", "algo.updates=0.5", "algo.delay=1")
+    words = ("algo.learning_starts=40", "algo.updates=0.5", "algo.delay=1")
     short, long = (algorithm_of(tmp_path, *words, f"algo.warmup={updates}") for updates in (0, 64))
     first, second = (iterated(algorithm, 1)[0] for algorithm in (short, long))
     assert long._critic.updates == short._critic.updates + 64
@@ -73,7 +79,7 @@ def test_the_critic_warms_up_before_the_policy_moves(tmp_path: Path):
 
 
 def test_updates_keep_up_with_env_steps_whatever_the_ratio(tmp_path: Path):
-    words = ("algo.start=40", "algo.warmup=0", "algo.delay=3", "algo.envs=4", "algo.interval=40")
+    words = ("algo.learning_starts=40", "algo.warmup=0", "algo.delay=3", "algo.envs=4", "algo.interval=40")
     algorithm = algorithm_of(tmp_path, *words, "algo.updates=0.3")
     iterated(algorithm, 5)
     learned_for = 200 - 40 + 4  # the step that reaches the start is learned from already
@@ -102,7 +108,7 @@ def test_true_rewards_reach_the_policy_through_answers_alone(tmp_path: Path, rew
     With ``reward=teacher`` the critic sees the reward itself, and it does. (Windows of one length: of unlike
     ones the longer would win by the three.)
     """
-    words = (f"algo.reward={reward}", "reward.cut=0", "algo.start=40")
+    words = (f"algo.reward={reward}", "reward.cut=0", "algo.learning_starts=40")
     plain = algorithm_of(tmp_path, *words)
     twisted = algorithm_of(tmp_path, *words, simulator=Twisted(open_simulator(TASK)))
     for algorithm in (plain, twisted):
@@ -122,7 +128,7 @@ def test_statistics_follow_as_long_as_they_are_told_to(tmp_path: Path):
 
 def test_values_are_of_the_order_of_one_whatever_the_reward(tmp_path: Path):
     """Rewards are scaled by their spread, and by the horizon of the discount."""
-    words = ("algo.reward=teacher", "algo.start=40")
+    words = ("algo.reward=teacher", "algo.learning_starts=40")
     algorithm = algorithm_of(tmp_path, *words, simulator=Twisted(open_simulator(TASK)))
     iterated(algorithm, 3)
     rewards = algorithm._replay.sample(4096, 1, 0.99, np.random.default_rng(0)).returns
@@ -131,7 +137,7 @@ def test_values_are_of_the_order_of_one_whatever_the_reward(tmp_path: Path):
 
 def test_what_is_drawn_for_questions_shifts_nothing_that_is_acted(tmp_path: Path):
     """Until the first update two runs that ask differently do the same, to the bit."""
-    asked, silent = (algorithm_of(tmp_path, f"algo.start={start}") for start in (80, 1000))
+    asked, silent = (algorithm_of(tmp_path, f"algo.learning_starts={start}") for start in (80, 1000))
     for algorithm in (asked, silent):
         iterated(algorithm, 1)
     assert np.array_equal(asked._states.physics, silent._states.physics)
@@ -162,7 +168,7 @@ def test_what_blows_up_stops_the_run_and_leaves_its_minibatch(
 
 
 def test_actions_that_are_no_numbers_are_told_by_the_policy_and_not_by_the_simulator(tmp_path: Path):
-    algorithm = algorithm_of(tmp_path, "algo.start=40")
+    algorithm = algorithm_of(tmp_path, "algo.learning_starts=40")
     iterated(algorithm, 2)
     with torch.no_grad():
         algorithm._actor.policy.log_std[0] = torch.nan
@@ -185,7 +191,9 @@ def test_every_second_question_is_about_the_latest_env_steps(tmp_path: Path, mon
             return windows(self, starts, steps)
 
         monkeypatch.setattr(Replay, "windows", watched)
-        algorithm = algorithm_of(tmp_path, "algo.first=40", "algo.queries=40", f"algo.recent={recent}")
+        algorithm = algorithm_of(
+            tmp_path, "algo.initial_queries=40", "algo.queries=40", f"algo.recent={recent}"
+        )
         iterated(algorithm, 5)
     assert len(oldest["40"]) == len(oldest["null"]) > 3
     latest, all_of_it = zip(*oldest["40"], strict=True)
@@ -194,7 +202,9 @@ def test_every_second_question_is_about_the_latest_env_steps(tmp_path: Path, mon
 
 
 def test_first_episodes_end_one_after_the_other_and_later_ones_at_the_time_limit(tmp_path: Path):
-    algorithm = algorithm_of(tmp_path, "algo.envs=5", "algo.interval=5", "algo.start=9999", "env_steps=1000")
+    algorithm = algorithm_of(
+        tmp_path, "algo.envs=5", "algo.interval=5", "algo.learning_starts=9999", "env_steps=1000"
+    )
     horizon = open_simulator(TASK).spec.horizon
     iterated(algorithm, 2 * horizon)
     steps = algorithm._replay.transitions(algorithm._replay.places())
@@ -208,7 +218,7 @@ def test_first_episodes_end_one_after_the_other_and_later_ones_at_the_time_limit
 
 
 def test_some_episodes_are_acted_by_the_mean_and_the_others_are_not(tmp_path: Path):
-    words = ("algo.envs=10", "algo.interval=10", "algo.start=0", "algo.noiseless=0.2")
+    words = ("algo.envs=10", "algo.interval=10", "algo.learning_starts=0", "algo.noiseless=0.2")
     algorithm = algorithm_of(tmp_path, *words)
     policy, states = algorithm._actor.policy, algorithm._states.obs.copy()
     mean = policy.act(states, None).clip(-1.0, 1.0)
@@ -219,7 +229,7 @@ def test_some_episodes_are_acted_by_the_mean_and_the_others_are_not(tmp_path: Pa
 
 
 def test_the_least_deviation_falls_as_it_was_told_to(tmp_path: Path):
-    words = ("algo.start=0", "algo.early_std=0.5", "algo.least_std=0.2", "algo.settle=400")
+    words = ("algo.learning_starts=0", "algo.early_std=0.5", "algo.least_std=0.2", "algo.settle=400")
     algorithm = algorithm_of(tmp_path, *words, "policy.initial_std=0.01")
     (row,) = iterated(algorithm, 1)
     assert row["std"] == pytest.approx(0.5 - 0.3 * 40 / 400, abs=0.02)

@@ -61,7 +61,7 @@ def vector(policy: GaussianPolicy) -> Tensor:
 
 
 def test_the_reference_is_replaced_exactly_every_so_many_updates():
-    actor = actor_of("algo.refresh=4")
+    actor = actor_of("algo.reference_interval=4")
     first = vector(actor.policy)
     changed = []
     for update in range(1, 13):
@@ -75,7 +75,7 @@ def test_the_reference_is_replaced_exactly_every_so_many_updates():
 
 
 def test_without_refreshing_the_reference_stays():
-    actor = actor_of("algo.refresh=0")
+    actor = actor_of("algo.reference_interval=0")
     first = vector(actor.policy)
     updated(actor, 6)
     assert torch.equal(vector(actor.reference), first)
@@ -97,7 +97,7 @@ def test_without_its_weight_a_term_has_no_part_in_the_update(
     gradient: str, off: str, on: str, words: tuple[str, str]
 ):
     """Two kinds of a term that has no weight give the same parameters, bit for bit; with one, they differ."""
-    common = (f"algo.gradient={gradient}", "algo.refresh=0", "algo.lr=0.05")
+    common = (f"algo.gradient={gradient}", "algo.reference_interval=0", "algo.lr=0.05")
 
     def after(weight: str, kind: str) -> Tensor:
         actor = actor_of(*common, weight, kind)
@@ -117,7 +117,7 @@ def test_without_gamma_rho_and_c_an_update_is_that_of_t1_alone():
         "algo.c=0",
         "algo.gamma=0",
         "algo.rho=0",
-        "algo.refresh=0",
+        "algo.reference_interval=0",
         "algo.beta=0.7",
         "algo.kappa=0.5",
         "algo.lr=3e-4",
@@ -183,7 +183,7 @@ def test_a_mean_beyond_the_actuators_range_is_led_back():
         def value(self, features: Tensor, actions: Tensor) -> Tensor:
             return 0.0 * actions.sum(-1)
 
-    actor = actor_of("algo.lr=0.01", "algo.refresh=0")
+    actor = actor_of("algo.lr=0.01", "algo.reference_interval=0")
     with torch.no_grad():
         actor.policy.net[-1].bias.copy_(torch.tensor([2.0, -3.0]))
     updated(actor, 400, Flat())
@@ -193,7 +193,7 @@ def test_a_mean_beyond_the_actuators_range_is_led_back():
 @GRADIENTS
 def test_c_weighs_t2(gradient: str):
     def after(*words: str) -> Tensor:
-        actor = actor_of(f"algo.gradient={gradient}", "algo.refresh=0", *words)
+        actor = actor_of(f"algo.gradient={gradient}", "algo.reference_interval=0", *words)
         updated(actor, 4)
         return vector(actor.policy)
 
@@ -203,11 +203,11 @@ def test_c_weighs_t2(gradient: str):
 
 def test_the_standard_deviation_stays_above_the_least():
     """A value that is sharp at its maximum asks for no noise at all."""
-    actor = actor_of("algo.least_std=0.2", "algo.lr=0.05", "algo.refresh=5")
+    actor = actor_of("algo.least_std=0.2", "algo.lr=0.05", "algo.reference_interval=5")
     updated(actor, 200)
     std = actor.policy.log_std.detach().exp()
     torch.testing.assert_close(std, torch.full((2,), 0.2), rtol=1e-5, atol=0)
-    free = actor_of("algo.least_std=0.01", "algo.lr=0.05", "algo.refresh=5")
+    free = actor_of("algo.least_std=0.01", "algo.lr=0.05", "algo.reference_interval=5")
     updated(free, 200)
     assert float(free.policy.log_std.detach().exp().max()) < 0.2
 
@@ -246,7 +246,7 @@ def test_parameters_stay_within_the_ball():
     ids=["pathwise", "pathwise-dpo", "score", "score-hard", "ranking"],
 )
 def test_the_mean_moves_to_the_maximum_of_a_known_value(words: tuple[str, ...], tolerance: float):
-    actor = actor_of("algo.lr=0.01", "algo.refresh=10", "algo.average=0.05", *words)
+    actor = actor_of("algo.lr=0.01", "algo.reference_interval=10", "algo.average=0.05", *words)
     assert float((actor.policy.mean(states()).detach() - BEST).abs().max()) > 0.3
     metrics = updated(actor, 400)
     mean = actor.average.mean(states()).detach()
@@ -261,7 +261,7 @@ def test_the_mean_moves_to_the_maximum_of_a_known_value(words: tuple[str, ...], 
 
 def test_diagnostics_are_of_the_policy_before_the_step():
     """At the reference both KL are 0; after one step of a large learning rate they are not."""
-    actor = actor_of("algo.refresh=0", "algo.lr=0.1")
+    actor = actor_of("algo.reference_interval=0", "algo.lr=0.1")
     first, second = updated(actor, 2)
     assert float(first["kl_ref_pi"]) == float(first["kl_pi_ref"]) == 0.0
     assert float(second["kl_ref_pi"]) > 1e-3
@@ -280,7 +280,7 @@ def test_observations_are_seen_through_the_same_statistics_by_all_three():
 
 
 def test_a_restored_actor_goes_on_as_the_one_that_was_kept():
-    one, two = (actor_of("algo.refresh=3", "algo.lr=0.02") for _ in range(2))
+    one, two = (actor_of("algo.reference_interval=3", "algo.lr=0.02") for _ in range(2))
     updated(one, 4)
     two.restore(from_bytes(to_bytes(one.state())))
     two._rng.bit_generator.state = one._rng.bit_generator.state

@@ -48,8 +48,8 @@ SPEC = EnvSpec("toy-v0", 3, 2, -np.ones(2), np.ones(2), 20, 0.1)
 TASK = "env=invertedpendulum-v5"
 SMALL = (
     TASK,
-    "rollout.segment=4",
-    "rollout.judged=4",
+    "rollout.segment_length=4",
+    "rollout.label_horizon=4",
     "reward.hidden=[8]",
     "reward.steps=2",
     "env_steps=160",
@@ -60,15 +60,15 @@ SMALL = (
 )
 TINY_SAC = (
     "algo.hidden=[8]",
-    "algo.start=40",
+    "algo.learning_starts=40",
     "algo.interval=40",
     "algo.batch=8",
     "algo.updates=0.5",
 )
-TINY_MODEL = ("algo.first=6", "algo.queries=4", "algo.every=40", "oracle.budget=12")
+TINY_MODEL = ("algo.initial_queries=6", "algo.queries=4", "algo.query_interval=40", "oracle.budget=12")
 TINY_PEBBLE = (*TINY_SAC, *TINY_MODEL, "algo.pretrain=40")
 TINY_PPO = ("policy.hidden=[8]", "algo.envs=4", "algo.steps=10", "algo.batch=20", "algo.epochs=2")
-TINY_RLHF = (*TINY_PPO, *TINY_MODEL, "algo.start=20")
+TINY_RLHF = (*TINY_PPO, *TINY_MODEL, "algo.learning_starts=20")
 SIZES = {"pebble": TINY_PEBBLE, "rlhf_ppo": TINY_RLHF, "sac": TINY_SAC, "ppo": TINY_PPO}
 
 
@@ -132,9 +132,9 @@ def asking(*overrides: str, envs: int = 4) -> Sessions:
         "reward.epochs=60",
         "reward.lr=0.01",
         "oracle.budget=200",
-        "algo.first=150",
+        "algo.initial_queries=150",
     )
-    return sessions_on(sac_config("pebble", *fit, f"algo.envs={envs}", *overrides), SPEC, first_at=40)
+    return sessions_on(sac_config("pebble", *fit, f"algo.envs={envs}", *overrides), SPEC, learning_starts=40)
 
 
 def behave(sessions: Sessions, steps: int, seed: int = 0, envs: int = 4) -> None:
@@ -169,7 +169,9 @@ def test_a_reset_ends_windows_and_returns() -> None:
 
 @pytest.mark.parametrize("selection", ["uniform", "disagreement", "kcenter"])
 def test_sessions_come_when_due_and_the_budget_is_spent_to_the_label(selection: str) -> None:
-    sessions = asking(f"algo.selection={selection}", "algo.first=10", "algo.queries=7", "oracle.budget=20")
+    sessions = asking(
+        f"algo.selection={selection}", "algo.initial_queries=10", "algo.queries=7", "oracle.budget=20"
+    )
     assert not sessions.due(40), "nothing has happened yet"
     behave(sessions, steps=30)
     assert [sessions.due(39), sessions.due(40)] == [False, True]
@@ -197,7 +199,7 @@ def test_the_learned_reward_is_what_the_teacher_prefers(teacher: str, sign: int)
 
 def test_a_share_of_the_windows_in_questions_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """The teacher and the ensemble see the same of them; without a share nothing is drawn for it."""
-    config, seen, drawn = sac_config("pebble", "algo.first=50", "oracle.budget=200"), [], []
+    config, seen, drawn = sac_config("pebble", "algo.initial_queries=50", "oracle.budget=200"), [], []
     true_learn = RewardEnsemble.learn
 
     def learn(ensemble: RewardEnsemble, segments: SegmentBatch, answers: Preferences) -> None:
@@ -210,7 +212,7 @@ def test_a_share_of_the_windows_in_questions_is_cut_short(monkeypatch: pytest.Mo
         sessions = Sessions(
             config.oracle,
             config.reward,
-            Schedule(first_at=40, first=50, every=40, queries=10),
+            Schedule(learning_starts=40, initial_queries=50, query_interval=40, queries=10),
             selection="uniform",
             window=4,
             history=History(200, 4, SPEC),
@@ -245,7 +247,7 @@ def test_the_first_questions_are_drawn_uniformly() -> None:
     """So they are the same whatever the rule is."""
     losses = []
     for rule in ("uniform", "disagreement"):
-        sessions = asking(f"algo.selection={rule}", "algo.first=10")
+        sessions = asking(f"algo.selection={rule}", "algo.initial_queries=10")
         behave(sessions, steps=80)
         sessions.hold(40)
         losses.append(sessions.metrics()["reward_loss"])
@@ -255,7 +257,7 @@ def test_the_first_questions_are_drawn_uniformly() -> None:
 def test_environments_hand_out_the_learned_reward_of_what_was_done() -> None:
     config = sac_config("pebble", "algo.envs=4")
     simulator = open_simulator(config.env.id)
-    sessions = sessions_on(config, simulator.spec, first_at=0)
+    sessions = sessions_on(config, simulator.spec, learning_starts=0)
     env = LearnedReward(SimulatorVecEnv(simulator, 4, seed=0), sessions)
     rng, obs = np.random.default_rng(0), np.asarray(env.reset())
     for step in range(30):
@@ -311,9 +313,9 @@ def test_one_seed_is_one_run_and_labels_are_counted(algo: str, tmp_path: Path) -
 
 
 def test_ppo_acts_only_until_there_is_something_to_ask_about() -> None:
-    config = ppo_config("rlhf_ppo", "algo.start=20")
+    config = ppo_config("rlhf_ppo", "algo.learning_starts=20")
     simulator = open_simulator(config.env.id)
-    sessions = sessions_on(config, simulator.spec, config.algo.start)
+    sessions = sessions_on(config, simulator.spec, config.algo.learning_starts)
     env = VecNormalize(LearnedReward(SimulatorVecEnv(simulator, 4, 0), sessions))
     model = make_ppo(config, env, Share())
     before = [parameter.clone() for parameter in model.policy.parameters()]
@@ -323,7 +325,7 @@ def test_ppo_acts_only_until_there_is_something_to_ask_about() -> None:
 
 
 def test_a_run_whose_acting_alone_takes_all_its_env_steps_ends_with_one_iteration(tmp_path: Path) -> None:
-    metrics = numbers(trained(tmp_path, "rlhf_ppo", "algo.start=200"))
+    metrics = numbers(trained(tmp_path, "rlhf_ppo", "algo.learning_starts=200"))
     assert metrics["iteration"].tolist() == [1]
     assert metrics["env_steps"].iloc[0] == 200 + 40
 
@@ -466,7 +468,9 @@ def test_relabelling_is_computing_every_reward_anew(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("relabel", [True, False])
 def test_a_session_changes_the_rewards_that_are_remembered(relabel: bool) -> None:
     """The first one always, and it ends the search for novelty; a later one where memory is relabelled."""
-    sessions = sessions_on(sac_config("pebble"), open_simulator("invertedpendulum-v5").spec, first_at=0)
+    sessions = sessions_on(
+        sac_config("pebble"), open_simulator("invertedpendulum-v5").spec, learning_starts=0
+    )
     model = sac_model(sessions=sessions)
     replay = replay_of(model)
     replay.seeks_novelty = True
@@ -550,8 +554,8 @@ def test_the_penalty_enters_each_step_of_the_actor() -> None:
         ("pebble", "algo.updates=0.3", r"algo\.updates must be such that algo\.envs=4 times it"),
         ("pebble", "algo.updates=0.25", r"multiple of algo\.target_every=2"),
         ("pebble", "algo.entropy=0", r"algo\.entropy must be above 0"),
-        ("pebble", "algo.first=0", r"algo\.first must be at least 1"),
-        ("pebble", "oracle.budget=5", r"oracle\.budget must be at least algo\.first=6"),
+        ("pebble", "algo.initial_queries=0", r"algo\.initial_queries must be at least 1"),
+        ("pebble", "oracle.budget=5", r"oracle\.budget must be at least algo\.initial_queries=6"),
         ("sac", "algo.pretrain=10", r"algo\.pretrain must be 0 with algo\.reward=true"),
         ("ppo", "policy.kind=squashed", r"policy\.kind must be mlp with PPO"),
         ("rlhf_ppo", "algo.batch=41", r"algo\.batch must be at most"),

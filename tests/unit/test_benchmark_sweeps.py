@@ -13,8 +13,8 @@ from benchmarks.sweeps import efficiency, identical, kept, main, runs_in
 
 TINY = [
     "rollout.prompts=8",
-    "rollout.segment=5",
-    "rollout.judged=5",
+    "rollout.segment_length=5",
+    "rollout.label_horizon=5",
     "evaluation.episodes=1",
     "policy.hidden=[8]",
     "logger.wandb=disabled",

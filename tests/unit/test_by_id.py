@@ -274,7 +274,7 @@ def test_what_cannot_be_stepped_stops_the_run() -> None:
 
 
 def test_a_policy_collects_and_is_evaluated_on_it() -> None:
-    words = ["env=gymnasium", f"env.id={MODULE}:Cart-v0", "rollout.judged=30", "rollout.prompts=4"]
+    words = ["env=gymnasium", f"env.id={MODULE}:Cart-v0", "rollout.label_horizon=30", "rollout.prompts=4"]
     (job,) = compose_jobs([*words, "algo=sail_segments", "algo.minibatches=1"]).jobs
     simulator = open_simulator(job.config.env.id)
     generators = named_generators(0)
@@ -289,7 +289,7 @@ def test_a_policy_collects_and_is_evaluated_on_it() -> None:
 def test_a_run_records_success_by_both_definitions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["env=gymnasium", f"env.id={MODULE}:Cart-v0", "rollout.judged=30", "rollout.prompts=4"]
+    words = ["env=gymnasium", f"env.id={MODULE}:Cart-v0", "rollout.label_horizon=30", "rollout.prompts=4"]
     small = ["algo=sail_segments", "algo.minibatches=1", "env_steps=300", f"out={tmp_path / 'runs'}"]
     small.append("evaluation.episodes=5")
     (job,) = compose_jobs([*words, *small, "logger.wandb=disabled", "logger.progress=false"]).jobs

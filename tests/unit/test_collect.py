@@ -29,8 +29,8 @@ from sailctl_envs import ALL_TASKS
 PENDULUM = (
     "env=invertedpendulum-v5",
     "rollout.prompts=4",
-    "rollout.segment=5",
-    "rollout.judged=8",
+    "rollout.segment_length=5",
+    "rollout.label_horizon=8",
     "policy.hidden=[8]",
 )
 CHEETAH = ("env=halfcheetah-v5", *PENDULUM[1:])
@@ -91,7 +91,11 @@ def test_it_records_where_the_answers_come_from(tmp_path: Path):
     ]
     assert {"sailctl", "git", "packages", "cpu", "started"} <= set(origin)
     config = record.pop("config")
-    assert (config["seed"], config["env"]["id"], config["rollout"]["judged"]) == (7, "invertedpendulum-v5", 8)
+    assert (config["seed"], config["env"]["id"], config["rollout"]["label_horizon"]) == (
+        7,
+        "invertedpendulum-v5",
+        8,
+    )
     assert {key: record[key] for key in ("labels", "skipped")} == {"labels": 3, "skipped": 0}
     assert 3 <= record["env_steps"] <= 4 * 2 * 8
     assert list(record) == ["labels", "ties", "skipped", "env_steps"]
@@ -149,7 +153,9 @@ def test_segments_of_different_states_can_be_compared(tmp_path: Path):
 
 def test_segments_that_fell_are_shorter(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "a.parquet"
-    data = collected(out, 12, *PENDULUM, "rollout.segment=20", "rollout.judged=20", "policy.initial_std=1")
+    data = collected(
+        out, 12, *PENDULUM, "rollout.segment_length=20", "rollout.label_horizon=20", "policy.initial_std=1"
+    )
     lengths = pd.read_parquet(out)[["length_1", "length_2"]].to_numpy()
     np.testing.assert_array_equal(data.segments.mask.sum(axis=1), lengths.ravel())
     assert lengths.min() < 20
@@ -172,8 +178,8 @@ def test_skipped_pairs_are_no_answers(tmp_path: Path, capsys: pytest.CaptureFixt
     """The pendulum earns 1 per step until it falls, so that the teacher skips pairs that soon fall."""
     words = [
         *PENDULUM,
-        "rollout.segment=20",
-        "rollout.judged=20",
+        "rollout.segment_length=20",
+        "rollout.label_horizon=20",
         "policy.initial_std=1",
         "rollout.start_fraction=0",
     ]
@@ -210,7 +216,7 @@ def test_a_teacher_that_answers_now_and_then_is_waited_for(
             return super().answer(pairs.head(0 if self.sessions % every else 1), *rest)
 
     monkeypatch.setattr("sailctl.training.collect.Teacher", Rare)
-    words = [*PENDULUM, "rollout.segment=1", "rollout.judged=1"]
+    words = [*PENDULUM, "rollout.segment_length=1", "rollout.label_horizon=1"]
     assert collect(tmp_path / "a.parquet", 2, *words) == code
     assert (tmp_path / "a.parquet").exists() == (code == 0)
 
@@ -256,7 +262,7 @@ def test_a_terminal_shows_progress_unless_it_is_turned_off(
         (["-m"], "sailctl collect makes one file: "),
         (["hydra.mode=MULTIRUN", "seed=0,1"], "sailctl collect makes one file: "),
         (["oracle.skpi=1"], "unknown key 'oracle.skpi'; did you mean 'oracle.skip'?"),
-        (["rollout.segment=0"], "rollout.segment must be from 1 to 1000"),
+        (["rollout.segment_length=0"], "rollout.segment_length must be from 1 to 1000"),
         (["--config-dir=nowhere"], "--config-dir must be an existing folder, got 'nowhere'"),
         (["--out=answers.csv"], "a file of preferences is called *.parquet, got 'answers.csv'"),
         (["--out=old.parquet"], "old.parquet exists already; choose another name, or remove it"),

@@ -117,7 +117,7 @@ BAD = [
     ("algo.minibatches=2", "algo.minibatches is no setting of the chosen algo sail_revkl; sail_revkl_seg"),
     ("algo=dpo_online_segments algo.kappa=0", "the chosen algo dpo_online_segments; dpo_online has it: "),
     ("algo=ppo algo.kappa=0", "algo.kappa is no setting of the chosen algo ppo: sailctl train --cfg job"),
-    ("experiment=foresight", "of the chosen algo sail_revkl; sail_revkl_segments has it: "),
+    ("experiment=value", "of the chosen algo sail_revkl; sail_revkl_segments has it: "),
     ("experiment=alignment algo=sail_segments", "the chosen algo sail_segments; sail has it: "),
     # values of SAIL on actions
     ("algo.gradient=both", "algo.gradient must be pathwise or score, got 'both'"),
@@ -135,8 +135,8 @@ BAD = [
     ("algo=sail_segments algo.observe=-1", "algo.observe must be 0 or more, got -1"),
     ("algo.window=1001", "algo.window must be at most 1000 (an episode)"),
     ("algo.hidden=[]", "algo.hidden must be at least one width"),
-    ("algo.first=0", "algo.first must be at least 1 with algo.reward=model"),
-    ("oracle.budget=100", "oracle.budget must be at least algo.first=200, got 100"),
+    ("algo.initial_queries=0", "algo.initial_queries must be at least 1 with algo.reward=model"),
+    ("oracle.budget=100", "oracle.budget must be at least algo.initial_queries=200, got 100"),
     ("rollout=ranked", "rollout.pairing must be forked or unrelated with this algorithm"),
     ("env.discount=1", "env.discount must be below 1"),
     ("algo.average=0", "algo.average must be above 0"),
@@ -161,7 +161,7 @@ BAD = [
     ("algo.gamma=-0.1", "algo.gamma must be 0 or more"),
     ("algo.radius=0", "algo.radius must be above 0"),
     ("algo.max_grad_norm=-1", "algo.max_grad_norm must be above 0"),
-    ("algo.refresh=-1", "algo.refresh must be 0 or more"),
+    ("algo.reference_interval=-1", "algo.reference_interval must be 0 or more"),
     ("algo=sail_segments algo.epochs=0", "algo.epochs must be at least 1"),
     ("algo=sail_segments algo.minibatches=0", "algo.minibatches must be at least 1"),
     (
@@ -257,15 +257,24 @@ BAD = [
     ("rollout.restart=1.5", "rollout.restart must be from 0 to 1"),
     ("reward.steps=0", "reward.steps must be at least 1"),
     ("reward.start=-1", "reward.start must be 0 or more"),
-    ("reward.foresight=-1", "reward.foresight must be 0 or more"),
-    ("reward.trace=1.1", "reward.trace must be from 0 to 1"),
+    ("reward.value_horizon=-1", "reward.value_horizon must be 0 or more"),
+    ("reward.gae_lambda=1.1", "reward.gae_lambda must be from 0 to 1"),
     ("reward.questions=all", "reward.questions must be forked or unrelated, got 'all'"),
     ("rollout.start_fraction=-0.1", "rollout.start_fraction must be from 0 to 1"),
-    ("rollout.segment=0", "rollout.segment must be from 1 to 1000 (an episode of halfcheetah-v5), got 0"),
-    ("rollout.segment=1001 rollout.judged=null", "rollout.segment must be from 1 to 1000"),
-    ("env=reacher-v5 rollout.segment=51", "rollout.segment must be from 1 to 50"),
-    ("rollout.segment=50 rollout.judged=49", "rollout.judged must be from 50 (rollout.segment) to 1000"),
-    ("rollout.segment=50 rollout.judged=1001", "rollout.judged must be from 50"),
+    (
+        "rollout.segment_length=0",
+        "rollout.segment_length must be from 1 to 1000 (an episode of halfcheetah-v5), got 0",
+    ),
+    (
+        "rollout.segment_length=1001 rollout.label_horizon=null",
+        "rollout.segment_length must be from 1 to 1000",
+    ),
+    ("env=reacher-v5 rollout.segment_length=51", "rollout.segment_length must be from 1 to 50"),
+    (
+        "rollout.segment_length=50 rollout.label_horizon=49",
+        "rollout.label_horizon must be from 50 (rollout.segment_length) to 1000",
+    ),
+    ("rollout.segment_length=50 rollout.label_horizon=1001", "rollout.label_horizon must be from 50"),
     ("policy.hidden=[]", "policy.hidden must be at least one width"),
     ("policy.hidden=[64,0]", "policy.hidden must be widths of at least 1"),
     ("policy.features=8", "policy.features must be 0 unless policy.kind=linear"),
@@ -287,9 +296,9 @@ BAD = [
     ("algo=rlhf_ppo algo.batch=1", "algo.batch must be at least 2 with PPO"),
     (
         "algo=sac env_steps=10000",
-        "env_steps must be above algo.start=10000, before which nothing is learned, got 10000",
+        "env_steps must be above algo.learning_starts=10000, before which nothing is learned, got 10000",
     ),
-    ("algo=pebble env_steps=900", "env_steps must be above algo.start=1000"),
+    ("algo=pebble env_steps=900", "env_steps must be above algo.learning_starts=1000"),
     ("algo.lr=nan", "algo.lr must be a finite number, got nan"),
     ("algo.gamma=inf", "algo.gamma must be a finite number, got inf"),
     ("algo.lr=1e39", "algo.lr must be a finite number, got 1e+39"),
@@ -484,7 +493,7 @@ def test_relative_paths_begin_where_they_were_asked_for(tmp_path: Path) -> None:
 def test_lengths_follow_the_task_and_null_is_an_episode() -> None:
     assert segment_lengths(composed("env=hopper-v5")) == (25, 250)
     assert segment_lengths(composed("env=reacher-v5", "rollout=episodes")) == (50, 50)
-    assert segment_lengths(composed("rollout.segment=7", "rollout.judged=null")) == (7, 1000)
+    assert segment_lengths(composed("rollout.segment_length=7", "rollout.label_horizon=null")) == (7, 1000)
 
 
 def test_config_is_typed_and_frozen() -> None:

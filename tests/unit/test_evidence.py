@@ -241,7 +241,7 @@ def test_runs_that_differ_in_the_compared_settings_are_arms():
 
 def test_settings_that_come_with_the_task_set_no_arms_apart():
     trials = [make_trial(task=task) for task in ("hopper-v5", "walker2d-v5")]
-    assert trials[0].settings["env.segment"] != trials[1].settings["env.segment"]
+    assert trials[0].settings["env.segment_length"] != trials[1].settings["env.segment_length"]
     assert [arm.name for arm in gather(trials).arms] == ["sail"]
 
 
@@ -404,7 +404,7 @@ def test_an_unknown_arm_is_refused_with_those_there_are():
 def test_what_goes_with_the_task_is_no_second_arm_though_another_algorithm_has_one_value_for_all():
     """Lengths by task in one algorithm, one length in the other: two arms, and the lengths are told."""
     trials = [
-        make_trial(task=task, algorithm=algorithm, settings={"rollout.segment": segment})
+        make_trial(task=task, algorithm=algorithm, settings={"rollout.segment_length": segment})
         for algorithm, task, segment in (
             ("direct", "hopper-v5", 25),
             ("direct", "swimmer-v5", 50),
@@ -415,8 +415,8 @@ def test_what_goes_with_the_task_is_no_second_arm_though_another_algorithm_has_o
     evidence = gather(trials, force=True)
     assert [arm.name for arm in evidence.arms] == ["direct", "short"]
     assert evidence.tasks == ("hopper-v5", "swimmer-v5")
-    assert evidence.arm("direct").settings["rollout.segment"] == "25, 50"
-    assert evidence.arm("short").settings["rollout.segment"] == 20
-    assert any("rollout.segment differs (25, 50, 20)" in caveat for caveat in evidence.caveats)
-    with pytest.raises(UserError, match=r"rollout\.segment differs"):
+    assert evidence.arm("direct").settings["rollout.segment_length"] == "25, 50"
+    assert evidence.arm("short").settings["rollout.segment_length"] == 20
+    assert any("rollout.segment_length differs (25, 50, 20)" in caveat for caveat in evidence.caveats)
+    with pytest.raises(UserError, match=r"rollout\.segment_length differs"):
         gather(trials)

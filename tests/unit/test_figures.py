@@ -245,23 +245,23 @@ def test_many_tasks_are_wrapped_with_every_one_there_once(drawn: list[Figure]):
 
 
 def test_looks_are_fixed_and_apart():
-    known = [figures.look_of(name) for name in figures.LOOKS]
+    known = [figures.style_of(name) for name in figures.STYLES]
     for part in (0, 1):
         assert len({look[part] for look in known}) == len(known)
-        assert figures.look_of("something_new")[part] not in {look[part] for look in known}
-    assert figures.look_of("something_new") == figures.look_of("something_new")
+        assert figures.style_of("something_new")[part] not in {look[part] for look in known}
+    assert figures.style_of("something_new") == figures.style_of("something_new")
 
 
 @pytest.mark.parametrize("count", [2, 4, 12])
 def test_settings_of_one_algorithm_look_different(count: int):
     trials = [a_trial("t", "sail", 0, [0.0, 1.0], settings={"algo.beta": b}) for b in range(1, count + 1)]
     evidence = gather([*trials, a_trial("t", "sail_revkl", 0, [0.0, 1.0], settings={"algo.beta": 1})])
-    looks = figures.looks_of(evidence.arms)
+    looks = figures.styles_of(evidence.arms)
     own = [look for name, look in looks.items() if name.startswith("sail algo")]
     assert len({(look.colour, look.line) for look in own}) == count
     assert {look.marker for look in own} == {"o"}
     assert len({look.colour for look in own}) == (1 if count <= 4 else count)
-    assert looks["sail_revkl"].colour == figures.LOOKS["sail_revkl"][0].lower()
+    assert looks["sail_revkl"].colour == figures.STYLES["sail_revkl"][0].lower()
 
 
 @pytest.mark.parametrize("count", [5, 12])
@@ -269,7 +269,7 @@ def test_algorithms_of_other_names_look_different_too(count: int):
     """There are fewer colours for them than there may be names: those that share one differ in line."""
     names = [f"labels_{number}" for number in range(count)]
     evidence = gather([a_trial("t", name, 0, [0.0, 1.0]) for name in names])
-    looks = figures.looks_of(evidence.arms)
+    looks = figures.styles_of(evidence.arms)
     assert set(looks) == set(names)
     assert len({(look.colour, look.line) for look in looks.values()}) == count
 

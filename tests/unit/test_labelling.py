@@ -154,7 +154,7 @@ def test_questions_of_unlike_lengths_tell_what_a_step_is_worth(level: float):
     """The reward is the first action and a constant, which equal lengths leave open and a cut one tells."""
     found = {}
     for cut in (0.0, 0.5):
-        labeller = labeller_of("experiment=foresight", "algo.queries=12", f"reward.cut={cut}")
+        labeller = labeller_of("experiment=value", "algo.queries=12", f"reward.cut={cut}")
         for iteration in range(60):
             collected = collected_of(iteration)
             judged = JudgedRewards(collected.judged.rewards + level, collected.judged.mask)
@@ -188,9 +188,9 @@ def test_pairs_matched_at_random_use_each_segment_once():
     assert len({*pairs.first, *pairs.second}) == 8
 
 
-def test_with_foresight_the_labels_see_a_fall_at_the_end_of_a_segment():
+def test_with_a_value_the_labels_see_a_fall_at_the_end_of_a_segment():
     """Every step earns the same, so that the rewards of two forks never differ: only what follows does."""
-    labeller = labeller_of("algo.labels=reward_model", "reward=foresight", "algo.queries=1", "reward.start=0")
+    labeller = labeller_of("algo.labels=reward_model", "reward=value", "algo.queries=1", "reward.start=0")
     wrong = []
     for iteration in range(30):
         collected = collected_of(iteration)
@@ -210,9 +210,9 @@ def test_with_foresight_the_labels_see_a_fall_at_the_end_of_a_segment():
 
 
 def test_a_model_that_only_chooses_questions_looks_no_further():
-    labeller = labeller_of("reward=foresight", "algo.queries=5", "algo.selection=disagreement")
+    labeller = labeller_of("reward=value", "algo.queries=5", "algo.selection=disagreement")
     labeller.label(collected_of(), no_score)
-    assert labeller.foresight is None
+    assert labeller.value is None
     assert "reward_pairs" in labeller.metrics()
     assert "value_explained" not in labeller.metrics()
 

@@ -57,7 +57,7 @@ SAIL = AlgoConfig(
     kl="kl_ref_pi",
     radius=None,
     reference="initial",
-    refresh=1,
+    reference_interval=1,
     observe=None,
     optimiser="adam",
     lr=1e-3,
@@ -186,7 +186,14 @@ def loss_in_numpy(
 )
 def test_one_sgd_step_follows_the_finite_difference_gradient(changes: dict, forks: int):
     one_step = replace(
-        SAIL, optimiser="sgd", lr=1.0, epochs=1, minibatches=1, max_grad_norm=None, refresh=0, beta=0.4
+        SAIL,
+        optimiser="sgd",
+        lr=1.0,
+        epochs=1,
+        minibatches=1,
+        max_grad_norm=None,
+        reference_interval=0,
+        beta=0.4,
     )
     config = replace(one_step, **changes)
     policy, reference = policy_of(LINEAR, seed=1, scale=0.1), policy_of(LINEAR, seed=2, scale=0.1)
@@ -354,7 +361,7 @@ def test_with_a_bound_many_passes_fit_the_labels_within_it(forks: int):
 
 def test_updates_make_the_labels_likelier():
     """Against a fixed reference, on one batch of consistent labels, F rises and the accuracy with it."""
-    learner = learner_of(replace(SAIL, refresh=0, observe=0, c=0.0, lr=3e-3))
+    learner = learner_of(replace(SAIL, reference_interval=0, observe=0, c=0.0, lr=3e-3))
     segments, preferences = data()
     answered = Preferences(preferences.pairs, np.where(preferences.label == 0, 1, preferences.label))
     history = [learner.update(segments, answered) for _ in range(20)]
@@ -388,7 +395,7 @@ def test_a_zero_coefficient_is_online_dpo_bit_for_bit():
             c=0.0,
             epochs=1,
             minibatches=1,
-            refresh=0,
+            reference_interval=0,
             observe=0,
             max_grad_norm=None,
             optimiser="sgd",
@@ -413,7 +420,7 @@ def test_a_zero_coefficient_is_online_dpo_bit_for_bit():
 
 
 def test_the_two_directions_of_the_kl_are_two_algorithms():
-    config = replace(REVKL, gamma=1.0, refresh=0, observe=0)
+    config = replace(REVKL, gamma=1.0, reference_interval=0, observe=0)
     assert moved(after(config)[0], after(replace(config, kl="kl_pi_ref"))[0])
 
 
@@ -431,7 +438,7 @@ def test_the_same_seed_gives_the_same_policy_and_another_seed_another():
 
 @pytest.mark.parametrize("refresh", [1, 2, 3])
 def test_the_reference_is_refreshed_every_so_many_updates(refresh: int):
-    learner = learner_of(replace(SAIL, refresh=refresh, epochs=1, minibatches=1))
+    learner = learner_of(replace(SAIL, reference_interval=refresh, epochs=1, minibatches=1))
     for update in range(7):
         before = learner.policy.snapshot()
         held = learner.reference
@@ -450,7 +457,7 @@ def test_the_reference_is_refreshed_every_so_many_updates(refresh: int):
 
 @pytest.mark.parametrize("refresh", [0, 3])
 def test_a_new_policy_that_keeps_its_statistics_has_those_of_the_first_segments(refresh: int):
-    learner = learner_of(replace(SAIL, refresh=refresh, observe=0))
+    learner = learner_of(replace(SAIL, reference_interval=refresh, observe=0))
     first, _ = data(9)
     seen = first.obs[first.mask > 0].astype(np.float64)
     for update in (9, 0, 1, 2, 3):
@@ -465,7 +472,7 @@ def test_statistics_of_a_policy_that_has_some_are_kept_whether_the_reference_mov
         policy = policy_of()
         policy.observe(np.random.default_rng(3).normal(2.0, 3.0, (50, 4)).astype(np.float32))
         before = {name: tensor.clone() for name, tensor in policy.named_buffers()}
-        learner = learner_of(replace(SAIL, refresh=refresh, observe=0), policy)
+        learner = learner_of(replace(SAIL, reference_interval=refresh, observe=0), policy)
         for update in range(3):
             learner.update(*data(update))
         assert_same(dict(learner.policy.named_buffers()), before)
@@ -476,7 +483,7 @@ def test_statistics_of_a_policy_that_has_some_are_kept_whether_the_reference_mov
 def test_statistics_follow_what_is_seen_in_the_first_env_steps(refresh: int):
     counts, seen = {}, [float(data(update)[0].mask.sum()) for update in range(4)]
     for observe in (None, 1, 200):
-        learner = learner_of(replace(SAIL, refresh=refresh, observe=observe))
+        learner = learner_of(replace(SAIL, reference_interval=refresh, observe=observe))
         for update in range(4):
             learner.update(*data(update), env_steps=100 * update)
         counts[observe] = float(learner.policy.obs_count)
@@ -484,7 +491,7 @@ def test_statistics_follow_what_is_seen_in_the_first_env_steps(refresh: int):
 
 
 def test_a_kept_reference_has_the_statistics_that_it_began_with_while_the_policys_move_on():
-    learner = learner_of(replace(SAIL, refresh=0))
+    learner = learner_of(replace(SAIL, reference_interval=0))
     before = {name: tensor.clone() for name, tensor in learner.reference.state_dict().items()}
     for update in range(3):
         learner.update(*data(update))
@@ -493,7 +500,7 @@ def test_a_kept_reference_has_the_statistics_that_it_began_with_while_the_policy
 
 
 def test_without_refresh_the_reference_stays_for_ever():
-    learner = learner_of(replace(SAIL, refresh=0, observe=0))
+    learner = learner_of(replace(SAIL, reference_interval=0, observe=0))
     reference = learner.reference
     learner.update(*data(9))  # the first segments set the statistics of both
     before = {name: tensor.clone() for name, tensor in reference.state_dict().items()}

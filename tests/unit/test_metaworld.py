@@ -138,7 +138,7 @@ def test_prompts_are_paired_resets() -> None:
         "rollout.prompts=2",
         "algo.minibatches=1",
     ]
-    (job,) = compose_jobs([*words, "env.judged=30"]).jobs
+    (job,) = compose_jobs([*words, "env.label_horizon=30"]).jobs
     found = []
     for _ in range(2):
         simulator, generators = open_simulator(TASK), named_generators(0)
@@ -163,7 +163,7 @@ def test_a_run_evaluates_from_fixed_starts_and_records_success(
         "algo.minibatches=1",
         "env_steps=100",
     ]
-    small = ["env.judged=25", "evaluation.episodes=2", f"out={tmp_path}", "logger.wandb=disabled"]
+    small = ["env.label_horizon=25", "evaluation.episodes=2", f"out={tmp_path}", "logger.wandb=disabled"]
     (job,) = compose_jobs([*words, *small, "logger.progress=false"]).jobs
     path = train(job.config, [])
     evaluations = load_run(path).evaluations

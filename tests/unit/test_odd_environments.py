@@ -122,7 +122,12 @@ def test_answers_that_do_not_fit_the_spaces_are_refused_with_the_reason(name: st
 def test_such_an_environment_ends_a_training_in_one_line_and_leaves_no_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["env=gymnasium", f"env.id={MODULE}:ShortObs-v0", "rollout.judged=30", f"out={tmp_path / 'runs'}"]
+    words = [
+        "env=gymnasium",
+        f"env.id={MODULE}:ShortObs-v0",
+        "rollout.label_horizon=30",
+        f"out={tmp_path / 'runs'}",
+    ]
     assert main(["train", *words, "logger.wandb=disabled"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "an observation of 4 numbers" in line

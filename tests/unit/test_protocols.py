@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.protocols import PROTOCOLS, at_equal_cost, compared, main, names_of, swept
-from benchmarks.steadiness import steadiness
+from benchmarks.stability import stability
 from sailctl.analysis.arms import gather
 from sailctl.analysis.evidence import flat_settings
 from sailctl.config import to_dict
@@ -65,7 +65,7 @@ def test_some_algorithms_of_a_protocol():
     assert tuple(swept(scratch)) == scratch.sweeps
     some = swept(scratch, ["sail_revkl_segments", "ppo"])
     assert [words[:2] for words in some] == [
-        ("experiment=foresight", "algo=sail_revkl_segments"),
+        ("experiment=value", "algo=sail_revkl_segments"),
         ("algo=ppo",),
     ]
     assert swept(scratch, ["sail_revkl_direct"]) == [scratch.sweeps[1]]
@@ -128,7 +128,7 @@ def test_steadiness_is_of_scores_and_counts_failed_seeds():
     falls = run([0.5, 0.3, 0.6, 0.5, 0.9], seed=0)  # 0.2 below its start; falls of 0.2 and 0.1
     rises = run([0.5, 0.6, 0.7, 0.8, 1.0], seed=1)
     failed = run([0.5, 0.4], seed=2, state="failed")
-    task, over = steadiness([falls, rises, failed])
+    task, over = stability([falls, rises, failed])
     assert (task["algorithm"], task["task"]) == ("sail", "hopper-v5")
     assert (task["seeds"], task["failed"]) == (3, 1)
     assert task["start"] == pytest.approx(0.5)

@@ -13,7 +13,7 @@ from sailctl.algorithms import make_algorithm
 from sailctl.algorithms.protocol import Clock
 from sailctl.config import RunConfig, recorded
 from sailctl.simulator import open_simulator
-from tests.kinds import ACTIONS, KINDS, SMALL, SMALL_ACTIONS, composed
+from tests.fixtures import ACTIONS, KINDS, SMALL, SMALL_ACTIONS, composed
 
 GROUPS = ("env", "oracle", "rollout", "policy", "reward", "algo")
 BASELINE = (
@@ -23,11 +23,11 @@ BASELINE = (
     "reward.hidden=[8]",
     "reward.members=2",
     "algo.envs=2",
-    "algo.start=40",
+    "algo.learning_starts=40",
     "algo.batch=8",
-    "algo.first=4",
+    "algo.initial_queries=4",
     "algo.queries=2",
-    "algo.every=40",
+    "algo.query_interval=40",
 )
 ON_PPO = (*BASELINE, "algo.steps=40")
 ON_SAC = (*BASELINE, "algo.interval=40", "algo.hidden=[8]", "algo.updates=1")
@@ -38,7 +38,7 @@ RUNS = {
     "pebble": ("algo=pebble", *ON_SAC, "algo.pretrain=80"),
     "parity": ("algo=sail_mujoco_parity", *ON_SAC, "algo.pretrain=80"),
     **{name: (*SMALL_ACTIONS, *ACTIONS[name]) for name in ("actions", "actions_teacher", "actions_robust")},
-    **{name: (*SMALL, *KINDS[name]) for name in ("revkl", "teacher", "chosen", "foresight")},
+    **{name: (*SMALL, *KINDS[name]) for name in ("revkl", "teacher", "chosen", "value")},
 }
 BY_VALUE = {
     "algo": {
@@ -48,19 +48,19 @@ BY_VALUE = {
         "rho",
         "worst_case",
         "kl",
-        "refresh",
+        "reference_interval",
         "relabel",
         "iterations",
         "selection",
     },
     "oracle": {"normalise"},
     "policy": {"features", "hidden"},
-    "reward": {"enough", "epochs", "questions", "trace", "foresight", "start", "cut"},
+    "reward": {"target_accuracy", "epochs", "questions", "gae_lambda", "value_horizon", "start", "cut"},
 }
 """Read or not by the value of another setting, which is recorded too."""
 BEFORE = {
     "algo": {"name", "responses", "learner"},
-    "env": {"id", "segment", "judged", "foresight", "discount"},
+    "env": {"id", "segment_length", "label_horizon", "value_horizon", "discount"},
 }
 """What chooses the algorithm and the task, and values of which others are made, before a run begins."""
 NOT_ALWAYS = {

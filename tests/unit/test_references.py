@@ -18,7 +18,7 @@ from sailctl.runs.checkpoint import load_policy
 from sailctl.simulator import open_simulator
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.evaluate import evaluate
-from sailctl.training.schooling import EPISODES, SEED, SHARES, Snapshot, choose, make_reference
+from sailctl.training.make_references import EPISODES, SEED, SHARES, Snapshot, choose, make_reference
 
 SHIPPED = sorted(read_references())
 TINY = [

@@ -21,15 +21,15 @@ from sailctl.core.types import UserError
 from sailctl.runs.results import load_run
 from sailctl.training.collect import collect
 from sailctl.training.train import train
-from tests.kinds import ACTIONS, KINDS, SMALL, actions_of, assert_same_run, composed, config_of
+from tests.fixtures import ACTIONS, KINDS, SMALL, actions_of, assert_same_run, composed, config_of
 
-QUICK = ("revkl", "teacher", "ranked", "chosen", "dpr", "foresight")
+QUICK = ("revkl", "teacher", "ranked", "chosen", "dpr", "value")
 """Those that `make test` looks at; together they touch everything that is kept."""
 
 TINY = (
     "env=reacher-v5",
-    "rollout.segment=4",
-    "rollout.judged=4",
+    "rollout.segment_length=4",
+    "rollout.label_horizon=4",
     "env_steps=320",
     "evaluation.every=100",
     "evaluation.episodes=1",
@@ -40,21 +40,27 @@ TINY = (
 TINY_PPO = ("policy.hidden=[8]", "algo.envs=4", "algo.steps=10", "algo.batch=20", "algo.epochs=2")
 TINY_SAC = (
     "algo.hidden=[8]",
-    "algo.start=60",
+    "algo.learning_starts=60",
     "algo.interval=40",
     "algo.batch=8",
     "algo.updates=0.25",
     "algo.target_every=1",
 )
-TINY_MODEL = ("algo.first=6", "algo.queries=4", "algo.every=80", "reward.hidden=[8]", "reward.steps=2")
+TINY_MODEL = (
+    "algo.initial_queries=6",
+    "algo.queries=4",
+    "algo.query_interval=80",
+    "reward.hidden=[8]",
+    "reward.steps=2",
+)
 TINY_TEACHER = ("oracle=stochastic", "oracle.normalise=true", "oracle.skip=40", "oracle.mistake=0.2")
 TINY_PEBBLE = (*TINY_SAC, *TINY_MODEL, "algo.pretrain=80")
 BASELINES = {
     "ppo": TINY_PPO,
     "sac": (*TINY_SAC, "env=hopper-v5"),
-    "rlhf_ppo": (*TINY_PPO, *TINY_MODEL, *TINY_TEACHER, "algo.start=20", "env=hopper-v5"),
+    "rlhf_ppo": (*TINY_PPO, *TINY_MODEL, *TINY_TEACHER, "algo.learning_starts=20", "env=hopper-v5"),
     "pebble": (*TINY_PEBBLE, "oracle.budget=14"),
-    "sail_mujoco_parity": (*TINY_PEBBLE, "algo.gamma=0.001", "algo.refresh=120"),
+    "sail_mujoco_parity": (*TINY_PEBBLE, "algo.gamma=0.001", "algo.reference_interval=120"),
 }
 ITERATIONS = 8
 ACTION_ITERATIONS = 7
@@ -154,7 +160,7 @@ def test_a_baseline_that_is_killed_in_every_iteration_ends_as_one_that_was_not(
     whole = train(baseline_of(tmp_path / "whole", kind), [])
     record = load_run(whole)
     assert len(record.metrics) == ITERATIONS
-    assert (record.metrics["labels"].nunique() > 2) == ("algo.first=6" in BASELINES[kind])
+    assert (record.metrics["labels"].nunique() > 2) == ("algo.initial_queries=6" in BASELINES[kind])
     config = baseline_of(tmp_path / "killed", kind)
     killed = partial(killed_in, learner=PPO if "ppo" in kind else SAC, method="learn")
     killed(1, config, monkeypatch)  # before there was any checkpoint

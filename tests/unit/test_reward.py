@@ -23,7 +23,7 @@ CONFIG = RewardConfig(
     activation="tanh",
     lr=3e-3,
     epochs=20,
-    enough=1.0,
+    target_accuracy=1.0,
     batch=32,
     steps=None,
     thin=1,
@@ -31,8 +31,8 @@ CONFIG = RewardConfig(
     questions="forked",
     cut=0.0,
     start=0,
-    foresight=0.0,
-    trace=0.0,
+    value_horizon=0.0,
+    gae_lambda=0.0,
     inverse_temperature=1.0,
 )
 QUICK = replace(CONFIG, hidden=[8], epochs=3, batch=8)
@@ -571,7 +571,7 @@ def test_passes_end_once_enough_of_the_answers_is_explained():
         ensemble = taught(replace(QUICK, lr=1e-2, **changes))
         return [parameter.detach().numpy() for parameter in ensemble._networks.parameters()]
 
-    early = parameters(epochs=40, enough=0.8)
+    early = parameters(epochs=40, target_accuracy=0.8)
     same = [
         passes
         for passes in range(1, 41)
@@ -594,7 +594,7 @@ def test_ties_do_not_keep_a_fit_from_ending():
         ensemble.learn(segments, half)
         return parameters_of(ensemble)
 
-    early, whole = parameters(epochs=60, enough=0.8), parameters(epochs=60)
+    early, whole = parameters(epochs=60, target_accuracy=0.8), parameters(epochs=60)
     assert not all(map(torch.equal, early, whole))
 
 

@@ -233,8 +233,8 @@ def test_two_processes_share_a_sweep(tmp_path: Path):
         "algo=sail_revkl_segments",
         "env=invertedpendulum-v5",
         "rollout.prompts=8",
-        "rollout.segment=5",
-        "rollout.judged=5",
+        "rollout.segment_length=5",
+        "rollout.label_horizon=5",
     ]
     words += ["algo.iterations=20", "evaluation.episodes=1", "policy.hidden=[8]", "logger.wandb=disabled"]
     words += ["seed=0,1,2,3", "hydra/launcher=basic", "logger.sweep=shared", f"out={tmp_path}"]

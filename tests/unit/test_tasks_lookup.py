@@ -70,12 +70,12 @@ def test_a_task_without_time_limit_is_refused() -> None:
 
 
 def test_the_group_gymnasium_takes_any_id_and_checks_lengths_against_its_horizon() -> None:
-    (job,) = compose_jobs(["env=gymnasium", "env.id=Pusher-v5", "rollout.judged=null"]).jobs
+    (job,) = compose_jobs(["env=gymnasium", "env.id=Pusher-v5", "rollout.label_horizon=null"]).jobs
     assert segment_lengths(job.config) == (25, 100)
     with pytest.raises(UserError, match=r"env\.id has no value; set it with env\.id="):
         compose_jobs(["env=gymnasium"])
     with pytest.raises(
-        UserError, match=r"rollout.judged must be from 25 .* to 50 \(an episode of Reacher-v5\)"
+        UserError, match=r"rollout.label_horizon must be from 25 .* to 50 \(an episode of Reacher-v5\)"
     ):
         compose_jobs(["env=gymnasium", "env.id=Reacher-v5"])
 
@@ -84,7 +84,7 @@ def test_the_group_gymnasium_takes_any_id_and_checks_lengths_against_its_horizon
 def test_metaworld_asks_for_prompts_that_are_starts(task: str) -> None:
     with pytest.raises(UserError, match=r"rollout\.start_fraction must be 1 with .*, got 0.5"):
         compose_jobs(["algo=sail_segments", f"env={task}"])
-    words = ["algo=sail_segments", f"env={task}", "rollout.start_fraction=1", "rollout.judged=null"]
+    words = ["algo=sail_segments", f"env={task}", "rollout.start_fraction=1", "rollout.label_horizon=null"]
     (job,) = compose_jobs(words).jobs
     assert segment_lengths(job.config) == (25, 500)
     (job,) = compose_jobs(["experiment=metaworld", f"env={task}"]).jobs

@@ -30,7 +30,7 @@ from sailctl.training.collect import collect
 from sailctl.training.evaluate import evaluate
 from sailctl.training.train import evaluation_due, train
 from sailctl_envs import ALL_TASKS
-from tests.kinds import actions_of, composed
+from tests.fixtures import actions_of, composed
 
 SMALL = (
     "algo=sail_revkl_segments",
@@ -114,8 +114,8 @@ def test_an_annealed_learning_rate_falls_to_the_runs_nearest_end(
     table = numbers(
         run(
             tmp_path,
-            "rollout.segment=10",
-            "rollout.judged=10",
+            "rollout.segment_length=10",
+            "rollout.label_horizon=10",
             *words,
             "algo.lr=1e-3",
             "algo.target_kl=null",
@@ -134,7 +134,7 @@ def test_an_annealed_learning_rate_falls_to_the_runs_nearest_end(
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data set of the task."""
     file = tmp_path_factory.mktemp("data") / "pairs.parquet"
-    collect(config_of(file.parent, "rollout.segment=10"), 40, file, ["sailctl", "collect"])
+    collect(config_of(file.parent, "rollout.segment_length=10"), 40, file, ["sailctl", "collect"])
     return file
 
 
@@ -305,7 +305,7 @@ def test_the_label_budget_is_exact_and_ends_the_run(tmp_path: Path, budget: int)
         ("algo=dpo_online_segments", "oracle=stochastic"),
         ("rollout=unrelated",),
         ("rollout=episodes",),
-        ("rollout.forks=3", "rollout.start_fraction=0.5", "algo.optimiser=sgd", "algo.refresh=0"),
+        ("rollout.forks=3", "rollout.start_fraction=0.5", "algo.optimiser=sgd", "algo.reference_interval=0"),
         ("env=invertedpendulum-v5", "policy.normalise=false", "oracle.tie_margin=1"),
     ],
     ids=["sail-linear", "dpo-stochastic", "unrelated", "episodes", "three-forks", "pendulum"],
@@ -323,7 +323,7 @@ def test_other_configurations_run(tmp_path: Path, overrides: tuple[str, ...]):
 
 
 def test_a_run_goes_on_from_the_policy_of_another(finished: Path, tmp_path: Path):
-    words = (f"algo.reference={finished}", "algo.refresh=0", "algo.observe=0", "env_steps=1")
+    words = (f"algo.reference={finished}", "algo.reference_interval=0", "algo.observe=0", "env_steps=1")
     config = config_of(tmp_path, *words)
     started = first_policy(config, TaskSimulator(ALL_TASKS["reacher-v5"]()).spec, None)
     for name, tensor in load_policy(finished).state_dict().items():

@@ -12,27 +12,27 @@ from pathlib import Path
 from sailctl.analysis.compare import Comparison
 from sailctl.analysis.figures.curves import learning_curves
 from sailctl.analysis.figures.distributions import before_after
-from sailctl.analysis.figures.looks import LOOKS, Look, look_of, looks_of
 from sailctl.analysis.figures.maps import heat_map, swept
 from sailctl.analysis.figures.marks import BAND_SEEDS
 from sailctl.analysis.figures.runs import plot_runs, summary_table
 from sailctl.analysis.figures.scores import intervals, profiles
-from sailctl.analysis.figures.steadiness import stability
+from sailctl.analysis.figures.stability import stability
+from sailctl.analysis.figures.styles import STYLES, Style, style_of, styles_of
 
 __all__ = [
     "BAND_SEEDS",
-    "LOOKS",
-    "Look",
+    "STYLES",
+    "Style",
     "all_figures",
     "before_after",
     "heat_map",
     "intervals",
     "learning_curves",
-    "look_of",
-    "looks_of",
     "plot_runs",
     "profiles",
     "stability",
+    "style_of",
+    "styles_of",
     "summary_table",
     "swept",
 ]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sailctl.analysis.evidence import AXES, Evidence, Trial
-from sailctl.analysis.figures.looks import GREY, Look, looks_of
 from sailctl.analysis.figures.marks import BAND_SEEDS, arm_entries, mean_line, shown_trials
 from sailctl.analysis.figures.pages import grid_of, legend, page, page_width, plain_ticks
+from sailctl.analysis.figures.styles import GREY, Style, styles_of
 from sailctl.analysis.scores import common_curves
 from sailctl.core.types import DoubleArray
 from sailctl.policies.references import scale_of_references
@@ -43,10 +43,10 @@ def learning_curves(
     rows = tuple(axes)
     if "iteration" not in rows and not all(trial.simulates for trial in shown_trials(evidence)):
         rows = (*rows, "iteration")
-    looks, scales = looks_of(evidence.arms), scale_of_references()
+    styles, scales = styles_of(evidence.arms), scale_of_references()
     blocks, columns = grid_of(len(evidence.tasks), 4)
     height = 1.8 if blocks == 1 else 1.55
-    with page(path, page_width(columns), 0.9 + height * len(rows) * blocks + 0.12 * len(looks)) as figure:
+    with page(path, page_width(columns), 0.9 + height * len(rows) * blocks + 0.12 * len(styles)) as figure:
         panels = figure.subplots(len(rows) * blocks, columns, squeeze=False)
         for place in range(blocks * columns):
             block, column = divmod(place, columns)
@@ -60,7 +60,7 @@ def learning_curves(
                 if panel is not stack[0]:
                     panel.sharey(stack[0])
                 for arm in evidence.arms:
-                    _curves(panel, arm.on(evidence.tasks[place]), axis, looks[arm.name])
+                    _curves(panel, arm.on(evidence.tasks[place]), axis, styles[arm.name])
                 if (task := evidence.tasks[place]) in scales:
                     panel.axhline(
                         scales[task][1], color=GREY, lw=0.8, ls=(0, (5, 3)), zorder=0, label="expert"
@@ -70,41 +70,43 @@ def learning_curves(
                 if column == 0:
                     panel.set_ylabel("true return")
         figure.suptitle("Learning curves: true return of the deterministic policy")
-        legend(figure, [*arm_entries(evidence, looks), *_line_entries(evidence)])
+        legend(figure, [*arm_entries(evidence, styles), *_line_entries(evidence)])
 
 
-def _curves(panel: Axes, trials: Sequence[Trial], axis: str, look: Look) -> None:
+def _curves(panel: Axes, trials: Sequence[Trial], axis: str, style: Style) -> None:
     """The runs of an arm on one task along ``axis``."""
     finished = [trial for trial in trials if trial.finished]
     if axis != "iteration" and not all(trial.simulates for trial in trials):
         if finished:
             level = float(np.mean([trial.final for trial in finished]))
-            panel.axhline(level, color=look.colour, lw=1.2, ls=(0, (2, 2)), label="level")
+            panel.axhline(level, color=style.colour, lw=1.2, ls=(0, (2, 2)), label="level")
         return
-    _faint(panel, [(trial.along(axis), trial.returns) for trial in finished], look, "seeds")
+    _faint(panel, [(trial.along(axis), trial.returns) for trial in finished], style, "seeds")
     others = [trial for trial in trials if not trial.finished and len(trial.returns)]
     if others:
         lines = [(trial.along(axis), trial.returns) for trial in others]
-        _faint(panel, lines, look, "not finished", linestyles=":", alpha=0.8, linewidths=1.0)
+        _faint(panel, lines, style, "not finished", linestyles=":", alpha=0.8, linewidths=1.0)
         known = [(x[np.isfinite(x)][-1], y[np.isfinite(x)][-1]) for x, y in lines if np.isfinite(x).any()]
-        panel.plot(*np.transpose(known), color=look.colour, marker="x", ms=4.5, ls="", zorder=3, label="ends")
+        panel.plot(
+            *np.transpose(known), color=style.colour, marker="x", ms=4.5, ls="", zorder=3, label="ends"
+        )
     if timed := [trial for trial in finished if np.isfinite(trial.along(axis)).all()]:
-        mean_line(panel, *common_curves(timed, axis), look)
+        mean_line(panel, *common_curves(timed, axis), style)
 
 
 def _faint(
-    panel: Axes, lines: Sequence[tuple[DoubleArray, DoubleArray]], look: Look, label: str, **how: Any
+    panel: Axes, lines: Sequence[tuple[DoubleArray, DoubleArray]], style: Style, label: str, **how: Any
 ) -> None:
     from matplotlib.collections import LineCollection
 
-    style = {"alpha": max(0.04, min(0.3, 8 / len(lines))) if lines else 1.0, "linewidths": 0.6, **how}
+    drawn = {"alpha": max(0.04, min(0.3, 8 / len(lines))) if lines else 1.0, "linewidths": 0.6, **how}
     faint = LineCollection(
         [np.column_stack(line) for line in lines],
-        colors=look.colour,
+        colors=style.colour,
         label=label,
         rasterized=len(lines) > _FAINT,
         zorder=1.1,
-        **style,
+        **drawn,
     )
     panel.add_collection(faint)
     panel.autoscale_view()

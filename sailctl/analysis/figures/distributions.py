@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sailctl.analysis.evidence import Evidence, Trial
-from sailctl.analysis.figures.looks import GREY, Look, look_of, looks_of
 from sailctl.analysis.figures.marks import shown_trials
 from sailctl.analysis.figures.pages import (
     grid_of,
@@ -20,6 +19,7 @@ from sailctl.analysis.figures.pages import (
     row_labels,
     rows_only,
 )
+from sailctl.analysis.figures.styles import GREY, Style, style_of, styles_of
 from sailctl.core.types import DoubleArray
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def before_after(evidence: Evidence, path: Path) -> None:
     Raises:
         UserError: when ``path`` is no .png or cannot be written.
     """
-    looks = looks_of(evidence.arms)
+    styles = styles_of(evidence.arms)
     labels, _ = row_labels(evidence.arms)
     blocks, columns = grid_of(len(evidence.tasks), 3)
     with page(path, page_width(columns), 0.9 + blocks * (0.55 + 0.42 * len(labels))) as figure:
@@ -45,7 +45,7 @@ def before_after(evidence: Evidence, path: Path) -> None:
             panel.axis("off")
         for panel, task in zip(panels.flat, evidence.tasks, strict=False):
             for row, arm in enumerate(evidence.arms):
-                _two_distributions(panel, arm.on(task), row, looks[arm.name])
+                _two_distributions(panel, arm.on(task), row, styles[arm.name])
             panel.set_title(task)
             panel.set_xlabel("return of an episode")
             rows_only(panel)
@@ -56,11 +56,11 @@ def before_after(evidence: Evidence, path: Path) -> None:
         legend(figure, list(_distribution_entries(evidence)))
 
 
-def _two_distributions(panel: Axes, trials: Sequence[Trial], row: int, look: Look) -> None:
+def _two_distributions(panel: Axes, trials: Sequence[Trial], row: int, style: Style) -> None:
     finished = [trial for trial in trials if trial.finished]
     for side, colour, parts in (
         (+1, "#9A9A9A", [trial.before for trial in trials]),
-        (-1, look.colour, [trial.after for trial in finished]),
+        (-1, style.colour, [trial.after for trial in finished]),
     ):
         values = np.concatenate([np.zeros(0), *parts])
         if not len(values):
@@ -73,12 +73,12 @@ def _two_distributions(panel: Axes, trials: Sequence[Trial], row: int, look: Loo
         low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
         y = row + side * 0.09
         panel.plot([low, high], [y, y], color=colour, lw=1.8, label="quartiles")
-        marker = "o" if side > 0 else look.marker
+        marker = "o" if side > 0 else style.marker
         panel.plot(middle, y, marker, color=colour, ms=4, mec="white", mew=0.5, label="median")
     lost = [trial.after for trial in trials if not trial.finished and (trial.iteration > 0).any()]
     if lost:
         panel.plot(
-            np.concatenate(lost), [row - 0.25] * sum(map(len, lost)), "x", color=look.colour, ms=3,
+            np.concatenate(lost), [row - 0.25] * sum(map(len, lost)), "x", color=style.colour, ms=3,
             label="not finished",
         )  # fmt: skip
 
@@ -97,7 +97,7 @@ def _distribution_entries(evidence: Evidence) -> Iterator[tuple[Artist, str]]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    yield Patch(color=look_of(evidence.arms[0].algorithm)[0], alpha=0.45, lw=0), "at the end (in colour)"
+    yield Patch(color=style_of(evidence.arms[0].algorithm)[0], alpha=0.45, lw=0), "at the end (in colour)"
     yield Patch(color="#9A9A9A", alpha=0.45, lw=0), "before training (grey)"
     yield Line2D([], [], color=GREY, lw=1.8, marker="o", ms=4, mec="white"), "median and quartiles"
     if not all(trial.finished for trial in shown_trials(evidence)):

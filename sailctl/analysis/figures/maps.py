@@ -10,8 +10,8 @@ import numpy as np
 from sailctl.analysis.compare import Comparison
 from sailctl.analysis.contrasts import OVERALL
 from sailctl.analysis.evidence import Evidence
-from sailctl.analysis.figures.looks import GREY
 from sailctl.analysis.figures.pages import WIDTH, grid_of, page
+from sailctl.analysis.figures.styles import GREY
 from sailctl.analysis.scores import FINAL
 from sailctl.config import show
 from sailctl.core.types import DoubleArray, UserError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scipy import special
 
 from sailctl.analysis.evidence import Arm, Evidence, Trial
-from sailctl.analysis.figures.looks import Look, legend_key
+from sailctl.analysis.figures.styles import Style, legend_key
 from sailctl.analysis.statistics import LEVEL, Estimate
 from sailctl.core.types import DoubleArray
 
@@ -21,7 +21,7 @@ BAND_SEEDS = 3
 """Finished seeds from which on a mean is drawn with its interval."""
 
 
-def mean_line(panel: Axes, points: DoubleArray, curves: DoubleArray, look: Look) -> None:
+def mean_line(panel: Axes, points: DoubleArray, curves: DoubleArray, style: Style) -> None:
     """Mean of ``curves`` (n, E) at ``points`` (E,), and from ``BAND_SEEDS`` on its t interval."""
     from matplotlib.patheffects import Normal, Stroke
 
@@ -30,13 +30,13 @@ def mean_line(panel: Axes, points: DoubleArray, curves: DoubleArray, look: Look)
     panel.plot(
         points,
         mean,
-        color=look.colour,
+        color=style.colour,
         lw=1.7,
-        ls=look.line,
-        marker=look.marker,
-        markevery=(int(look.shift * gap), gap),
+        ls=style.line,
+        marker=style.marker,
+        markevery=(int(style.shift * gap), gap),
         ms=4,
-        mfc=look.fill,
+        mfc=style.fill,
         mew=0.7,
         path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()],
         zorder=3,
@@ -48,31 +48,31 @@ def mean_line(panel: Axes, points: DoubleArray, curves: DoubleArray, look: Look)
         # Curves decide the limits of a panel: the interval of a few seeds would leave nothing to see.
         lines = panel.dataLim.frozen()
         panel.fill_between(
-            points, mean - half, mean + half, color=look.colour, alpha=0.18, lw=0, zorder=1.2, label="band"
+            points, mean - half, mean + half, color=style.colour, alpha=0.18, lw=0, zorder=1.2, label="band"
         )
         panel.dataLim.set(lines)
 
 
-def error_bar(panel: Axes, estimate: Estimate, y: float, look: Look, filled: bool = True) -> None:
+def error_bar(panel: Axes, estimate: Estimate, y: float, style: Style, filled: bool = True) -> None:
     """A value at height ``y`` with its interval, where it has one."""
     if math.isfinite(estimate.low):
-        panel.plot([estimate.low, estimate.high], [y, y], color=look.colour, lw=1.6, label="interval")
+        panel.plot([estimate.low, estimate.high], [y, y], color=style.colour, lw=1.6, label="interval")
     panel.plot(
         estimate.value,
         y,
-        color=look.colour,
-        marker=look.marker,
+        color=style.colour,
+        marker=style.marker,
         ms=5.5,
-        mfc=look.colour if filled else "white",
-        mec="white" if filled else look.colour,
+        mfc=style.colour if filled else "white",
+        mec="white" if filled else style.colour,
         mew=0.5 if filled else 1.2,
         label="value",
     )
 
 
-def arm_entries(evidence: Evidence, looks: Mapping[str, Look]) -> list[tuple[Artist, str]]:
+def arm_entries(evidence: Evidence, styles: Mapping[str, Style]) -> list[tuple[Artist, str]]:
     """A legend's entry for each arm, with its numbers of seeds and unfinished runs."""
-    return [(legend_key(looks[arm.name]), _counted(arm, evidence.tasks)) for arm in evidence.arms]
+    return [(legend_key(styles[arm.name]), _counted(arm, evidence.tasks)) for arm in evidence.arms]
 
 
 def _counted(arm: Arm, tasks: Sequence[str]) -> str:

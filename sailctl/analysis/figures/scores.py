@@ -11,9 +11,9 @@ import numpy as np
 from sailctl.analysis.compare import Comparison
 from sailctl.analysis.contrasts import ALPHA, OVERALL, Contrast
 from sailctl.analysis.evidence import Arm
-from sailctl.analysis.figures.looks import GREY, Look, looks_of
 from sailctl.analysis.figures.marks import arm_entries, error_bar, shown_trials
 from sailctl.analysis.figures.pages import WIDTH, legend, page, row_labels, rows_only, wrapped
+from sailctl.analysis.figures.styles import GREY, Style, styles_of
 from sailctl.analysis.scores import FINAL, SCALES
 from sailctl.analysis.statistics import TOO_FEW
 
@@ -32,7 +32,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
         UserError: when ``path`` is no .png or cannot be written.
     """
     evidence = comparison.evidence
-    looks = looks_of(evidence.arms)
+    styles = styles_of(evidence.arms)
     scopes = [comparison.scope, *(task for task in evidence.tasks if task != comparison.scope)]
     labels, lines = row_labels(evidence.arms)
     pitch = 0.06 + 0.12 * lines
@@ -48,7 +48,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
                 panel.axhspan(top, end, color="#F3F3F3", lw=0, zorder=0)
             for row, arm in enumerate(evidence.arms):
                 ticks[top + 1.5 + row] = labels[row]
-                _forest_row(panels, comparison, arm, scope, top + 1.5 + row, looks[arm.name])
+                _forest_row(panels, comparison, arm, scope, top + 1.5 + row, styles[arm.name])
             top = end
         panels[0].set_yticks(list(ticks), list(ticks.values()))
         panels[0].set_ylim(top, 0)
@@ -75,7 +75,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
 
 
 def _forest_row(
-    panels: Sequence[Axes], comparison: Comparison, arm: Arm, scope: str, y: float, look: Look
+    panels: Sequence[Axes], comparison: Comparison, arm: Arm, scope: str, y: float, style: Style
 ) -> None:
     tasks = comparison.evidence.tasks if scope == OVERALL else [scope]
     trials = [trial for task in tasks for trial in arm.on(task)]
@@ -83,12 +83,18 @@ def _forest_row(
     finished = np.array([trial.finished for trial in trials])
     heights = y + 0.3 * np.linspace(-1, 1, len(scores)) * (len(scores) > 1)
     panels[0].plot(
-        scores[finished], heights[finished], ".", color=look.colour, ms=3.5, mew=0, alpha=0.4, label="seeds"
+        scores[finished], heights[finished], ".", color=style.colour, ms=3.5, mew=0, alpha=0.4, label="seeds"
     )
     panels[0].plot(
-        scores[~finished], heights[~finished], "x", color=look.colour, ms=3.5, alpha=0.8, label="not finished"
+        scores[~finished],
+        heights[~finished],
+        "x",
+        color=style.colour,
+        ms=3.5,
+        alpha=0.8,
+        label="not finished",
     )
-    error_bar(panels[0], comparison.of(arm.name, scope).final, y, look)
+    error_bar(panels[0], comparison.of(arm.name, scope).final, y, style)
     if len(panels) == 1:
         return
     if arm.name == comparison.baseline:
@@ -98,8 +104,8 @@ def _forest_row(
         return
     contrast = _final_contrast(comparison, arm.name, scope)
     decided = contrast.verdict != "undecided"
-    error_bar(panels[1], contrast.difference, y, look, decided)
-    error_bar(panels[2], contrast.improvement, y, look, decided)
+    error_bar(panels[1], contrast.difference, y, style, decided)
+    error_bar(panels[2], contrast.improvement, y, style, decided)
 
 
 def _final_contrast(comparison: Comparison, arm: str, task: str) -> Contrast:
@@ -134,21 +140,21 @@ def profiles(comparison: Comparison, path: Path) -> None:
         UserError: when ``path`` is no .png or cannot be written.
     """
     evidence = comparison.evidence
-    looks = looks_of(evidence.arms)
+    styles = styles_of(evidence.arms)
     with page(path, 5.2, 3.4 + 0.15 * len(evidence.arms)) as figure:
         panel = figure.subplots()
         for arm in evidence.arms:
-            look, (share, low, high) = looks[arm.name], comparison.profiles[arm.name].T
+            style, (share, low, high) = styles[arm.name], comparison.profiles[arm.name].T
             x = comparison.thresholds
-            alpha = min(0.15, 0.8 / len(looks))
-            panel.fill_between(x, low, high, step="post", color=look.colour, alpha=alpha, lw=0, label="band")
+            alpha = min(0.15, 0.8 / len(styles))
+            panel.fill_between(x, low, high, step="post", color=style.colour, alpha=alpha, lw=0, label="band")
             panel.plot(
-                x, share, drawstyle="steps-post", color=look.colour, lw=1.5, ls=look.line, marker=look.marker,
-                markevery=(int(12 * look.shift), 12), ms=4, mfc=look.fill, mew=0.7, label="profile",
+                x, share, drawstyle="steps-post", color=style.colour, lw=1.5, ls=style.line,
+                marker=style.marker, markevery=(int(12 * style.shift), 12), ms=4, mfc=style.fill, mew=0.7, label="profile",
             )  # fmt: skip
         panel.set_xlabel(f"final score τ ({SCALES[comparison.options.source]})")
         panel.set_ylabel("share of runs that end above τ")
         panel.set_ylim(-0.03, 1.03)
         known = any(np.isfinite(band).all() for band in comparison.profiles.values())
         figure.suptitle("Performance profile and 95% bands" if known else f"Performance profile ({TOO_FEW})")
-        legend(figure, arm_entries(evidence, looks))
+        legend(figure, arm_entries(evidence, styles))

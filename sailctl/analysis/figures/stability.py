@@ -13,9 +13,9 @@ import numpy as np
 from sailctl.analysis.compare import Comparison
 from sailctl.analysis.contrasts import OVERALL
 from sailctl.analysis.evidence import AXES, Evidence, Trial
-from sailctl.analysis.figures.looks import GREY, Look, legend_key, looks_of
 from sailctl.analysis.figures.marks import error_bar, mean_line, shown_trials
 from sailctl.analysis.figures.pages import WIDTH, grid_of, legend, page, plain_ticks, row_labels, rows_only
+from sailctl.analysis.figures.styles import GREY, Style, legend_key, styles_of
 from sailctl.analysis.scores import STABILITY, common_curves
 from sailctl.analysis.statistics import Estimate
 from sailctl.core.types import DoubleArray
@@ -35,7 +35,7 @@ def stability(comparison: Comparison, path: Path) -> None:
         UserError: when ``path`` is no .png or cannot be written.
     """
     evidence = comparison.evidence
-    looks = looks_of(evidence.arms)
+    styles = styles_of(evidence.arms)
     labels, lines = row_labels(evidence.arms)
     curves = _kl_curves(evidence)
     above = 2 * (0.75 + (0.06 + 0.12 * lines) * len(labels))
@@ -45,7 +45,7 @@ def stability(comparison: Comparison, path: Path) -> None:
         heights = [above, below] if curves else [above]
         upper, *lower = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat
         figure.suptitle("How steadily arms learn")
-        _stability_panels(upper, comparison, looks, labels)
+        _stability_panels(upper, comparison, styles, labels)
         for part in lower:
             panels = part.subplots(blocks, columns, squeeze=False)
             for panel in panels.flat[len(curves) :]:
@@ -53,7 +53,7 @@ def stability(comparison: Comparison, path: Path) -> None:
             for number, (task, own) in enumerate(curves.items()):
                 panel = panels.flat[number]
                 for name, (points, kl) in own.items():
-                    mean_line(panel, points, kl[None], looks[name])
+                    mean_line(panel, points, kl[None], styles[name])
                 panel.set_title(task)
                 panel.set_ylim(bottom=0)
                 panel.locator_params(axis="y", nbins=5)
@@ -61,11 +61,11 @@ def stability(comparison: Comparison, path: Path) -> None:
                 plain_ticks(panel)
                 if number % columns == 0:
                     panel.set_ylabel("KL(ref || π) per state (nats)")
-            legend(part, [(legend_key(looks[arm.name]), arm.name) for arm in evidence.arms])
+            legend(part, [(legend_key(styles[arm.name]), arm.name) for arm in evidence.arms])
 
 
 def _stability_panels(
-    part: SubFigure, comparison: Comparison, looks: Mapping[str, Look], labels: Sequence[str]
+    part: SubFigure, comparison: Comparison, styles: Mapping[str, Style], labels: Sequence[str]
 ) -> None:
     arms = comparison.evidence.arms
     panels = part.subplots(2, 4, sharey=True)
@@ -77,11 +77,11 @@ def _stability_panels(
     ]
     for panel, (name, better, key) in zip(panels.flat, shown, strict=False):
         for row, arm in enumerate(arms):
-            look = looks[arm.name]
+            style = styles[arm.name]
             if comparison.scope == OVERALL:
                 own = [_stability_of(comparison, arm.name, task, key).value for task in comparison.scales]
-                panel.plot(own, [row + 0.22] * len(own), ".", color=look.colour, ms=4.5, mew=0, alpha=0.6)
-            error_bar(panel, _stability_of(comparison, arm.name, comparison.scope, key), row, look)
+                panel.plot(own, [row + 0.22] * len(own), ".", color=style.colour, ms=4.5, mew=0, alpha=0.6)
+            error_bar(panel, _stability_of(comparison, arm.name, comparison.scope, key), row, style)
         panel.set_title(name)
         panel.set_xlabel("more is steadier →" if better > 0 else "← less is steadier", color=GREY, fontsize=7)
         rows_only(panel)

@@ -3,7 +3,7 @@
 All are in scores, 0 being random actions and 1 the expert, and medians over the seeds of an arm on a task.
 Read from a protocol's committed curves:
 
-    python -m benchmarks.steadiness actions
+    python -m benchmarks.stability actions
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ASKED = 0.9
 """Score that a task is asked to end with."""
 
 
-def steadiness(trials: Sequence[Trial]) -> list[dict[str, object]]:
+def stability(trials: Sequence[Trial]) -> list[dict[str, object]]:
     """A row for each algorithm on each task, and one for each algorithm over its tasks.
 
     - ``start`` and ``final``: scores of the first and of the last evaluation;
@@ -87,15 +87,15 @@ def _fall(curve: DoubleArray) -> float:
     return float(np.median(falls[falls > 0])) if (falls > 0).any() else 0.0
 
 
-def write_steadiness(folder: Path) -> None:
-    """``steadiness.csv`` beside the curves ``runs.csv`` of ``folder``."""
-    record.write(folder, "steadiness", steadiness(load_trials([folder / "runs.csv"])), {"runs": "runs.csv"})
+def write_stability(folder: Path) -> None:
+    """``stability.csv`` beside the curves ``runs.csv`` of ``folder``."""
+    record.write(folder, "stability", stability(load_trials([folder / "runs.csv"])), {"runs": "runs.csv"})
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("protocol", help="a folder of results/protocols")
-    write_steadiness(RESULTS / "protocols" / parser.parse_args().protocol)
+    write_stability(RESULTS / "protocols" / parser.parse_args().protocol)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How arms look: an algorithm has its colour and marker in every picture, each setting of it its line."""
+"""How arms are drawn: an algorithm has its colour and marker in every picture, each setting its line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GREY = "#606060"
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers and in grey. A form on segments has the
 # hue of the form on actions, darker.
-LOOKS = {
+STYLES = {
     "sail": ("#0072B2", "o"),
     "sail_revkl": ("#D55E00", "s"),
     "dpo_online": ("#009E73", "^"),
@@ -39,12 +39,12 @@ LOOKS = {
     "sail_mujoco_parity": ("#7A9A01", "d"),
 }
 """Colour and marker of an algorithm."""
-_OTHER_LOOKS = (("#8C510A", "3"), ("#3F007D", "4"), ("#67001F", "+"), ("#00441B", "x"))
+_OTHER_STYLES = (("#8C510A", "3"), ("#3F007D", "4"), ("#67001F", "+"), ("#00441B", "x"))
 _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # tell the settings of one algorithm apart
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How an arm is drawn."""
 
     colour: str
@@ -56,33 +56,35 @@ class Look:
     """Where its first marker stands, as a share of the way to the next: markers of arms do not coincide."""
 
 
-def look_of(algorithm: str) -> tuple[str, str]:
+def style_of(algorithm: str) -> tuple[str, str]:
     """Colour and marker of an algorithm, the same in every figure."""
-    other = _OTHER_LOOKS[zlib.crc32(algorithm.encode()) % len(_OTHER_LOOKS)]
-    return LOOKS.get(algorithm, other)
+    other = _OTHER_STYLES[zlib.crc32(algorithm.encode()) % len(_OTHER_STYLES)]
+    return STYLES.get(algorithm, other)
 
 
-def looks_of(arms: Sequence[Arm]) -> dict[str, Look]:
+def styles_of(arms: Sequence[Arm]) -> dict[str, Style]:
     """How each arm is drawn: as its algorithm; settings of one differ in line, many in shade and filling.
 
     So do algorithms of other names, for which there are not colours enough.
     """
-    looks: dict[str, Look] = {}
-    for colour, marker in dict.fromkeys(look_of(arm.algorithm) for arm in arms):
-        names = [arm.name for arm in arms if look_of(arm.algorithm) == (colour, marker)]
+    styles: dict[str, Style] = {}
+    for colour, marker in dict.fromkeys(style_of(arm.algorithm) for arm in arms):
+        names = [arm.name for arm in arms if style_of(arm.algorithm) == (colour, marker)]
         shades = np.linspace(-0.45, 0.45, len(names)) if len(names) > len(_LINES) else np.zeros(len(names))
         for number, (name, shade) in enumerate(zip(names, shades, strict=True)):
             shaded, hollow = _shaded(colour, float(shade)), number // len(_LINES) % 2
             line = _LINES[number % len(_LINES)]
-            looks[name] = Look(shaded, marker, line, "white" if hollow else shaded, len(looks) / len(arms))
-    return looks
+            styles[name] = Style(shaded, marker, line, "white" if hollow else shaded, len(styles) / len(arms))
+    return styles
 
 
-def legend_key(look: Look) -> Artist:
+def legend_key(style: Style) -> Artist:
     """The line of a legend that stands for an arm."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], color=look.colour, lw=1.7, ls=look.line, marker=look.marker, ms=4.5, mfc=look.fill)
+    return Line2D(
+        [], [], color=style.colour, lw=1.7, ls=style.line, marker=style.marker, ms=4.5, mfc=style.fill
+    )
 
 
 def _shaded(colour: str, shade: float) -> str:

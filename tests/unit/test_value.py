@@ -10,17 +10,17 @@ import pytest
 
 from sailctl.config import RewardConfig
 from sailctl.core.types import DoubleArray, Ends, EnvSpec, JudgedRewards, NonFiniteError, SegmentBatch
-from sailctl.preferences.foresight import Foresight, lambda_returns
+from sailctl.preferences.value import SegmentValue, lambda_returns
 from sailctl.sweeps.compose import compose_jobs
 
 
 def config_of(**changes: float) -> RewardConfig:
-    return replace(compose_jobs(["reward=foresight"]).jobs[0].config.reward, **changes)
+    return replace(compose_jobs(["reward=value"]).jobs[0].config.reward, **changes)
 
 
 def spec_of(obs_dim: int, discount: float) -> EnvSpec:
     """A task whose control step is as long as makes the discount."""
-    step = -config_of().foresight * math.log(discount)
+    step = -config_of().value_horizon * math.log(discount)
     return EnvSpec("chain", obs_dim, 1, -np.ones(1), np.ones(1), 1000, step)
 
 
@@ -74,27 +74,27 @@ def test_the_value_comes_to_what_the_chain_is_worth():
     exact = np.zeros(11)
     for x in range(9, -1, -1):
         exact[x] = (1 + discount * exact[x + 1] / 2) / (1 - discount / 2)
-    foresight = Foresight(config_of(lr=3e-3), spec_of(1, discount), np.random.default_rng(1))
+    value = SegmentValue(config_of(lr=3e-3), spec_of(1, discount), np.random.default_rng(1))
     for _ in range(300):
         segments, ends = batch_of(rng, rng.integers(10, size=128).astype(np.float64), 4)
-        foresight.judge(segments, ends, JudgedRewards(segments.mask.astype(np.float64), segments.mask))
+        value.judge(segments, ends, JudgedRewards(segments.mask.astype(np.float64), segments.mask))
     start = np.repeat(np.arange(10.0), 400)
     segments, ends = batch_of(rng, start, 4)
-    worth = foresight.judge(segments, ends, JudgedRewards(segments.mask.astype(np.float64), segments.mask))
+    worth = value.judge(segments, ends, JudgedRewards(segments.mask.astype(np.float64), segments.mask))
     found = worth.reshape(10, 400).mean(axis=1)
     np.testing.assert_allclose(found, exact[:10], atol=0.35)
-    assert foresight.metrics()["value_explained"] > 0.7
+    assert value.metrics()["value_explained"] > 0.7
 
 
 def test_of_two_equal_beginnings_the_one_that_did_not_end_in_a_fall_is_worth_more():
-    foresight = Foresight(config_of(), spec_of(2, 0.9), np.random.default_rng(0))
+    value = SegmentValue(config_of(), spec_of(2, 0.9), np.random.default_rng(0))
     rng = np.random.default_rng(1)
     obs = rng.normal(size=(64, 3, 2)).astype(np.float32)
     segments = SegmentBatch(obs, np.zeros((64, 3, 1), np.float32), np.ones((64, 3), np.float32), 2)
     fell = np.arange(64) % 2 == 1
     ends, rewards = Ends(obs[:, -1], fell), JudgedRewards(np.ones((64, 3)), segments.mask)
     for _ in range(20):
-        worth = foresight.judge(segments, ends, rewards)
+        worth = value.judge(segments, ends, rewards)
     assert (worth[~fell] > worth[fell]).all()
 
 
@@ -102,24 +102,24 @@ def test_the_same_seed_says_the_same():
     rng = np.random.default_rng(0)
     segments, ends = batch_of(rng, np.zeros(32), 6)
     rewards = JudgedRewards(rng.normal(size=(32, 6)) * segments.mask, segments.mask)
-    two = [Foresight(config_of(), spec_of(1, 0.9), np.random.default_rng(3)) for _ in range(2)]
+    two = [SegmentValue(config_of(), spec_of(1, 0.9), np.random.default_rng(3)) for _ in range(2)]
     for _ in range(3):
-        one, other = (foresight.judge(segments, ends, rewards) for foresight in two)
+        one, other = (value.judge(segments, ends, rewards) for value in two)
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_single_step_can_be_learned_from():
     """Fewer steps than batches, and returns without any spread."""
     segments, ends = batch_of(np.random.default_rng(0), np.zeros(1), 1)
-    foresight = Foresight(config_of(), spec_of(1, 0.9), np.random.default_rng(0))
+    value = SegmentValue(config_of(), spec_of(1, 0.9), np.random.default_rng(0))
     for _ in range(3):
-        worth = foresight.judge(segments, ends, JudgedRewards(np.ones((1, 1)), segments.mask))
+        worth = value.judge(segments, ends, JudgedRewards(np.ones((1, 1)), segments.mask))
     assert np.isfinite(worth).all()
-    assert math.isfinite(foresight.metrics()["value_explained"])
+    assert math.isfinite(value.metrics()["value_explained"])
 
 
 def test_a_reward_that_is_not_finite_is_refused():
     segments, ends = batch_of(np.random.default_rng(0), np.zeros(8), 2)
-    foresight = Foresight(config_of(), spec_of(1, 0.9), np.random.default_rng(0))
+    value = SegmentValue(config_of(), spec_of(1, 0.9), np.random.default_rng(0))
     with pytest.raises(NonFiniteError, match=r"reward\.lr"):
-        foresight.judge(segments, ends, JudgedRewards(np.full((8, 2), np.nan), segments.mask))
+        value.judge(segments, ends, JudgedRewards(np.full((8, 2), np.nan), segments.mask))

@@ -38,20 +38,20 @@ BATCHES = 8
 """Gradient steps in a pass, or as many as there are steps."""
 
 
-class Foresight:
+class SegmentValue:
     """The value of states under the policy and a learned reward, fitted to one iteration after another.
 
     Args:
-        config: ``foresight`` is the time constant in seconds of the discount d, ``trace`` is lambda; widths
-            and learning rate are those of the ensemble's networks.
-        spec: the task, whose control step gives d = exp(- step / foresight).
+        config: ``value_horizon`` is the time constant in seconds of the discount d, ``gae_lambda`` is lambda;
+            widths and learning rate are those of the ensemble's networks.
+        spec: the task, whose control step gives d = exp(- step / value_horizon).
         rng: where initial parameters and the orders of the steps are drawn from.
     """
 
     def __init__(self, config: RewardConfig, spec: EnvSpec, rng: np.random.Generator) -> None:
         self._config = config
         self._rng = rng
-        self._discount = math.exp(-spec.dt / config.foresight)
+        self._discount = math.exp(-spec.dt / config.value_horizon)
         self._network = Networks(1, [spec.obs_dim, *config.hidden, 1], rng, config.activation)
         self._optimiser = torch.optim.Adam(self._network.parameters(), lr=config.lr, fused=True)
         self._mean, self._var = torch.zeros(spec.obs_dim).double(), torch.ones(spec.obs_dim).double()
@@ -82,7 +82,7 @@ class Foresight:
             segments.mask,
             ends.terminated,
             self._discount,
-            self._config.trace,
+            self._config.gae_lambda,
         )
         self._fit(segments.obs[taken], returns[taken])
         return returns[:, 0]
