@@ -149,8 +149,9 @@ def profiles(comparison: Comparison, path: Path) -> None:
             alpha = min(0.15, 0.8 / len(styles))
             panel.fill_between(x, low, high, step="post", color=style.colour, alpha=alpha, lw=0, label="band")
             panel.plot(
-                x, share, drawstyle="steps-post", color=style.colour, lw=1.5, ls=style.line,
-                marker=style.marker, markevery=(int(12 * style.shift), 12), ms=4, mfc=style.fill, mew=0.7, label="profile",
+                x, share, drawstyle="steps-post", color=style.colour, lw=1.5, ls=style.line, mew=0.7,
+                marker=style.marker, markevery=(int(12 * style.shift), 12), ms=4, mfc=style.fill,
+                label="profile",
             )  # fmt: skip
         panel.set_xlabel(f"final score τ ({SCALES[comparison.options.source]})")
         panel.set_ylabel("share of runs that end above τ")
