@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING
 
-from sailctl.cluster import check_launcher, outlives, register, requeueing
+from sailctl.cluster import check_launcher, outlives, requeueing
 from sailctl.compose import Job, Plan, quoted
 from sailctl.config import RunConfig, conf_dir, to_config
 from sailctl.files import OUT_OF_REACH
@@ -41,7 +41,6 @@ def launch(hydra_arguments: Sequence[str]) -> int:
     # Hydra reads the command line itself, and without this setting prints errors and exits in our place.
     command, sys.argv = sys.argv, [sys.argv[0], *hydra_arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    register()
     try:
         hydra.main(str(conf_dir()), "config", version_base="1.3")(run_job)()
     except _JobEnded as ended:
