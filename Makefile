@@ -26,7 +26,7 @@ help: ## show this list
 
 venv: $(STAMP) ## make .venv with the tested versions of every package
 
-$(VENV)/.sailctl-installed: pyproject.toml hatch_build.py constraints.txt
+$(VENV)/.sailctl-installed: pyproject.toml hatch_build.py hydra_plugins/sailctl_launchers.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

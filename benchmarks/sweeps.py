@@ -73,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
         folder = Path(name)
         rows, met = swept("joblib", sweep, folder / "joblib")
         if asked.slurm:
-            more, _ = swept("submitit_slurm", sweep, folder / "slurm")
+            more, _ = swept("slurm", sweep, folder / "slurm")
             same = identical(folder / "joblib", folder / "slurm")
             runs = len(ALGORITHMS) * len(TASKS) * SEEDS
             more.append(row("SLURM", "runs that are those of joblib, bit for bit", same, "", f"{runs}"))
@@ -105,7 +105,7 @@ def cores() -> int:
 
 def swept(launcher: str, words: Sequence[str], out: Path) -> tuple[list[Row], bool]:
     """Run the sweep through a launcher; what it took, and whether it used the cores well enough."""
-    name = {"submitit_slurm": "SLURM"}.get(launcher, launcher)
+    name = {"slurm": "SLURM"}.get(launcher, launcher)
     command = [sys.executable, "-m", "sailctl", "train", "-m", *words, f"hydra/launcher={launcher}"]
     began = time.perf_counter()
     done = subprocess.run([*command, f"out={out}"], capture_output=True, text=True, check=False)

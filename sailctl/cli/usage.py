@@ -47,7 +47,7 @@ options:
   -m, --multirun       a run for every combination of comma-separated values, one per core;
                        hydra.launcher.n_jobs=4 changes how many at once,
                        hydra/launcher=basic runs them one after the other,
-                       hydra/launcher=submitit_slurm as jobs of a cluster
+                       hydra/launcher=slurm as jobs of a cluster
   --fail-fast          of a sweep: once a job has failed, begin no other
   --fresh              a new run even where this one was trained before
   --cfg job            show the whole configuration, a comment on each value, and run nothing

@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
     from submitit.core.core import Job
     from submitit.core.job_environment import SignalHandler
 
-PLUGIN = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
-EXTRAS = {"submitit": "slurm", "ray": "ray"}
-"""Packages of launchers, by the word in their plugin's name, and the extra that brings each."""
+OURS = "hydra_plugins.sailctl_launchers"
+"""Where Hydra finds the launchers of this file."""
+NEEDED = {OURS: ("submitit", "slurm"), "hydra_plugins.hydra_ray_launcher": ("ray", "ray")}
+"""What the launchers of a place need beside Hydra's plugin for it, and the extra that brings both."""
 IN_QUEUE = (
     "PENDING",
     "CONFIGURING",
@@ -64,16 +67,19 @@ def check_launcher(launcher: DictConfig) -> None:
         UserError: when it cannot, with what to install.
     """
     target = str(launcher.get("_target_"))
-    for package, extra in EXTRAS.items():
-        plugin = f"hydra_plugins.hydra_{package}_launcher"
-        if target.startswith(f"{plugin}.") and not (find_spec(package) and find_spec(plugin)):
+    for place, (package, extra) in NEEDED.items():
+        if not target.startswith(f"{place}."):
+            continue
+        if not (find_spec(package) and find_spec(f"hydra_plugins.hydra_{package}_launcher")):
             raise UserError(f"this launcher needs {package}: pip install 'sailctl[{extra}]'")
+        if not find_spec(place):
+            raise UserError(f"sailctl is installed without its launchers ({place}): install it again")
     if target.endswith(".SlurmLauncher"):
         from shutil import which
 
         if missing := [name for name in ("sbatch", "srun", "squeue", "scontrol") if which(name) is None]:
             raise UserError(
-                f"hydra/launcher=submitit_slurm needs SLURM, and there is no {missing[0]} here: "
+                f"hydra/launcher=slurm needs SLURM, and there is no {missing[0]} here: "
                 "use a machine of the cluster, or hydra/launcher=joblib"
             )
 
@@ -81,15 +87,6 @@ def check_launcher(launcher: DictConfig) -> None:
 def outlives(launcher: DictConfig) -> bool:
     """Whether jobs of this launcher stay when the command that asked for them ends, as a cluster's do."""
     return str(launcher.get("_target_")).endswith(".SlurmLauncher")
-
-
-def register() -> None:
-    """Let Hydra use ``QueueLauncher`` where a configuration names a launcher of submitit."""
-    from hydra.core.plugins import Plugins
-
-    # A class of ours cannot be named: Hydra takes launchers from the package hydra_plugins alone.
-    for name, ours in (("SlurmLauncher", SlurmLauncher), ("LocalLauncher", LocalLauncher)):
-        Plugins.instance().class_name_to_class[f"{PLUGIN}.{name}"] = ours
 
 
 # Where the sweep was asked for
@@ -133,12 +130,13 @@ class QueueLauncher(Launcher):
         from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 
         # The job itself is the plugin's: its processes need nothing of this class.
-        plugin = getattr(submitit_launcher, type(self).__name__)(**self._params)
+        launchers = {"slurm": submitit_launcher.SlurmLauncher, "local": submitit_launcher.LocalLauncher}
+        plugin = launchers[self.cluster](**self._params)
         plugin.setup(hydra_context=self._context, task_function=self._function, config=self._config)
         params = dict(self._params)
         begun = {f"{self.cluster}_max_num_timeout": params.pop("max_num_timeout", 0)}
         executor = submitit.AutoExecutor(str(params.pop("submitit_folder")), cluster=self.cluster, **begun)
-        common = BaseQueueConf.__dataclass_fields__
+        common = {field.name for field in fields(BaseQueueConf)}
         executor.update_parameters(
             **{name if name in common else f"{self.cluster}_{name}": value for name, value in params.items()}
         )
@@ -149,7 +147,7 @@ class QueueLauncher(Launcher):
             [list(words) for words in job_overrides],
             ["hydra.sweep.dir"] * len(numbers),
             numbers,
-            [f"job_id_for_{number}" for number in numbers],
+            [str(number) for number in numbers],  # of no use: a job asks submitit for its own
             [state] * len(numbers),
         )
 
@@ -176,13 +174,13 @@ class QueueLauncher(Launcher):
                     detail = f"job {job.job_id} ended ({ended}) before the run did: see {job.paths.stderr}"
                     write_outcome(folder, number, job_overrides[number - first], Outcome("failed", detail))
 
+    @abstractmethod
     def _ended(self, jobs: dict[int, Job[Any]]) -> dict[int, str | None]:
         """How each job ended as far as the queue knows; None where it is there or may come back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _left(self, jobs: Sequence[Job[Any]]) -> None:
         """Whoever waited does so no more."""
-        raise NotImplementedError
 
 
 class SlurmLauncher(QueueLauncher):

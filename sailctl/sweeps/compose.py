@@ -32,8 +32,14 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-_SCHEMAS: dict[str, DictConfig] = {}
-"""What the plugins of launchers understand, by the launcher's class."""
+RENAMED = {"submitit_slurm": "slurm", "submitit_local": "local", "ray": "ray_tasks"}
+"""Launchers of Hydra's plugins, which are not to be used by themselves, and the one of ours for each."""
+SCHEMAS = {
+    "hydra_plugins.sailctl_launchers.SlurmLauncher": "submitit_slurm",
+    "hydra_plugins.sailctl_launchers.LocalLauncher": "submitit_local",
+    "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher": "ray",
+}
+"""By the class of a launcher, the configuration of a plugin that has the types of its settings."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,6 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
     ]  # Hydra reads no bare ~
     search_path = [] if overlay is None else [_search_path(overlay)]
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
-        _take_schemas()
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         overrides = [_as_written(parser, word) for word in overrides]
         parsed = [_parse(parser, text) for text in overrides]
@@ -87,6 +92,7 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
         riders = [item for item in wanted if _rides(item, wanted)]
         fixed = [str(item.input_line) for item in wanted if not (item.is_sweep_override() or item in riders)]
         base = _compose(own + fixed)
+        _refuse_renamed(base)
         multirun = multirun or base.hydra.mode == RunMode.MULTIRUN
         if multirun:
             _check_launcher(base.hydra.launcher)
@@ -115,30 +121,38 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
     return Plan(jobs, multirun, [*(alone.get(word, word) for word in overrides), *search_path])
 
 
-def _take_schemas() -> None:
-    """Take the plugins' own settings of the launchers that have a file in ``conf`` out of Hydra's hands.
+def _refuse_renamed(composed: DictConfig) -> None:
+    """Refuse the launchers that ours go before, and what a user built on one of them."""
+    from omegaconf import OmegaConf
 
-    The file wins in any case, but Hydra would check it against them, and warn of doing so on every line.
-    """
-    from hydra.core.config_store import ConfigStore
+    chosen = str(composed.hydra.runtime.choices.get("hydra/launcher"))
+    if chosen in RENAMED:
+        raise _renamed(chosen)
+    target = str(OmegaConf.select(composed, "hydra.launcher._target_"))
+    if target.startswith("hydra_plugins.hydra_submitit_launcher."):
+        old = "submitit_slurm" if target.endswith(".SlurmLauncher") else "submitit_local"
+        raise UserError(f"hydra/launcher={chosen} is built on {old}: build it on {RENAMED[old]}")
 
-    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
-    for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
-        if (own := launchers.pop(file.name, None)) is not None:
-            _SCHEMAS[str(own.node._target_)] = own.node
+
+def _renamed(launcher: str) -> UserError:
+    return UserError(f"hydra/launcher={launcher} is called hydra/launcher={RENAMED[launcher]} now")
 
 
 def _check_launcher(launcher: DictConfig) -> None:
     """Refuse settings that the launcher's plugin would not understand."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.plugins.config_source import ConfigLoadError
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    schema = _SCHEMAS.get(str(launcher.get("_target_")))
     try:
-        if schema is not None:
+        if (name := SCHEMAS.get(str(launcher.get("_target_")))) is not None:
+            schema = ConfigStore.instance().load(f"hydra/launcher/{name}.yaml").node
             OmegaConf.merge(
                 schema, OmegaConf.masked_copy(launcher, [str(k) for k in schema if k in launcher])
             )
+    except ConfigLoadError:  # its plugin is not installed, which ``check_launcher`` says
+        return
     except OmegaConfBaseException as error:
         raise UserError(f"hydra.launcher.{error.full_key}: {first_line(error)}") from error
     if launcher.get("n_jobs") == 0:
@@ -240,6 +254,10 @@ def _compose(words: list[str]) -> DictConfig:
     except MissingConfigException as error:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         known = list(error.options or [])
+        if group == "hydra/launcher":
+            if option in RENAMED:
+                raise _renamed(option) from error
+            known = [name for name in known if name not in RENAMED]
         listed = f"{did_you_mean(option, known)} (known: {', '.join(known)})"
         raise UserError(f"unknown {group or 'configuration'} '{option}'{listed}") from error
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:

@@ -18,7 +18,7 @@ from sailctl.config import RunConfig, conf_dir, to_config
 from sailctl.core.files import OUT_OF_REACH
 from sailctl.core.terminal import columns, fit_encoding, in_columns
 from sailctl.core.types import BusyError, RunError, UserError
-from sailctl.sweeps.cluster import check_launcher, outlives, register, requeueing
+from sailctl.sweeps.cluster import check_launcher, outlives, requeueing
 from sailctl.sweeps.compose import Job, Plan, quoted
 from sailctl.sweeps.listing import LAUNCHES, differing, record_launch, root_of, write_table
 from sailctl.sweeps.outcomes import Outcome, any_failed, read_outcome, tell, write_outcome
@@ -41,7 +41,6 @@ def launch(hydra_arguments: Sequence[str]) -> int:
     # Hydra reads the command line itself, and without this setting prints errors and exits in our place.
     command, sys.argv = sys.argv, [sys.argv[0], *hydra_arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    register()
     try:
         hydra.main(str(conf_dir()), "config", version_base="1.3")(run_job)()
     except _JobEnded as ended:

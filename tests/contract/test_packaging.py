@@ -1,6 +1,6 @@
 """The wheel is the whole product: it is built, installed elsewhere, and trains there without the checkout.
 
-The editable install needs no test of its own: ``make test`` runs this whole suite from one.
+An editable install is only looked at: ``make test`` runs this whole suite from one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
+LAUNCHERS = "hydra_plugins/sailctl_launchers.py"
 SMOKE = (
     "env=invertedpendulum-v5",
     "env_steps=2000",
@@ -74,9 +75,21 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     return Installed(wheel, tmp_path_factory.mktemp("installed"))
 
 
+def contents(wheel: Path) -> list[str]:
+    return sorted(name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name)
+
+
 def test_wheel_claims_only_its_two_import_names(wheel: Path):
-    names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"sailctl", "sailctl_envs"}
+    """And one file of the package that all plugins of Hydra share."""
+    assert {name.split("/")[0] for name in contents(wheel)} == {"sailctl", "sailctl_envs", "hydra_plugins"}
+    assert [name for name in contents(wheel) if name.startswith("hydra_plugins/")] == [LAUNCHERS]
+
+
+def test_an_editable_install_brings_the_launchers(tmp_path: Path):
+    """It maps the two import names to the checkout; a package that others share cannot be mapped."""
+    code = f"from hatchling.build import build_editable; print(build_editable({str(tmp_path)!r}))"
+    name = run(sys.executable, "-c", code, cwd=CHECKOUT).split()[-1]
+    assert contents(tmp_path / name) == ["_editable_impl_sailctl.pth", "_editable_impl_sailctl.py", LAUNCHERS]
 
 
 def test_wheel_holds_every_file_of_the_checkout(wheel: Path):
@@ -97,9 +110,10 @@ def test_wheel_holds_every_file_of_the_checkout(wheel: Path):
 
 def test_the_checkout_is_out_of_reach(installed: Installed):
     places = installed.python(
-        "import sailctl, sailctl_envs; print(sailctl.__file__, sailctl_envs.__file__)"
+        "import sailctl, sailctl_envs, hydra_plugins.sailctl_launchers as launchers\n"
+        "print(sailctl.__file__, sailctl_envs.__file__, launchers.__file__)"
     ).split()
-    assert len(places) == 2
+    assert len(places) == 3
     assert all(Path(place).is_relative_to(installed.site) for place in places)
 
 
@@ -120,3 +134,9 @@ def test_smoke_training_and_evaluation(installed: Installed):
     assert "return" in installed.sailctl("eval", run_dir)
     code = f"import numpy, sailctl; policy = sailctl.load_policy({str(run_dir)!r})"
     assert installed.python(f"{code}; print(policy.predict(numpy.zeros(4))[0].shape)").strip() == "(1,)"
+
+
+def test_a_sweep_by_the_launcher_of_the_wheel(installed: Installed):
+    installed.sailctl("train", "-m", *SMOKE, "hydra/launcher=local", "seed=1,2", "out=sweep")
+    assert len(list((installed.cwd / "sweep").rglob("policy.safetensors"))) == 2
+    assert len(list((installed.cwd / "sweep").rglob("*_log.err"))) == 2

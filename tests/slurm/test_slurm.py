@@ -29,7 +29,7 @@ SMALL = (
 SWEEP = (*SMALL, "algo=sail_segments,sail_revkl_segments", "seed=0,1", "env=swimmer-v5", "env_steps=3000")
 LONG = (*SMALL, "env=hopper-v5", "algo=sail_revkl_segments", "env_steps=25000", "evaluation.every=5000")
 """Long enough to be stopped on its way."""
-SLURM = "hydra/launcher=submitit_slurm"
+SLURM = "hydra/launcher=slurm"
 
 
 @pytest.fixture(autouse=True)

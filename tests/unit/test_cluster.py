@@ -36,7 +36,7 @@ TINY = (
     "policy.hidden=[8]",
     "logger.wandb=disabled",
 )
-LOCAL = "hydra/launcher=submitit_local"
+LOCAL = "hydra/launcher=local"
 
 
 def command(*words: str) -> list[str]:
@@ -59,7 +59,7 @@ def assert_same_numbers(one: Path, two: Path) -> None:
 # What is composed
 
 
-@pytest.mark.parametrize("name", ["submitit_slurm", "submitit_local"])
+@pytest.mark.parametrize("name", ["slurm", "local"])
 def test_a_launcher_has_the_resources_of_a_run(name: str, recwarn: pytest.WarningsRecorder) -> None:
     (job,) = compose_jobs([f"hydra/launcher={name}"], multirun=True).jobs
     launcher = job.composed.hydra.launcher
@@ -71,17 +71,41 @@ def test_a_launcher_has_the_resources_of_a_run(name: str, recwarn: pytest.Warnin
 def test_a_user_can_build_on_it(tmp_path: Path) -> None:
     folder = tmp_path / "hydra" / "launcher"
     folder.mkdir(parents=True)
-    (folder / "ours.yaml").write_text("defaults: [submitit_slurm, _self_]\npartition: short\n")
+    (folder / "ours.yaml").write_text("defaults: [slurm, _self_]\npartition: short\n")
     (job,) = compose_jobs(["hydra/launcher=ours", "hydra.launcher.qos=low"], overlay=tmp_path).jobs
     launcher = job.composed.hydra.launcher
     assert (launcher.partition, launcher.qos, launcher.mem_gb) == ("short", "low", 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("submitit_slurm", "slurm"), ("submitit_local", "local"), ("ray", "ray_tasks")]
+)
+def test_an_old_name_is_refused_with_the_new_one(old: str, new: str, tmp_path: Path) -> None:
+    line = f"hydra/launcher={old} is called hydra/launcher={new} now"
+    with pytest.raises(UserError, match=f"^{line}$"):
+        compose_jobs([f"hydra/launcher={old}"])
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        f"# @package _global_\ndefaults:\n  - override /hydra/launcher: {old}\n"
+    )
+    with pytest.raises(UserError, match=f"^{line}$"):
+        compose_jobs(["experiment=mine"], overlay=tmp_path)
+
+
+def test_what_was_built_on_an_old_name_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "hydra" / "launcher"
+    folder.mkdir(parents=True)
+    for old, new in (("submitit_slurm", "slurm"), ("submitit_local", "local")):
+        (folder / "ours.yaml").write_text(f"defaults: [{old}, _self_]\nname: mine\n")
+        with pytest.raises(UserError, match=f"^hydra/launcher=ours is built on {old}: build it on {new}$"):
+            compose_jobs(["hydra/launcher=ours"], overlay=tmp_path)
 
 
 def test_a_setting_of_the_wrong_type_is_refused_at_once() -> None:
     with pytest.raises(
         UserError, match=r"hydra\.launcher\.timeout_min: Value 'soon' of type 'str' could not be"
     ):
-        compose_jobs(["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=soon"], multirun=True)
+        compose_jobs(["hydra/launcher=slurm", "hydra.launcher.timeout_min=soon"], multirun=True)
     with pytest.raises(UserError, match=r"Value 'many' of type 'str' could not be"):
         compose_jobs(["hydra.launcher.n_jobs=many"], multirun=True)
 
@@ -89,9 +113,9 @@ def test_a_setting_of_the_wrong_type_is_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["hydra/launcher=submitit_slurm"], "this launcher needs submitit: pip install 'sailctl[slurm]'"),
-        (["hydra/launcher=submitit_local"], "this launcher needs submitit: pip install 'sailctl[slurm]'"),
-        (["hydra/launcher=ray"], "this launcher needs ray: pip install 'sailctl[ray]'"),
+        (["hydra/launcher=slurm"], "this launcher needs submitit: pip install 'sailctl[slurm]'"),
+        (["hydra/launcher=local"], "this launcher needs submitit: pip install 'sailctl[slurm]'"),
+        (["hydra/launcher=ray_tasks"], "this launcher needs ray: pip install 'sailctl[ray]'"),
     ],
 )
 def test_a_launcher_that_is_not_installed(
@@ -108,17 +132,71 @@ def test_a_launcher_that_is_not_installed(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_installation_without_the_launchers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None if name == cluster.OURS else name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", *TINY, LOCAL]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("sailctl: sailctl is installed without its launchers (hydra_plugins.sailctl_laun")
+
+
 def test_a_machine_without_slurm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "-m", *TINY, "hydra/launcher=submitit_slurm"]) == 2
+    assert main(["train", "-m", *TINY, "hydra/launcher=slurm"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(
-        "sailctl: hydra/launcher=submitit_slurm needs SLURM, and there is no sbatch here: "
-    )
+    assert line.startswith("sailctl: hydra/launcher=slurm needs SLURM, and there is no sbatch here: ")
     assert not list(tmp_path.iterdir())
+
+
+# What is Hydra's stays Hydra's
+
+
+USE = """
+import sys
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+
+
+def entries(folder, prefix=""):
+    for name, entry in folder.items():
+        if isinstance(entry, dict):
+            yield from entries(entry, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", entry.node
+
+
+def what_is_there():
+    classes = {name: found for name, found in Plugins.instance().class_name_to_class.items()}
+    return classes, dict(entries(ConfigStore.instance().repo))
+
+
+classes, stored = what_is_there()
+from sailctl.cli import main
+
+assert main(sys.argv[1:]) == 0
+after = what_is_there()
+print("replaced:", *[name for name, one in classes.items() if after[0].get(name) is not one])
+print("missing:", *[name for name, node in stored.items() if after[1].get(name) != node])
+"""
+
+
+def test_hydra_keeps_its_classes_and_its_configurations(tmp_path: Path) -> None:
+    """Other uses of Hydra in this process find what they would find without this package."""
+    words = ["algo.iterations=1", "hydra/launcher=basic", f"out={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-c", USE, "train", "-m", *TINY, *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["replaced:", "missing:"]
 
 
 # A sweep

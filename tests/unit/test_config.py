@@ -56,7 +56,7 @@ BAD = [
     ("experiment=dmeo", "unknown experiment 'dmeo'; did you mean 'demo'?"),
     (
         "hydra/launcher=zz",
-        "unknown hydra/launcher 'zz' (known: basic, joblib, ray, submitit_local, submitit_slurm)",
+        "unknown hydra/launcher 'zz' (known: basic, joblib, local, ray_tasks, slurm)",
     ),
     ("algo=null", "algo takes the name of a file in conf/algo, got null"),
     ("algo=[sail]", "algo takes the name of a file"),
