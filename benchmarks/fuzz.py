@@ -24,7 +24,7 @@ from unittest import mock
 
 from benchmarks import record
 from benchmarks.record import RESULTS
-from sailctl.cli.main import main as cli
+from sailctl.cli import main as cli
 from sailctl.config import CHOICES, GROUPS, ActionsRun, Config, conf_dir, leaf_types
 from sailctl.config.ranges import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARES
 from sailctl.sweeps import launch

@@ -182,7 +182,7 @@ def golden_rows(
 def trajectories_under(environment: dict[str, str]) -> golden.Trajectories:
     """Golden trajectories of a process with other environment variables."""
     code = (
-        "import pickle, sys; from sailctl import golden; "
+        "import pickle, sys; from sailctl.gate import golden; "
         "pickle.dump(golden.trajectories(golden.names()), open(sys.argv[1], 'wb'))"
     )
     with TemporaryDirectory() as folder:

@@ -32,7 +32,8 @@ from sailctl.policies.policy import GaussianPolicy
 from sailctl.policies.references import read_references
 from sailctl.preferences.labeller import Labeller
 from sailctl.preferences.value import SegmentValue
-from sailctl.simulator import Simulator, States, open_simulator
+from sailctl.simulator.registry import open_simulator
+from sailctl.simulator.states import Simulator, States
 from sailctl.sweeps.compose import compose_jobs
 
 ITERATIONS = 40

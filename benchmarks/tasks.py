@@ -121,7 +121,7 @@ def draw(folder: str) -> None:
     import matplotlib.image
     import mujoco
 
-    from sailctl.simulator import TaskSimulator
+    from sailctl.simulator.batched import TaskSimulator
 
     for name, task in ALL_TASKS.items():
         simulator, rng = TaskSimulator(task()), np.random.default_rng(0)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.record import arguments, write
 from sailctl.runs.checkpoint import load_policy
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl.simulator.speed import STEPS, bare_rate, measure, random_behaviour
 from sailctl_envs import ALL_TASKS
 

@@ -32,7 +32,8 @@ from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.sb3 import keep_numbers
 from sailctl.config import ActionsConfig, ActionsRun
 from sailctl.policies.policy import GaussianPolicy
-from sailctl.simulator import Simulator, open_simulator
+from sailctl.simulator.registry import open_simulator
+from sailctl.simulator.states import Simulator
 from sailctl.simulator.vecenv import SimulatorVecEnv
 from sailctl.sweeps.compose import compose_jobs
 

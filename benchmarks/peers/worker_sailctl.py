@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.throughput import bare_rate, random_behaviour
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl.simulator.vecenv import SimulatorVecEnv
 from sailctl_envs import ALL_TASKS
 

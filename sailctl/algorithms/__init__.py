@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sailctl.algorithms.protocol import Algorithm
 from sailctl.config import ActionsRun, Config, PPORun, RunConfig, SACRun
-from sailctl.simulator import Simulator
+from sailctl.simulator.states import Simulator
 
 
 def make_algorithm(config: RunConfig, simulator: Simulator) -> Algorithm:

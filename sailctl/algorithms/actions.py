@@ -30,7 +30,7 @@ from sailctl.core.types import BoolArray, FloatArray, Metrics, Transitions
 from sailctl.data.replay import Experience, Replay
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.sessions import Schedule, Sessions
-from sailctl.simulator import Simulator, States
+from sailctl.simulator.states import Simulator, States
 
 REMEMBERED = 1_000_000
 """Env steps in the replay buffer at most."""
@@ -186,16 +186,16 @@ class ActionSAIL:
         """One control step of all environments; the mean of their true rewards, for the record."""
         algo, policy, states = self._algo, self._actor.policy, self._states
         shape = (algo.envs, self._simulator.spec.act_dim)
+        noise = self._rng.policy.standard_normal(shape, dtype=np.float32)
+        # What the mean action leads to is else not seen before it is evaluated: states where noise is what
+        # keeps a robot going, and the first steps of an episode.
+        calm = round(algo.noiseless * algo.envs)
+        noise[:calm] = 0.0
+        actions = policy.act(states.obs, noise).clip(-1.0, 1.0)
+        if not np.isfinite(actions).all():
+            self._actor.refuse_non_finite()
         if algo.reference == "initial" and self._env_steps < algo.learning_starts:
-            actions = self._rng.policy.uniform(-1.0, 1.0, shape).astype(np.float32)
-        else:
-            noise = self._rng.policy.standard_normal(shape, dtype=np.float32)
-            # What the mean action leads to is else not seen before it is evaluated: states where noise is
-            # what keeps a robot going, and the first steps of an episode.
-            noise[: round(algo.noiseless * algo.envs)] = 0.0
-            actions = policy.act(states.obs, noise).clip(-1.0, 1.0)
-            if not np.isfinite(actions).all():
-                self._actor.refuse_non_finite()
+            actions[calm:] = self._rng.policy.uniform(-1.0, 1.0, actions[calm:].shape)
         step = self._simulator.step(states, policy.to_controls(actions))
         obs, reached = states.obs.astype(np.float32), step.states.obs.astype(np.float32)
         over = step.done | self._sent_home()

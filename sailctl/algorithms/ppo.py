@@ -40,7 +40,7 @@ from sailctl.core.types import EnvSpec, Metrics, UserError
 from sailctl.policies.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
 from sailctl.preferences.sessions import Sessions
 from sailctl.runs.checkpoint import load_policy
-from sailctl.simulator import Simulator
+from sailctl.simulator.states import Simulator
 from sailctl.simulator.vecenv import SimulatorVecEnv
 
 METRICS = {

@@ -46,7 +46,7 @@ from sailctl.core.types import EnvSpec, Metrics
 from sailctl.objectives import kl_penalty
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.sessions import Sessions
-from sailctl.simulator import Simulator
+from sailctl.simulator.states import Simulator
 from sailctl.simulator.vecenv import SimulatorVecEnv
 
 METRICS = {

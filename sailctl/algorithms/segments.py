@@ -17,7 +17,7 @@ from sailctl.data.datasets import check_fits, load_preferences
 from sailctl.data.rollout import Collected, Collector
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.labeller import Labeller
-from sailctl.simulator import Simulator
+from sailctl.simulator.states import Simulator
 
 
 class SegmentSAIL:

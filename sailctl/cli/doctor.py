@@ -123,7 +123,7 @@ def installed(name: str) -> str | None:
 def check_simulation() -> Finding:
     """Whether MuJoCo takes a step, and the same one twice."""
     try:
-        from sailctl.simulator import TaskSimulator
+        from sailctl.simulator.batched import TaskSimulator
         from sailctl_envs import ALL_TASKS
 
         simulator = TaskSimulator(ALL_TASKS["halfcheetah-v5"]())
@@ -141,7 +141,7 @@ def check_simulation() -> Finding:
 
 def check_threads(seconds: float = 0.5) -> Finding:
     """Whether all cores together step faster than one."""
-    from sailctl.simulator import TaskSimulator
+    from sailctl.simulator.batched import TaskSimulator
     from sailctl.simulator.speed import random_behaviour, simulator_rate
     from sailctl_envs import ALL_TASKS
 

@@ -10,7 +10,7 @@ import mujoco
 
 from sailctl.core.tasks import METAWORLD, METAWORLD_HORIZON, known_tasks
 from sailctl.core.types import UserError
-from sailctl.simulator import open_simulator
+from sailctl.simulator.registry import open_simulator
 from sailctl.simulator.speed import measure
 from sailctl_envs import ALL_TASKS, GymnasiumTask, Task
 from sailctl_envs.dmc.base import SuiteMissingError

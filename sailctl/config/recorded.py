@@ -31,7 +31,7 @@ def unread(config: RunConfig) -> tuple[str, ...]:
         if config.algo.reward == "true":
             start = ("algo.learning_starts",) if isinstance(config, PPORun) else ("algo.relabel",)
             return (*own, *start, *_ASKING, *_SEGMENTS, "oracle.*", "reward.*")
-        lengths = ("rollout.[!sj]*", "rollout.start_fraction", "env.value_horizon")
+        lengths = ("rollout.[!sl]*", "rollout.start_fraction", "env.value_horizon")
         return (*own, *lengths, *_VALUE, "reward.bounded", "reward.cut")
     if isinstance(config, ActionsRun):
         if config.algo.reward == "teacher":

@@ -24,7 +24,7 @@ from sailctl.core.seeding import Generators
 from sailctl.core.state import State
 from sailctl.core.types import BoolArray, DoubleArray, Ends, IntArray, JudgedRewards, Pairs, SegmentBatch
 from sailctl.policies.policy import GaussianPolicy
-from sailctl.simulator import Simulator, States
+from sailctl.simulator.states import Simulator, States
 
 
 @dataclass(frozen=True)

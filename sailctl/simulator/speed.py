@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 
 from sailctl.core.types import DoubleArray
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl_envs import ALL_TASKS
 
 STEPS = 50

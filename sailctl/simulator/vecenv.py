@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from sailctl.core.seeding import generator
 from sailctl.core.state import State
 from sailctl.core.types import FloatArray
-from sailctl.simulator import Simulator, States
+from sailctl.simulator.states import Simulator, States
 
 
 class SimulatorVecEnv(VecEnv):

@@ -21,7 +21,7 @@ from sailctl.data.datasets import assemble, check_new, save_preferences
 from sailctl.data.rollout import Collected, Collector
 from sailctl.preferences.oracle import Teacher
 from sailctl.runs.provenance import provenance
-from sailctl.simulator import open_simulator
+from sailctl.simulator.registry import open_simulator
 
 PATIENCE = 100
 """Iterations in a row without an answer after which collecting is given up."""

@@ -13,7 +13,8 @@ from sailctl.core.seeding import generator
 from sailctl.core.types import BoolArray, DoubleArray, IntArray, UserError
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.checkpoint import load_policy
-from sailctl.simulator import Simulator, open_simulator
+from sailctl.simulator.registry import open_simulator
+from sailctl.simulator.states import Simulator
 from sailctl.simulator.video import render_video
 
 

@@ -20,7 +20,8 @@ from sailctl.policies.references import ABOUT, folder_of
 from sailctl.runs.checkpoint import save_policy
 from sailctl.runs.provenance import provenance
 from sailctl.runs.results import load_run
-from sailctl.simulator import Simulator, open_simulator
+from sailctl.simulator.registry import open_simulator
+from sailctl.simulator.states import Simulator
 from sailctl.training.evaluate import evaluate, play
 from sailctl.training.train import train
 

@@ -19,7 +19,7 @@ from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.checkpoint import dump_batch, save_policy
 from sailctl.runs.logger import Logger, check_mirrors
 from sailctl.runs.recorder import finished_run, open_run
-from sailctl.simulator import open_simulator
+from sailctl.simulator.registry import open_simulator
 from sailctl.training.evaluate import evaluate
 from sailctl.training.stopping import Interrupted, stoppable
 

@@ -15,7 +15,7 @@ from sailctl.algorithms.start import first_policy
 from sailctl.config import Config
 from sailctl.core.seeding import named_generators
 from sailctl.runs.results import load_run
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.evaluate import evaluate
 from sailctl.training.train import train

@@ -15,7 +15,8 @@ from sailctl.algorithms.protocol import Clock
 from sailctl.config import ActionsRun
 from sailctl.core.types import NonFiniteError
 from sailctl.data.replay import Replay
-from sailctl.simulator import Simulator, Step, open_simulator
+from sailctl.simulator.registry import open_simulator
+from sailctl.simulator.states import Simulator, Step
 from sailctl.training.train import train
 from tests.fixtures import actions_of
 

@@ -39,7 +39,7 @@ from sailctl.preferences.reward import RewardEnsemble
 from sailctl.preferences.sessions import Schedule, Sessions
 from sailctl.runs.checkpoint import load_policy, save_policy
 from sailctl.runs.results import load_run
-from sailctl.simulator import open_simulator
+from sailctl.simulator.registry import open_simulator
 from sailctl.simulator.vecenv import SimulatorVecEnv
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.train import train
@@ -120,8 +120,8 @@ def assert_same_policy(one: Path, other: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def sessions_on(config: PPORun | SACRun, spec: EnvSpec, first_at: int) -> Sessions:
-    return sessions_of(config, spec, named_generators(config.seed), first_at)
+def sessions_on(config: PPORun | SACRun, spec: EnvSpec, learning_starts: int) -> Sessions:
+    return sessions_of(config, spec, named_generators(config.seed), learning_starts)
 
 
 def asking(*overrides: str, envs: int = 4) -> Sessions:

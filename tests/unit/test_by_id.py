@@ -19,8 +19,10 @@ from sailctl.runs.checkpoint import load_policy
 from sailctl.runs.logger import Logger
 from sailctl.runs.recorder import open_run
 from sailctl.runs.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run
-from sailctl.simulator import States, Step, TaskSimulator, open_simulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl.simulator.by_id import EnvironmentSimulator
+from sailctl.simulator.registry import open_simulator
+from sailctl.simulator.states import States, Step
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.evaluate import evaluate, evaluate_run
 from sailctl.training.train import train

@@ -18,7 +18,7 @@ from sailctl.core.files import POLICY, write_atomically
 from sailctl.core.types import UserError
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.checkpoint import TENSORS, dump_batch, load_policy, save_policy
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl_envs import ALL_TASKS
 
 MLP = PolicyConfig("mlp", [16, 8], 0, 0.6, True, True)

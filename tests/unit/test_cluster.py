@@ -177,7 +177,7 @@ def what_is_there():
 
 
 classes, stored = what_is_there()
-from sailctl.cli import main
+from sailctl.cli.main import main
 
 assert main(sys.argv[1:]) == 0
 after = what_is_there()

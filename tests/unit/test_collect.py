@@ -21,7 +21,7 @@ from sailctl.data.datasets import KEY, check_fits, load_preferences
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.oracle import Teacher
 from sailctl.runs.checkpoint import save_policy
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.collect import PATIENCE
 from sailctl_envs import ALL_TASKS

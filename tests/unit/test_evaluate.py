@@ -17,7 +17,8 @@ from sailctl.core.seeding import generator
 from sailctl.core.types import UserError
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.checkpoint import save_policy
-from sailctl.simulator import States, TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
+from sailctl.simulator.states import States
 from sailctl.training.evaluate import evaluate, evaluate_run
 from sailctl_envs import ALL_TASKS
 

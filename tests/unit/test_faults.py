@@ -19,7 +19,8 @@ from sailctl.core.types import UserError
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.recorder import open_run, run_path
 from sailctl.runs.results import METRICS, load_run
-from sailctl.simulator import Step, TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
+from sailctl.simulator.states import Step
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.train import train
 

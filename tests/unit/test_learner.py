@@ -36,7 +36,7 @@ from sailctl.data.rollout import Collector, forked_pairs
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.labeller import TRUTHFUL
 from sailctl.preferences.oracle import Teacher
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl_envs import ALL_TASKS
 
 SAIL = AlgoConfig(
@@ -798,7 +798,7 @@ def test_rewards_replaced_by_noise_after_labelling_change_nothing():
     trained = []
     for tampered in (False, True):
         rng = named_generators(0)
-        rollout = RolloutConfig(8, 2, None, None, "policy", 0.25, 0.0, "forked")
+        rollout = RolloutConfig(8, 2, None, None, 0.25, 0.0, "forked")
         collector = Collector(simulator, rollout, 6, 15, rng)
         policy = GaussianPolicy(PolicyConfig("mlp", [8], 0, 0.6, True, True), simulator.spec, rng.init)
         teacher = Teacher(TRUTHFUL, rng.oracle, simulator.spec.horizon)

@@ -33,6 +33,7 @@ QUIET = LoggerConfig(
     sweep=None,
     checkpoint=60.0,
     fresh=False,
+    any_version=False,
 )
 
 

@@ -14,8 +14,9 @@ from sailctl.data.rollout import Collector
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.checkpoint import load_policy
 from sailctl.runs.results import SUCCESS_COLUMNS, load_run
-from sailctl.simulator import States, Step, open_simulator
 from sailctl.simulator.metaworld import MetaWorldSimulator
+from sailctl.simulator.registry import open_simulator
+from sailctl.simulator.states import States, Step
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.evaluate import evaluate, evaluate_run
 from sailctl.training.train import train

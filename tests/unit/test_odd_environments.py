@@ -15,7 +15,7 @@ from sailctl.core.types import UserError
 from sailctl.runs.logger import Logger
 from sailctl.runs.recorder import open_run
 from sailctl.runs.results import EVALUATION_COLUMNS, SUCCESS_COLUMNS, load_run
-from sailctl.simulator import open_simulator
+from sailctl.simulator.registry import open_simulator
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.evaluate import play
 

@@ -15,7 +15,7 @@ from sailctl.core.types import FloatArray, IntArray, JudgedRewards, Pairs, RunEr
 from sailctl.data.rollout import Collector
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.oracle import Teacher, bradley_terry
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl.sweeps.compose import compose_jobs
 from sailctl_envs import ALL_TASKS
 
@@ -889,7 +889,7 @@ def test_the_teachers_draws_never_shift_the_policys():
     seen = {}
     for name, config in {"oracle": ORACLE, "stochastic": STOCHASTIC}.items():
         rng = named_generators(5)
-        rollout = RolloutConfig(4, 2, None, None, "policy", 0.5, 0.0, "unrelated")
+        rollout = RolloutConfig(4, 2, None, None, 0.5, 0.0, "unrelated")
         collector = Collector(simulator, rollout, 5, 8, rng)
         policy_config = PolicyConfig("mlp", [8], 0, 0.6, True, False)
         policy = GaussianPolicy(policy_config, simulator.spec, rng.init)

@@ -15,7 +15,7 @@ from torch.distributions import Normal
 from sailctl.config import PolicyConfig
 from sailctl.core.types import EnvSpec
 from sailctl.policies.policy import GaussianPolicy
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl_envs import ALL_TASKS
 
 MLP = PolicyConfig("mlp", [16, 8], 0, 0.6, True, True)

@@ -12,7 +12,7 @@ import pytest
 from sailctl.algorithms import make_algorithm
 from sailctl.algorithms.protocol import Clock
 from sailctl.config import RunConfig, recorded
-from sailctl.simulator import open_simulator
+from sailctl.simulator.registry import open_simulator
 from tests.fixtures import ACTIONS, KINDS, SMALL, SMALL_ACTIONS, composed
 
 GROUPS = ("env", "oracle", "rollout", "policy", "reward", "algo")

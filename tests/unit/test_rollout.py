@@ -17,7 +17,8 @@ from sailctl.core.seeding import named_generators
 from sailctl.core.types import DoubleArray
 from sailctl.data.rollout import Collected, Collector, forked_pairs, unrelated_pairs
 from sailctl.policies.policy import GaussianPolicy
-from sailctl.simulator import States, Step, TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
+from sailctl.simulator.states import States, Step
 from sailctl_envs import ALL_TASKS
 
 CHEETAH, PENDULUM, REACHER = "halfcheetah-v5", "invertedpendulum-v5", "reacher-v5"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from sailctl.core.types import RunError
-from sailctl.simulator import States, Step, TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
+from sailctl.simulator.states import States, Step
 from sailctl_envs import ALL_TASKS, Task
 from sailctl_envs.inverted_pendulum import InvertedPendulum
 

@@ -12,7 +12,7 @@ import pytest
 from sailctl.config import segment_lengths
 from sailctl.core import tasks
 from sailctl.core.types import UserError
-from sailctl.simulator import open_simulator
+from sailctl.simulator.registry import open_simulator
 from sailctl.sweeps.compose import compose_jobs
 from sailctl_envs import ALL_TASKS
 
@@ -35,7 +35,7 @@ def test_only_metaworld_forks_at_starts_alone() -> None:
 
 def test_looking_up_known_tasks_imports_neither_gymnasium_nor_mujoco() -> None:
     code = (
-        "import sys; from sailctl import tasks\n"
+        "import sys; from sailctl.core import tasks\n"
         "for name in tasks.known_tasks(): tasks.horizon(name)\n"
         "print(*[name for name in ('gymnasium', 'mujoco', 'envpool', 'dm_control') if name in sys.modules])"
     )

@@ -24,7 +24,8 @@ from sailctl.gate.golden import algorithms
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.checkpoint import load_policy, save_policy
 from sailctl.runs.results import load_run
-from sailctl.simulator import Step, TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
+from sailctl.simulator.states import Step
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.collect import collect
 from sailctl.training.evaluate import evaluate

@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from sailctl.core.seeding import generator
-from sailctl.simulator import TaskSimulator
+from sailctl.simulator.batched import TaskSimulator
 from sailctl.simulator.vecenv import SimulatorVecEnv
 from sailctl_envs import ALL_TASKS
 from sailctl_envs.halfcheetah import HalfCheetah
