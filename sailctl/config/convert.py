@@ -139,7 +139,7 @@ def to_yaml(config: RunConfig) -> str:
     return text
 
 
-NUMBERS = 11
+NUMBERS = 12
 """Goes up when a change of the code changes the numbers of a run: when a golden trajectory is renewed."""
 
 
