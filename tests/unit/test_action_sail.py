@@ -218,8 +218,10 @@ def test_first_episodes_end_one_after_the_other_and_later_ones_at_the_time_limit
         assert (np.flatnonzero(ended[:, env]) + 1).tolist() == expected
 
 
-def test_some_episodes_are_acted_by_the_mean_and_the_others_are_not(tmp_path: Path):
-    words = ("algo.envs=10", "algo.interval=10", "algo.learning_starts=0", "algo.noiseless=0.2")
+@pytest.mark.parametrize("learning_starts", [0, 999])
+def test_some_episodes_are_acted_by_the_mean_and_the_others_are_not(tmp_path: Path, learning_starts: int):
+    starts = f"algo.learning_starts={learning_starts}"
+    words = ("algo.envs=10", "algo.interval=10", starts, "algo.noiseless=0.2")
     algorithm = algorithm_of(tmp_path, *words)
     policy, states = algorithm._actor.policy, algorithm._states.obs.copy()
     mean = policy.act(states, None).clip(-1.0, 1.0)
