@@ -11,7 +11,7 @@ from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unkno
 from sailctl.config.former import present
 from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
 from sailctl.config.ranges import CHOICES
-from sailctl.config.recorded import recorded
+from sailctl.config.recorded import recorded, unread
 from sailctl.config.schema import (
     GROUPS,
     LEVELS,
@@ -73,5 +73,6 @@ __all__ = [
     "to_dict",
     "to_yaml",
     "unknown_key",
+    "unread",
     "validate",
 ]

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +31,7 @@ import numpy as np
 from sailctl.analysis.evidence import Trial, flat_settings, shared_settings
 from sailctl.analysis.statistics import TOO_FEW
 from sailctl.analysis.trials import load_trials, save_trials
-from sailctl.config import RunConfig, show, to_dict
+from sailctl.config import RunConfig, show, to_dict, unread
 from sailctl.core.types import DoubleArray, RunError, UserError
 from sailctl.gate import golden
 from sailctl.gate.baselines import GOLDEN, Baseline, Protocol, find_baselines, load_baseline
@@ -186,8 +187,13 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
     protocol, latest = baseline.protocol, baseline.latest
     if problem := too_few(len(protocol.gate_seeds), len(baseline.trials), protocol.alpha):
         raise UserError(problem)
-    then, config = shared_settings(baseline.trials), compose(protocol, overlay)
-    if changed := changed_settings(then, flat_settings(to_dict(config))):
+    config = compose(protocol, overlay)
+    read = {
+        key: value
+        for key, value in shared_settings(baseline.trials).items()
+        if not any(fnmatchcase(key, pattern) for pattern in unread(config))
+    }
+    if changed := changed_settings(read, flat_settings(to_dict(config))):
         raise UserError(
             f"the settings have changed ({', '.join(changed)}); "
             "if on purpose: sailctl regress --update REASON"

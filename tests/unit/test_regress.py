@@ -219,6 +219,18 @@ def test_an_interrupted_gate_has_not_judged(baseline: Path, now):
     assert regress.check([baseline]) == 2
 
 
+def test_a_setting_that_the_algorithm_never_reads_may_change(
+    baseline: Path, now, capsys: pytest.CaptureFixture[str]
+):
+    now(trial(1000, 21.0), trial(1001, 22.0), trial(1002, 23.0))
+    file = next(baseline.glob("*.json"))
+    about = json.loads(file.read_text())
+    about["settings"]["reward.steps"] = 17  # the labels are the teacher's
+    file.write_text(json.dumps(about))
+    assert regress.check([baseline]) == 0
+    assert "not worse" in capsys.readouterr().out
+
+
 def test_changed_settings_are_named_and_not_judged(baseline: Path, now, capsys: pytest.CaptureFixture[str]):
     now(trial(1000, 1.0))
     file = next(baseline.glob("*.json"))
