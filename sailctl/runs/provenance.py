@@ -62,8 +62,8 @@ def refuse_other_versions(path: Path, begun: Mapping[str, Any], now: Mapping[str
         UserError: where a version of what computes the numbers is another one.
     """
     versions = [
-        {"sailctl": about["sailctl"], "Python": about["python"]}
-        | {name: about["packages"].get(name) for name in _COMPUTING}
+        {"sailctl": about.get("sailctl"), "Python": about.get("python")}
+        | {name: about.get("packages", {}).get(name) for name in _COMPUTING}
         for about in (begun, now)
     ]
     changed = [
