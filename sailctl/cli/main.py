@@ -98,7 +98,7 @@ def train(arguments: Sequence[str]) -> int:
         if plan.multirun:
             raise UserError("--cfg job shows one configuration; leave out -m")
         composed = plan.jobs[0].composed
-        print(describe(composed, composed.hydra.runtime.choices, options.config_dir), end="")
+        print(describe(composed, composed.hydra.runtime.choices), end="")
         return 0
 
     from sailctl.sweeps.launch import launch, launch_sweep

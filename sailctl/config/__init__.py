@@ -6,21 +6,20 @@ it. Nothing here imports a simulator or a neural network.
 
 from __future__ import annotations
 
+from sailctl.config.algorithms import MODEL_RULES, ActionsConfig, AlgoConfig
 from sailctl.config.checks import PROJECT, is_project, segment_lengths, validate
 from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
 from sailctl.config.former import present
+from sailctl.config.options import meanings, read_option, register
 from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
 from sailctl.config.ranges import CHOICES
 from sailctl.config.recorded import recorded, unread
 from sailctl.config.schema import (
     GROUPS,
     LEVELS,
-    MODEL_RULES,
     NUMBERLESS,
     RUNS,
-    ActionsConfig,
     ActionsRun,
-    AlgoConfig,
     Config,
     LoggerConfig,
     OracleConfig,
@@ -62,10 +61,13 @@ __all__ = [
     "is_project",
     "kind_of",
     "leaf_types",
+    "meanings",
     "plain_name",
     "present",
+    "read_option",
     "recorded",
     "reference_place",
+    "register",
     "run_id",
     "segment_lengths",
     "show",

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from sailctl.config.algorithms import ActionsConfig, AlgoConfig, PPOConfig, SACConfig
 from sailctl.config.places import reference_place
 from sailctl.config.ranges import validate_ranges
 from sailctl.config.schema import (
     LEVELS,
-    ActionsConfig,
     ActionsRun,
-    AlgoConfig,
     Config,
     PolicyConfig,
-    PPOConfig,
     RunConfig,
-    SACConfig,
     to_dict,
 )
 from sailctl.config.words import require
@@ -209,7 +206,7 @@ def _validate_design(config: Config) -> None:
     require(
         algo.data is not None or not algo.needs_data,
         "algo.data",
-        "a file of preferences, as `sailctl collect` makes it, unless algo.responses=segments and algo.w=1",
+        "a file of preferences, as `sailctl collect` makes it (none: algo.responses=segments and algo.w=1)",
         algo.data,
     )
     if algo.data is not None:

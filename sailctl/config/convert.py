@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get
 
 from sailctl.config.checks import validate
 from sailctl.config.former import where_it_went
+from sailctl.config.options import read_option
 from sailctl.config.places import conf_dir, reference_place
 from sailctl.config.recorded import recorded
 from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, Config, RunConfig, kind_of
@@ -51,19 +52,17 @@ def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
                 "byte order mark before it"
             )
         kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
+        if isinstance(values, dict) and "policy" not in values:
+            raise UserError(
+                f"the file of algo={OmegaConf.select(own, 'algo.name')} chooses no policy; begin it with "
+                f"'defaults: [/settings/{kind}@_here_, _self_]'"
+            )
         _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
         config = OmegaConf.to_object(
             OmegaConf.merge(_schema(kind), _typed(_placed(values, base), leaf_types()))
         )
     except MissingMandatoryValue as error:
-        if str(error.full_key).startswith("policy."):
-            name = OmegaConf.select(own, "algo.name")
-            raise UserError(
-                f"the file of algo={name} chooses no policy; begin it with "
-                "'defaults: [{/policy@_global_.policy: mlp}, _self_]'"
-            ) from error
-        made = " (`sailctl collect` makes such a file)" if error.full_key == "algo.data" else ""
-        raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...{made}") from error
+        raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...") from error
     except InterpolationResolutionError as error:
         raise UserError(f"{error.full_key} cannot be resolved: {first_line(error)}") from error
     except ConfigKeyError as error:
@@ -198,15 +197,16 @@ def _in_words(hint: Any) -> str:
 
 def _options_with(key: str, chosen: str | None) -> list[str]:
     """Shipped options of the key's group that have it: those of the chosen one's name and another ending."""
-    import yaml
-
     group, _, name = key.partition(".")
     if chosen is None:
         return []
     stem = chosen.removesuffix("_segments")
-    files = [conf_dir() / group / f"{option}.yaml" for option in (stem, f"{stem}_segments")]
-    found = [file for file in files if file.stem != chosen and file.is_file()]
-    return [file.stem for file in found if name in yaml.safe_load(file.read_text(encoding="utf-8"))]
+    shipped = [
+        option for option in (stem, f"{stem}_segments") if (conf_dir() / group / f"{option}.yaml").is_file()
+    ]
+    return [
+        option for option in shipped if option != chosen and name in read_option(group, option, [conf_dir()])
+    ]
 
 
 def unknown_key(key: str, chosen: str | None = None) -> UserError:

@@ -1,275 +1,208 @@
-"""One dataclass per config group: the schema of every run. Values live in ``conf/``, types here."""
+"""One dataclass per config group, and one for each kind of run: types, defaults and meanings.
+
+``conf/`` holds what differs from the defaults, and what a run of no group has.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
+
+from sailctl.config.algorithms import ActionsConfig, AlgoConfig, PPOConfig, SACConfig
+from sailctl.config.settings import needed, setting
 
 
 @dataclass(frozen=True)
 class EnvConfig:
     """``conf/env``: the task, and the segment lengths and the look ahead that suit it."""
 
-    id: str
-    segment_length: int
-    label_horizon: int
-    value_horizon: float
-    discount: float
+    id: str = needed("task, with its version")
+    segment_length: int = setting(25, "H, control steps of a segment whose log-probabilities count")
+    label_horizon: int = setting(100, "L >= H, control steps the teacher judges")
+    value_horizon: float = setting(
+        2.0, "seconds that a learned label looks ahead where it does (reward.value_horizon)"
+    )
+    discount: float = setting(
+        0.99,
+        "of future rewards, per control step, in what is learned of values (on actions, and by the "
+        "baselines)",
+    )
 
 
 @dataclass(frozen=True)
 class RolloutConfig:
     """``conf/rollout``: prompts, forks and lengths (control steps) of the compared segments."""
 
-    prompts: int
-    forks: int
-    segment_length: int | None
-    label_horizon: int | None
-    start_fraction: float
-    restart: float
-    pairing: str
+    prompts: int = setting(64, "prompts of an iteration, each one a simulator state")
+    forks: int = setting(
+        2, "segments rolled out from each prompt (K); K (K - 1) / 2 labels for pairs, K - 1 for a ranking"
+    )
+    segment_length: int | None = setting(
+        None, "H, control steps whose log-probabilities count; null is a whole episode"
+    )
+    label_horizon: int | None = setting(
+        None, "L >= H, control steps the teacher judges; null is a whole episode"
+    )
+    start_fraction: float = setting(
+        0.5, "share of prompts that are episode starts; the others are states along on-policy chains"
+    )
+    restart: float = setting(
+        0.0, "chance that a chain begins a new episode after an iteration, wherever it stands"
+    )
+    pairing: str = setting(
+        "forked",
+        "forked: every pair of segments of a prompt | ranked: all segments of a prompt at once | "
+        "unrelated: segments of different prompts",
+    )
 
 
 @dataclass(frozen=True)
 class OracleConfig:
     """``conf/oracle``: the synthetic teacher and its label budget."""
 
-    inverse_temperature: float | None
-    normalise: bool
-    discount: float
-    mistake: float
-    skip: float
-    equal: float
-    tie_margin: float
-    rho: float
-    bpref_compat: bool
-    budget: int | None
+    inverse_temperature: float | None = setting(
+        None,
+        "beta_T of Bradley-Terry on true returns: the larger, the surer; null always names the higher return",
+    )
+    normalise: bool = setting(
+        False, "divide differences of returns by their running standard deviation before inverse_temperature"
+    )
+    discount: float = setting(
+        1.0,
+        "weight of a reward falls by this factor for each step before the end of the judged window; 1 "
+        "weighs all alike",
+    )
+    mistake: float = setting(0.0, "share of answers that are flipped")
+    skip: float = setting(
+        0.0, "pairs are skipped whose better return is below this share of what an average window earns"
+    )
+    equal: float = setting(
+        0.0, "returns that differ by less than this share of what an average window earns are a tie"
+    )
+    tie_margin: float = setting(0.0, "returns that differ by no more than this are a tie")
+    rho: float = setting(
+        0.0, "an adversary moves the probability of each answer by up to this much against the current policy"
+    )
+    bpref_compat: bool = setting(
+        False,
+        "as the public B-Pref code: skip and equal are squared after their first threshold, equal returns "
+        "favour the first segment",
+    )
+    budget: int | None = setting(
+        None,
+        "labels the teacher gives in all; when they are spent the run ends (a baseline: goes on by what "
+        "it learned); null is no limit",
+    )
 
 
 @dataclass(frozen=True)
 class RewardConfig:
     """``conf/reward``: the ensemble of learned rewards, where an algorithm uses one."""
 
-    members: int
-    hidden: list[int]
-    activation: str
-    lr: float
-    epochs: int
-    target_accuracy: float
-    batch: int
-    steps: int | None
-    thin: int
-    bounded: bool
-    questions: str
-    cut: float
-    start: int
-    value_horizon: float
-    gae_lambda: float
-    inverse_temperature: float | None
+    members: int = setting(3, "networks of the ensemble")
+    hidden: list[int] = setting([64, 64], "widths of the hidden layers of each network")
+    activation: str = setting("leaky_relu", "of the hidden layers: tanh | leaky_relu (as B-Pref's)")
+    lr: float = setting(0.001, "learning rate (Adam)")
+    epochs: int = setting(50, "passes at most over all labels known so far, each time new ones have come")
+    target_accuracy: float = setting(
+        0.97, "passes end early once the members explain more than this share of the labels; 1 never does"
+    )
+    batch: int = setting(64, "pairs in a gradient step")
+    steps: int | None = setting(
+        200, "gradient steps of a fit at most, on labels drawn from all known so far; null: whole passes"
+    )
+    thin: int = setting(
+        5,
+        "a gradient step looks at each so many-th control step of a segment, which stands for its "
+        "neighbours; 1 looks at all",
+    )
+    bounded: bool = setting(False, "rewards from -1 to 1, by a tanh; a baseline's always are")
+    questions: str = setting(
+        "forked",
+        "what the teacher compares to teach the ensemble: forked (pairs that share a prompt) | unrelated "
+        "(pairs of different prompts, which tell good states from bad ones)",
+    )
+    cut: float = setting(
+        1.0,
+        "share of the segments in unrelated questions, or in those about actions, that are cut at a "
+        "random step: answers about unlike lengths tell what one more step is worth, which equal lengths "
+        "leave open",
+    )
+    start: int = setting(
+        0,
+        "env steps in which the ensemble (and its value) only learn, before the first of their labels "
+        "moves the policy",
+    )
+    value_horizon: float = setting(
+        0.0,
+        "the ensemble's labels count what follows a segment too, by a learned value of the state in which "
+        "it ends: time constant of its discount, in seconds; 0 looks no further",
+    )
+    gae_lambda: float = setting(
+        0.95, "lambda of that value: 0 trusts it after one step, 1 after the whole segment"
+    )
+    inverse_temperature: float | None = setting(
+        1.0,
+        "beta_T of the labels that the ensemble gives, on its own scale; null always names the higher reward",
+    )
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
     """``conf/policy``: the Gaussian policy."""
 
-    kind: str
-    hidden: list[int]
-    features: int
-    initial_std: float
-    learn_std: bool
-    normalise: bool
-
-
-@dataclass(frozen=True)
-class AlgoConfig:
-    """``conf/algo``, where it names no other kind: SAIL on segments, its reference and optimiser."""
-
-    name: str
-    beta: float
-    c: float
-    baseline: str
-    responses: str
-    labels: str
-    w: float
-    data: str | None
-    queries: int | None
-    selection: str
-    rho: float
-    worst_case: str
-    step: str
-    gamma: float
-    kl: str
-    radius: float | None
-    reference: str
-    reference_interval: int
-    observe: int | None
-    optimiser: str
-    lr: float
-    anneal: bool
-    target_kl: float | None
-    clip: float | None
-    epochs: int
-    minibatches: int
-    max_grad_norm: float | None
-    iterations: int | None
-
-    @property
-    def simulates(self) -> bool:
-        """Whether the policy is rolled out at all: it is not when every sample comes from a data set."""
-        return self.responses == "segments" and self.w > 0
-
-    @property
-    def needs_data(self) -> bool:
-        """Whether a part of the samples comes from a data set."""
-        return self.w < 1 or self.responses == "data"
-
-    @property
-    def reads_data(self) -> bool:
-        """Whether a data set, where there is one, is looked at: for samples, or to teach a reward model."""
-        return self.needs_data or self.models_reward
-
-    @property
-    def models_reward(self) -> bool:
-        """Whether a reward model is learned, to label pairs or to choose which of them the teacher sees."""
-        chooses = self.queries is not None and self.selection in MODEL_RULES
-        return self.simulates and (self.labels == "reward_model" or (self.labels == "teacher" and chooses))
-
-
-@dataclass(frozen=True)
-class ActionsConfig:
-    """``conf/algo``, where ``responses`` is ``actions``: SAIL on actions, labelled by a learned value."""
-
-    name: str
-    responses: str
-    reward: str
-    beta: float
-    c: float
-    gradient: str
-    actions: int
-    comparison: str
-    kappa: float
-    baseline: str
-    rho: float
-    worst_case: str
-    gamma: float
-    kl: str
-    radius: float | None
-    reference: str
-    reference_interval: int
-    observe: int | None
-    average: float
-    least_std: float
-    early_std: float
-    settle: int
-    initial_queries: int
-    queries: int
-    query_interval: int
-    selection: str
-    window: int
-    recent: int | None
-    envs: int
-    noiseless: float
-    interval: int
-    learning_starts: int
-    warmup: int
-    updates: float
-    delay: int
-    batch: int
-    lr: float
-    anneal: bool
-    max_grad_norm: float | None
-    hidden: list[int]
-    critic_lr: float
-    steps: int
-    tau: float
-
-    simulates: ClassVar[bool] = True
-    iterations: ClassVar[None] = None
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """``conf/algo``, where ``learner`` is ``ppo``: PPO of Stable-Baselines3 on a true or a learned reward."""
-
-    name: str
-    learner: str
-    reward: str
-    initial_queries: int
-    queries: int
-    query_interval: int
-    selection: str
-    learning_starts: int
-    envs: int
-    steps: int
-    batch: int
-    epochs: int
-    lr: float
-    anneal: bool
-    gae_lambda: float
-    clip: float
-    entropy: float
-    value: float
-    max_grad_norm: float
-    normalise_reward: bool
-    reference: str
-
-    simulates: ClassVar[bool] = True
-    iterations: ClassVar[None] = None
-
-
-@dataclass(frozen=True)
-class SACConfig:
-    """``conf/algo``, where ``learner`` is ``sac``: SAC of Stable-Baselines3 on a true or a learned reward."""
-
-    name: str
-    learner: str
-    reward: str
-    initial_queries: int
-    queries: int
-    query_interval: int
-    selection: str
-    learning_starts: int
-    pretrain: int
-    relabel: bool
-    envs: int
-    interval: int
-    hidden: list[int]
-    updates: float
-    batch: int
-    lr: float
-    tau: float
-    target_every: int
-    entropy: float
-    gamma: float
-    reference_interval: int
-
-    simulates: ClassVar[bool] = True
-    iterations: ClassVar[None] = None
-    reference: ClassVar[str] = "initial"
+    kind: str = setting(
+        "mlp",
+        "mlp: tanh network | linear: mean linear in fixed features (log-linear when learn_std is false) | "
+        "squashed: tanh of a ReLU network, as SAC acts",
+    )
+    hidden: list[int] = setting([64, 64], "widths of the hidden layers of an mlp or squashed policy")
+    features: int = setting(0, "random Fourier features of a linear policy beside the observation itself")
+    initial_std: float = setting(
+        0.2, "standard deviation of the actions at the start; 1 is half the actuator range"
+    )
+    learn_std: bool = setting(True, "learn the (state-independent) standard deviation")
+    normalise: bool = setting(
+        True, "normalise observations by running statistics that are part of the policy"
+    )
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """``conf/evaluation``: how the true return is measured."""
 
-    every: int
-    iterations: int
-    episodes: int
-    seed: int
+    every: int = setting(100_000, "env steps between evaluations; the last policy is always evaluated")
+    iterations: int = setting(10, "iterations between evaluations where nothing is simulated")
+    episodes: int = setting(10, "episodes of an evaluation, deterministic actions, true return")
+    seed: int = setting(12_345, "seed of the evaluation's initial states, the same for every run")
 
 
 @dataclass(frozen=True)
 class LoggerConfig:
     """``conf/logger``: how a run is written and watched; nothing here changes its numbers."""
 
-    wandb: str
-    project: str
-    tensorboard: bool
-    progress: bool
-    sweep: str | None
-    checkpoint: float
-    fresh: bool
-    any_version: bool
+    wandb: str = setting(
+        "offline", "Weights & Biases: offline | online | disabled; where nothing is said, WANDB_MODE"
+    )
+    project: str = setting("sailctl", "W&B project; where nothing is said, WANDB_PROJECT")
+    tensorboard: bool = setting(False, "also write TensorBoard event files into the run directory")
+    progress: bool = setting(True, "progress bar, shown on a terminal only")
+    sweep: str | None = setting(
+        None, "folder in out for the runs of one sweep or suite, by name; null puts them into out itself"
+    )
+    checkpoint: float = setting(
+        60,
+        "seconds between checkpoints (more where they would cost a hundredth of the run), from which a "
+        "run that was stopped goes on; 0 keeps one after every iteration",
+    )
+    fresh: bool = setting(
+        False, "a new run even where the same one is there already, in a folder with a number behind its name"
+    )
+    any_version: bool = setting(
+        False,
+        "go on with a run that was begun under other versions of sailctl, Python, torch, MuJoCo, NumPy, "
+        "Gymnasium or Stable-Baselines3, whose numbers may differ",
+    )
 
 
 @dataclass(frozen=True)
@@ -284,10 +217,13 @@ class RunConfig:
     reward: RewardConfig
     evaluation: EvaluationConfig
     logger: LoggerConfig
-    seed: int
-    env_steps: int
-    threads: int
-    out: str
+    seed: int = needed("every random draw of the run follows from this")
+    env_steps: int = needed(
+        "simulated control steps to train for; all count, continuations too; the run ends with the iteration "
+        "that reaches them"
+    )
+    threads: int = needed("C threads of the simulator; the numbers do not depend on it")
+    out: str = needed("folder that holds the run directories")
 
 
 @dataclass(frozen=True)
@@ -341,9 +277,6 @@ LEVELS = ("weak", "medium", "expert")
 
 NUMBERLESS = ("logger", "out", "threads", "seed")
 """Top-level keys left out of ``run_id``: they do not change the numbers, or (seed) are named beside it."""
-
-MODEL_RULES = ("disagreement", "entropy", "kcenter_disagreement", "kcenter_entropy")
-"""Rules of ``algo.selection`` that look at a reward model."""
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

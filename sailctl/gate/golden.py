@@ -17,12 +17,12 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
-import yaml
 
 from sailctl.analysis.trials import read_columns, write_table
-from sailctl.config import conf_dir, kind_of
+from sailctl.config import AlgoConfig, conf_dir, kind_of, read_option
 from sailctl.core.types import DoubleArray, UserError
 from sailctl.runs.provenance import provenance
 from sailctl.runs.results import METRICS
@@ -133,7 +133,7 @@ def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str,
         data = Path(place) / "pairs.parquet"
         for name in names:
             words = [*_words(name, overlay), f"out={place}"]
-            if name not in EXPERIMENTS and _values(name, overlay).get("data") == "???":
+            if name not in EXPERIMENTS and needs_data(_values(name, overlay)):
                 if not data.is_file():
                     _collect(data)
                 words.append(f"algo.data={data}")
@@ -153,7 +153,8 @@ def algorithms(overlay: Path | None = None) -> list[str]:
 
     A baseline (its file has the key ``learner``) is the work of Stable-Baselines3, and has no such series.
     """
-    files = [file for folder in _folders(overlay) for file in folder.glob("*.yaml")]
+    folders = [folder for folder in (overlay, conf_dir()) if folder is not None]
+    files = [file for folder in folders for file in (folder / "algo").glob("*.yaml")]
     found = {file.stem for file in files}
     return sorted(name for name in found if "learner" not in _values(name, overlay))
 
@@ -228,26 +229,22 @@ def _words(name: str, overlay: Path | None) -> list[str]:
     if name in EXPERIMENTS:
         own = [name, *EXPERIMENTS[name]]
     else:
-        responses = _values(name, overlay).get("responses")
-        kind = kind_of(None if responses is None else str(responses), None)
+        kind = kind_of(_values(name, overlay).get("responses"), None)
     told = {word.partition("=")[0] for word in own}
     return own + [word for word in SETTINGS[kind] if word.partition("=")[0] not in told]
 
 
-def _folders(overlay: Path | None) -> list[Path]:
-    """Where algorithms are looked for, a user's own folder first."""
-    return [folder / "algo" for folder in (overlay, conf_dir()) if folder is not None]
+def _values(name: str, overlay: Path | None) -> dict[str, Any]:
+    """What a file of ``conf/algo`` sets, with what it takes over."""
+    return read_option("algo", name, [folder for folder in (overlay, conf_dir()) if folder is not None])
 
 
-def _values(name: str, overlay: Path | None) -> dict[str, object]:
-    """What a file of ``conf/algo`` sets, with what it takes over from others of its group."""
-    files = [folder / f"{name}.yaml" for folder in _folders(overlay)]
-    own = dict(yaml.safe_load(next(filter(Path.is_file, files)).read_text(encoding="utf-8")))
-    others = [other for other in own.pop("defaults", []) if isinstance(other, str) and other != "_self_"]
-    found: dict[str, object] = {}
-    for other in others:
-        found |= _values(other, overlay)
-    return found | own
+def needs_data(values: Mapping[str, Any]) -> bool:
+    """Whether an algorithm with these settings learns from a data set."""
+    return (
+        kind_of(values.get("responses"), values.get("learner")) == "segments"
+        and AlgoConfig(**values).needs_data
+    )
 
 
 def _collect(file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, get_origin
 
 from sailctl.config import (
     GROUPS,
+    RUNS,
     RunConfig,
     conf_dir,
     did_you_mean,
     first_line,
     leaf_types,
+    meanings,
+    register,
     show,
     to_config,
     to_dict,
@@ -26,7 +29,6 @@ from sailctl.core.types import UserError
 from sailctl.runs.recorder import run_path
 
 if TYPE_CHECKING:
-    import yaml
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
@@ -83,6 +85,7 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
         re.sub(r"^([\w.]+)=(~[^,']*)$", r"\1='\2'", word) for word in overrides
     ]  # Hydra reads no bare ~
     search_path = [] if overlay is None else [_search_path(overlay)]
+    register()
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         overrides = [_as_written(parser, word) for word in overrides]
@@ -301,30 +304,28 @@ def _refuse_twins(jobs: Sequence[Job]) -> None:
 # Showing
 
 
-def describe(cfg: DictConfig, choices: Mapping[str, str | None], overlay: Path | None = None) -> str:
-    """``cfg`` resolved, as YAML, each value with the comment that stands where the value is defined.
-
-    ``choices`` names the option of each group. A value whose own line has no comment (in a user's file, say)
-    shows the one of the same key in a shipped option of its group.
+def describe(cfg: DictConfig, choices: Mapping[str, str | None]) -> str:
+    """``cfg`` resolved, as YAML, each value with what it means; ``choices`` names the option of each group.
 
     Raises:
         UserError: as ``to_config``.
     """
-    folders = [conf_dir(), *([] if overlay is None else [overlay])]
-    comments = _comments(folders, "", "config")
+    config = to_config(cfg)
+    values = to_dict(config)
+    kind = next(name for name, run in RUNS.items() if run is type(config))
     lines = []
     if choices.get("experiment"):
         lines.append(f"# experiment={choices['experiment']}")
-    for key, value in to_dict(to_config(cfg)).items():
+    for key, value in values.items():
         if isinstance(value, Mapping):
             option = choices.get(key)
             lines += ["", f"{key}:" + (f"  # {key}={option}" if option else "")]
-            lines += _aligned(value, _comments(folders, key, str(option)), "  ")
-    top = {key: value for key, value in to_dict(to_config(cfg)).items() if not isinstance(value, Mapping)}
-    return "\n".join([*lines, "", *_aligned(top, comments, "")]).lstrip("\n") + "\n"
+            lines += _aligned(value, meanings(kind if key == "algo" else key), "  ")
+    top = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    return "\n".join([*lines, "", *_aligned(top, meanings("run"), "")]).lstrip("\n") + "\n"
 
 
-def _aligned(values: Mapping[str, Any], comments: Mapping[str, str], indent: str) -> list[str]:
+def _aligned(values: Mapping[str, Any], meaning: Mapping[str, str], indent: str) -> list[str]:
     import yaml
 
     pairs = {}
@@ -332,36 +333,4 @@ def _aligned(values: Mapping[str, Any], comments: Mapping[str, str], indent: str
         text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
         pairs[key] = f"{indent}{key}: {text.removesuffix('...' + chr(10)).strip()}"
     width = max(len(pair) for pair in pairs.values())
-    return [f"{pair:<{width}}  # {comments[key]}" if key in comments else pair for key, pair in pairs.items()]
-
-
-def _comments(folders: Sequence[Path], group: str, option: str) -> dict[str, str]:
-    """Comment of each key of one config file, completed from the shipped files of its group."""
-    chosen = [folder / group / f"{option}.yaml" for folder in folders]
-    found: dict[str, str] = {}
-    for file in [*filter(Path.is_file, chosen), *sorted((conf_dir() / group).glob("*.yaml"))]:
-        found = read_comments(file) | found
-    return found
-
-
-def read_comments(file: Path) -> dict[str, str]:
-    """``{key: comment}`` of every ``key: value # comment`` line of a YAML file, keys dotted."""
-    import yaml
-
-    text = file.read_text(encoding="utf-8")
-    lines = text.splitlines()
-
-    def visit(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, str]]:
-        if not isinstance(node, yaml.MappingNode):
-            return
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            if isinstance(value, yaml.MappingNode) and not value.flow_style:
-                yield from visit(value, f"{name}.")
-                continue
-            end = value.end_mark  # of a block, behind the last line
-            rest = lines[end.line][end.column :].strip() if end.line < len(lines) else ""
-            if rest.startswith("#"):
-                yield name, rest.removeprefix("#").strip()
-
-    return dict(visit(yaml.compose(text), ""))
+    return [f"{pair:<{width}}  # {meaning[key]}" for key, pair in pairs.items()]

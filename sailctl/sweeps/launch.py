@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING
 
-from sailctl.config import RunConfig, conf_dir, to_config
+from sailctl.config import RunConfig, conf_dir, register, to_config
 from sailctl.core.files import OUT_OF_REACH
 from sailctl.core.terminal import columns, fit_encoding, in_columns
 from sailctl.core.types import BusyError, RunError, UserError
@@ -41,6 +41,7 @@ def launch(hydra_arguments: Sequence[str]) -> int:
     # Hydra reads the command line itself, and without this setting prints errors and exits in our place.
     command, sys.argv = sys.argv, [sys.argv[0], *hydra_arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
     try:
         hydra.main(str(conf_dir()), "config", version_base="1.3")(run_job)()
     except _JobEnded as ended:

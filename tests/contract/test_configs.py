@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from sailctl.config import GROUPS, RUNS, conf_dir, kind_of, leaf_types, to_dict
+from sailctl.config import GROUPS, RUNS, conf_dir, kind_of, leaf_types, meanings, read_option, to_dict
+from sailctl.config.options import defaults_of
 from sailctl.core.tasks import forks_anywhere, known_tasks
 from sailctl.core.types import UserError
+from sailctl.gate import golden
 from sailctl.policies.references import read_references
-from sailctl.sweeps.compose import compose_jobs, describe, read_comments
+from sailctl.sweeps.compose import compose_jobs, describe
 
 CONF = conf_dir()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -53,12 +55,12 @@ def test_every_task_has_its_file_and_every_folder_is_a_group() -> None:
 def needs_data(option: str) -> bool:
     """Whether an option is an algorithm that asks for a data set."""
     group, name = option.split("=")
-    return group == "algo" and values_of(CONF / group / f"{name}.yaml").get("data") == "???"
+    return group == "algo" and golden.needs_data(read_option(group, name, [CONF]))
 
 
 def kind_of_file(file: Path) -> str:
     """What an algorithm is built on, which decides its keys: a key of RUNS."""
-    values = values_of(file)
+    values = read_option("algo", file.stem, [CONF])
     return kind_of(values.get("responses"), values.get("learner"))
 
 
@@ -102,7 +104,9 @@ def test_an_algorithm_that_learns_from_data_asks_for_them() -> None:
     asking = [option for option in OPTIONS if needs_data(option)]
     assert set(asking) == {"algo=dpo_offline", "algo=sail_ddp", "algo=sail_dpp", "algo=sail_dpr"}
     for option in asking:
-        with pytest.raises(UserError, match=r"algo\.data has no value; .*sailctl collect"):
+        with pytest.raises(
+            UserError, match=r"algo\.data must be a file of preferences, as `sailctl collect`"
+        ):
             compose_jobs([option])
 
 
@@ -119,7 +123,7 @@ def test_baselines_are_told_from_the_algorithms_of_the_suite() -> None:
 
 
 def test_ppo_on_a_learned_reward_has_the_settings_of_ppo() -> None:
-    plain, learned = (values_of(CONF / "algo" / f"{name}.yaml") for name in ("ppo", "rlhf_ppo"))
+    plain, learned = (read_option("algo", name, [CONF]) for name in ("ppo", "rlhf_ppo"))
     own = {"name", "reward", "initial_queries", "queries", "query_interval", "selection", "learning_starts"}
     assert {key for key in learned if learned[key] != plain[key]} == own
 
@@ -145,19 +149,23 @@ def test_the_penalties_compose_with_every_algorithm(option: str) -> None:
     assert (job.config.algo.gamma, job.config.algo.rho) == (0.5, 0.1)
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_every_value_has_a_comment(file: Path) -> None:
-    values, comments = values_of(file), read_comments(file)
-    assert values or file.name == "hydra_defaults.yaml"  # which chooses, and sets nothing
-    assert not [key for key in values if not comments.get(key)]
+@pytest.mark.parametrize("kind", [*RUNS, *GROUPS[1:], "run"])
+def test_every_setting_has_a_meaning(kind: str) -> None:
+    group = "algo" if kind in RUNS else kind
+    runs = (RUNS[kind],) if kind in RUNS else ()
+    prefix = "" if kind == "run" else f"{group}."
+    wanted = [key.removeprefix(prefix) for key in leaf_types(*runs) if key.rpartition(".")[0] == prefix[:-1]]
+    assert sorted(meanings(kind)) == sorted(wanted)
+    assert all(meanings(kind).values())
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.parent.name in GROUPS], ids=name_of)
-def test_every_option_sets_exactly_the_fields_of_its_dataclass(file: Path) -> None:
-    group = file.parent.name
-    kinds = (RUNS[kind_of_file(file)],) if group == "algo" else ()
-    declared = [key.partition(".")[2] for key in leaf_types(*kinds) if key.startswith(f"{group}.")]
-    assert list(values_of(file)) == declared  # in one order, so that two files compare line by line
+def test_an_option_sets_what_makes_it_differ_and_nothing_else(file: Path) -> None:
+    kind = kind_of_file(file) if file.parent.name == "algo" else file.parent.name
+    defaults = defaults_of(kind)
+    assert set(values_of(file)) <= set(defaults)
+    repeated = {key for key, value in values_of(file).items() if value == defaults[key] and value != "???"}
+    assert not repeated, f"{sorted(repeated)} are as in the dataclass"
 
 
 def test_config_yaml_sets_exactly_the_top_level_fields() -> None:
@@ -167,14 +175,6 @@ def test_config_yaml_sets_exactly_the_top_level_fields() -> None:
 @pytest.mark.parametrize("file", sorted((CONF / "experiment").glob("*.yaml")), ids=name_of)
 def test_an_experiment_only_sets_declared_keys(file: Path) -> None:
     assert set(values_of(file)) <= set(leaf_types())
-
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_a_key_is_explained_in_the_same_words_in_every_option(group: str) -> None:
-    for kind in RUNS:
-        files = [file for file in sorted((CONF / group).glob("*.yaml")) if kind_of_file(file) == kind]
-        comments = [read_comments(file) for file in files]
-        assert all(other == comments[0] for other in comments)
 
 
 def test_config_yaml_stays_short() -> None:

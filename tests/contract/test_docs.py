@@ -32,11 +32,12 @@ import sailctl.training.make_references
 from sailctl.algorithms.learner import Learner
 from sailctl.cli import comparing
 from sailctl.cli import main as cli
-from sailctl.config import AlgoConfig, PolicyConfig, to_dict
+from sailctl.config import AlgoConfig, PolicyConfig, read_option, to_dict
 from sailctl.core.seeding import named_generators
 from sailctl.core.types import EnvSpec, PreferenceData, Preferences, SegmentBatch
 from sailctl.data.datasets import from_arrays, save_preferences
 from sailctl.data.rollout import forked_pairs
+from sailctl.gate.golden import needs_data
 from sailctl.objectives import dpo_loss, robust_cost, sail_loss
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.results import EVALUATION_COLUMNS, load_run
@@ -159,7 +160,7 @@ def test_options_exist_and_have_the_default_that_is_stated(name: str, given: Giv
 def required(name: str) -> bool:
     """Whether an algorithm must be given a data set."""
     file = ROOT / "conf" / "algo" / f"{name}.yaml"
-    return file.is_file() and yaml.safe_load(file.read_text()).get("data") == "???"
+    return file.is_file() and needs_data(read_option("algo", name, [ROOT / "conf"]))
 
 
 # Commands

@@ -194,7 +194,7 @@ BAD = [
     ("evaluation.iterations=0", "evaluation.iterations must be at least 1"),
     (
         "algo=sail_ddp",
-        "algo.data has no value; set it with algo.data=... (`sailctl collect` makes such a file)",
+        "algo.data must be a file of preferences, as `sailctl collect` makes it",
     ),
     (
         "algo=sail_segments algo.w=0.5",
@@ -581,23 +581,20 @@ def test_user_folder_adds_options_and_keeps_the_schema(tmp_path: Path) -> None:
     folder = tmp_path / "it's mine"  # a quote and a space, which Hydra must not read as grammar
     (folder / "algo").mkdir(parents=True)
     good, bad, broken = (folder / "algo" / name for name in ("good.yaml", "bad.yaml", "broken.yaml"))
-    good.write_text("defaults:\n  - sail\nname: good\ngamma: 0.5 # my own reason\n")
+    good.write_text("defaults:\n  - sail\nname: good\ngamma: 0.5\n")
     bad.write_text("defaults:\n  - sail\ngama: 0.5\n")
     broken.write_text("name: [\n")
 
     job = compose_jobs(["algo=good"], overlay=folder).jobs[0]
     assert (job.config.algo.name, job.config.algo.gamma, job.config.algo.c) == ("good", 0.5, 0.3)
-    text = describe(job.composed, job.composed.hydra.runtime.choices, folder)
-    assert "# my own reason" in text
-    assert "# learning rate" in text  # said by a shipped option of the same group
+    assert "# learning rate" in describe(job.composed, job.composed.hydra.runtime.choices)
     with pytest.raises(UserError, match=r"unknown key 'algo.gama'; did you mean 'algo.gamma'\?"):
         compose_jobs(["algo=bad"], overlay=folder)
     with pytest.raises(UserError, match=r"^[^\n]*broken.yaml[^\n]*$"):
         compose_jobs(["algo=broken"], overlay=folder)
-    shipped = yaml.safe_load((conf_dir() / "algo" / "sail.yaml").read_text())
-    del shipped["defaults"]
-    (folder / "algo" / "alone.yaml").write_text(yaml.safe_dump(shipped))
-    with pytest.raises(UserError, match=r"^the file of algo=sail chooses no policy; begin it with [^\n]*$"):
+    (folder / "algo" / "alone.yaml").write_text("name: mine\nresponses: actions\n")
+    begin = r"begin it with 'defaults: \[/settings/actions@_here_, _self_\]'"
+    with pytest.raises(UserError, match=rf"^the file of algo=mine chooses no policy; {begin}$"):
         compose_jobs(["algo=alone"], overlay=folder)
     with pytest.raises(
         UserError,

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 import sailctl.training.train
 from sailctl.algorithms.learner import Learner
 from sailctl.algorithms.start import first_policy
 from sailctl.analysis.trials import trial_of
-from sailctl.config import Config, conf_dir, segment_lengths
+from sailctl.config import Config, conf_dir, read_option, segment_lengths
 from sailctl.core.seeding import named_generators
 from sailctl.core.types import NonFiniteError, Preferences, RunError, SegmentBatch, UserError
-from sailctl.gate.golden import algorithms
+from sailctl.gate.golden import algorithms, needs_data
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.runs.checkpoint import load_policy, save_policy
 from sailctl.runs.results import load_run
@@ -139,21 +139,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-OPTIONS = [conf_dir() / "algo" / f"{name}.yaml" for name in algorithms()]
-ON_ACTIONS = [file for file in OPTIONS if yaml.safe_load(file.read_text())["responses"] == "actions"]
+def values_of(option: str) -> dict[str, Any]:
+    """What an algorithm sets, with what it takes over."""
+    return read_option("algo", option, [conf_dir()])
 
 
-def words_of(option: Path, data: Path) -> list[str]:
+OPTIONS = algorithms()
+ON_ACTIONS = [option for option in OPTIONS if values_of(option)["responses"] == "actions"]
+
+
+def words_of(option: str, data: Path) -> list[str]:
     """Overrides that choose an algorithm, with a data set and few iterations where it needs them."""
-    values = yaml.safe_load(option.read_text())
-    offline = [f"algo.data={data}"] if values["data"] == "???" else []
-    return [f"algo={option.stem}", *offline, *(["algo.iterations=4"] if values["iterations"] else [])]
+    values = values_of(option)
+    offline = [f"algo.data={data}"] if needs_data(values) else []
+    return [f"algo={option}", *offline, *(["algo.iterations=4"] if values["iterations"] else [])]
 
 
-@pytest.mark.parametrize(
-    "option", [file for file in OPTIONS if file not in ON_ACTIONS], ids=lambda option: option.stem
-)
-def test_every_algorithm_runs_and_one_seed_is_one_run(option: Path, data: Path, tmp_path: Path):
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option not in ON_ACTIONS])
+def test_every_algorithm_runs_and_one_seed_is_one_run(option: str, data: Path, tmp_path: Path):
     words = (*words_of(option, data), "evaluation.iterations=2", "algo.gamma=0.1", "algo.rho=0.1")
     one, two = (run(tmp_path / name, *words) for name in ("one", "two"))
     assert_same_run(one, two)
@@ -168,9 +171,9 @@ def test_every_algorithm_runs_and_one_seed_is_one_run(option: Path, data: Path, 
     assert not torch.equal(start.net[0].weight, load_policy(one).net[0].weight)
 
 
-@pytest.mark.parametrize("option", ON_ACTIONS, ids=lambda option: option.stem)
-def test_every_algorithm_on_actions_runs_and_one_seed_is_one_run(option: Path, tmp_path: Path):
-    words = (f"algo={option.stem}", "algo.gamma=0.1", "algo.rho=0.1", "evaluation.every=280")
+@pytest.mark.parametrize("option", ON_ACTIONS)
+def test_every_algorithm_on_actions_runs_and_one_seed_is_one_run(option: str, tmp_path: Path):
+    words = (f"algo={option}", "algo.gamma=0.1", "algo.rho=0.1", "evaluation.every=280")
     one, two, other = (
         train(actions_of(tmp_path / name, *words, f"seed={seed}"), [])
         for name, seed in (("one", 0), ("two", 0), ("other", 1))
