@@ -19,10 +19,10 @@ from sailctl.config import (
     first_line,
     leaf_types,
     meanings,
+    recorded,
     register,
     show,
     to_config,
-    to_dict,
     unknown_key,
 )
 from sailctl.core.types import UserError
@@ -305,19 +305,21 @@ def _refuse_twins(jobs: Sequence[Job]) -> None:
 
 
 def describe(cfg: DictConfig, choices: Mapping[str, str | None]) -> str:
-    """``cfg`` resolved, as YAML, each value with what it means; ``choices`` names the option of each group.
+    """What a run of ``cfg`` reads, resolved, as YAML, each value with what it means.
+
+    ``choices`` names the option of each group.
 
     Raises:
         UserError: as ``to_config``.
     """
     config = to_config(cfg)
-    values = to_dict(config)
+    values = recorded(config)
     kind = next(name for name, run in RUNS.items() if run is type(config))
     lines = []
     if choices.get("experiment"):
         lines.append(f"# experiment={choices['experiment']}")
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             option = choices.get(key)
             lines += ["", f"{key}:" + (f"  # {key}={option}" if option else "")]
             lines += _aligned(value, meanings(kind if key == "algo" else key), "  ")
