@@ -24,16 +24,17 @@ from matplotlib.collections import QuadMesh
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from benchmarks.record import arguments, write
+from benchmarks.record import Row, arguments, write
+from benchmarks.theory.estimator import ascent, compare, expected_loss
 from benchmarks.theory.figures import BLACK, DIVERGING, panels
-from benchmarks.theory.gradient import (
+from benchmarks.theory.problem import (
+    Problem,
     alignment_value,
-    ascent,
-    compare,
-    expected_loss,
+    hessian,
+    random_problem,
     reference_parameters,
+    stack,
 )
-from benchmarks.theory.problem import Problem, hessian, random_problem, stack
 
 DESIGNS = {"DDP": "own", "DPP": "own", "DPR": "teacher", "DPR, reward model": "model"}
 """Whose labels the design's samples have; DDP's responses are data, the others' the policy's."""
@@ -74,12 +75,12 @@ class Mixture:
         return self.pairs if design == "DDP" else self.problem.pairs(theta)
 
     def data_ascent(self, theta: Tensor, rho: float = 0.0) -> Tensor:
-        """(..., d) what the estimator expects of the data: offline DPO."""
+        """(..., d) expectation of the estimator on the data: offline DPO."""
         loss = partial(expected_loss, c=0.0, responses=False, rho=rho)
         return ascent(lambda leaf: loss(self.problem, leaf, self.pairs, self.recorded), theta)
 
     def design_ascent(self, design: str, theta: Tensor, c: float, rho: float = 0.0) -> Tensor:
-        """(..., d) what the estimator expects of the design."""
+        """(..., d) expectation of the estimator on the design's samples."""
         weight, chance = self.weight(design, theta), self.chance(design, self.problem.score(theta))
         loss = partial(
             expected_loss, c=c, responses=design != "DDP", own_labels=DESIGNS[design] == "own", rho=rho
@@ -87,7 +88,7 @@ class Mixture:
         return ascent(lambda leaf: loss(self.problem, leaf, weight, chance), theta)
 
     def estimated(self, design: str, theta: Tensor, w: float, c: float, gamma: float, rho: float) -> Tensor:
-        """(..., d) what the estimator expects of the mixture, with both extras."""
+        """(..., d) expectation of the estimator on the mixture, with KL penalty and robust cost."""
         data, own = self.data_ascent(theta, rho), self.design_ascent(design, theta, c, rho)
         penalty = ascent(lambda leaf: gamma * self.problem.kl(leaf, "kl_ref_pi").sum(), theta)
         return (1 - w) * data + w * own + penalty
@@ -98,7 +99,7 @@ class Mixture:
         return plain - gamma * kl_gradient(self.problem, theta)
 
     def objective(self, design: str, theta: Tensor, w: float, rho: float) -> Tensor:
-        """(...) the objective, written out: the worst of all teachers within rho of each pair's labels."""
+        """(...) the objective, written out: for each pair the worst teacher within rho of its labels."""
         h = self.problem.score(theta)
 
         def value(chance: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class Mixture:
 
 
 def kl_gradient(problem: Problem, theta: Tensor) -> Tensor:
-    """(..., d) gradient of E_x KL(pi_ref || pi_theta): how far the mean features are from the reference's."""
+    """(..., d) gradient of E_x KL(pi_ref || pi_theta): mean features minus those of the reference."""
     weight = problem.prompt[..., None] * (problem.logp(theta).exp() - problem.ref_logp.exp())
     return (weight[..., None] * problem.phi).sum(dim=(-3, -2))
 
@@ -133,8 +134,8 @@ def labelled(problem: Problem, count: int, rng: np.random.Generator) -> Mixture:
 
 
 def fitted_chance(counts: Tensor, steps: int = 8) -> Tensor:
-    """(X, Y, Y) P(first preferred) of the Bradley-Terry rewards that are likeliest given the labels and a
-    standard normal prior, which is the truth's own; by Newton's method. ``counts`` is (2, X, Y, Y)."""
+    """(X, Y, Y) P(first preferred) of the Bradley-Terry rewards that are most probable given the labels and a
+    standard normal prior (the true one), by Newton's method. ``counts`` is (2, X, Y, Y)."""
     shape = counts.shape[1:3]
 
     def surprise(flat: Tensor) -> Tensor:
@@ -151,7 +152,7 @@ def fitted_chance(counts: Tensor, steps: int = 8) -> Tensor:
 
 
 def mixtures(count: int, beta: float, pairs: int = PAIRS) -> Mixture:
-    """Random problems, each with so many labelled pairs, stacked."""
+    """``count`` random problems, each with ``pairs`` labelled pairs, stacked."""
     rng = np.random.default_rng(0)
     each = [
         labelled(random_problem(seed, responses=5, dimension=4, beta=beta, quality=1.0), pairs, rng)
@@ -179,12 +180,12 @@ EXTRAS = {"plain": (0.0, 0.0), "RevKL": (0.3, 0.0), "robust": (0.0, 0.1), "RevKL
 """(gamma, rho)."""
 
 
-def identity_rows() -> list[dict[str, object]]:
+def identity_rows() -> list[Row]:
     """Every design and extra at random parameters, w = 0.4."""
     mixture = mixtures(IDENTITIES, beta=0.7)
     theta = torch.from_numpy(np.random.default_rng(1).normal(size=(IDENTITIES, 4)))
     w = 0.4
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for design, (extra, (gamma, rho)) in itertools.product(DESIGNS, EXTRAS.items()):
         truth = mixture.true_gradient(design, theta, w, gamma, rho)
         for c in (0.0, 0.3, 1.0):
@@ -193,11 +194,11 @@ def identity_rows() -> list[dict[str, object]]:
     return rows
 
 
-def own_label_rows() -> list[dict[str, object]]:
-    """What the policy's own labels do to T1, and the objective of DDP beside an entropy."""
+def own_label_rows() -> list[Row]:
+    """T1 under the policy's own labels, and the objective of DDP against an entropy."""
     mixture = mixtures(IDENTITIES, beta=0.7)
     theta = torch.from_numpy(np.random.default_rng(1).normal(size=(IDENTITIES, 4)))
-    rows: list[dict[str, object]] = [
+    rows: list[Row] = [
         {
             "identity": f"T1 of {design}: largest |mean|",
             "error": float(mixture.design_ascent(design, theta, 0.0).abs().max()),
@@ -215,13 +216,11 @@ def own_label_rows() -> list[dict[str, object]]:
 # 2. Maps
 
 
-def map_rows(
-    beta: float, pairs: int, weights: Sequence[float], coefficients: Sequence[float]
-) -> list[dict[str, object]]:
+def map_rows(beta: float, pairs: int, weights: Sequence[float], coefficients: Sequence[float]) -> list[Row]:
     """True quality after ascending each design's T1 + c (T2 + T3), for every (w, c).
 
     The reference point is offline DPO, the same ascent with w = 0. ``best_on_path`` is the highest win rate
-    met on the way: what stopping at the right moment could give. ``moving`` is the median size of the last
+    met on the way: what early stopping could reach. ``moving`` is the median size of the last
     step divided by the step size.
     """
     single = mixtures(PROBLEMS, beta, pairs)
@@ -232,7 +231,7 @@ def map_rows(
         torch.tensor(column, dtype=torch.float64).repeat_interleave(PROBLEMS)[:, None]
         for column in zip(*cells, strict=True)
     )
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for design in DESIGNS:
         theta, before, best = start, start, torch.zeros(len(start), dtype=torch.float64)
         for _ in range(STEPS):
@@ -253,7 +252,7 @@ def map_rows(
         by_cell = {name: value.view(len(cells), PROBLEMS) for name, value in measures.items()}
         offline = {name: value[0] for name, value in by_cell.items()}  # the first cell has w = 0
         for place, (weight, coefficient) in enumerate(cells):
-            row: dict[str, object] = {"beta": beta, "pairs": pairs, "problems": PROBLEMS}
+            row: Row = {"beta": beta, "pairs": pairs, "problems": PROBLEMS}
             row |= {"design": design, "w": weight, "c": coefficient, "moving": float(moving[place].median())}
             for name, value in by_cell.items():
                 gain = value[place] - offline[name]
@@ -268,7 +267,7 @@ def map_rows(
 
 
 def repeated(mixture: Mixture, times: int) -> Mixture:
-    """The stacked problems again and again, (times * N) of them."""
+    """The stacked problems repeated: times * N of them."""
     problem = mixture.problem
 
     def again(values: Tensor) -> Tensor:
@@ -291,8 +290,8 @@ def repeated(mixture: Mixture, times: int) -> Mixture:
 # Figure
 
 
-def draw(rows: Sequence[dict[str, object]], path: Path) -> None:
-    """One map for each design: win rate above, what alignment is for below."""
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """One map for each design: win rate above, alignment value below."""
     table = pd.DataFrame(rows)
     measures = {
         "win_rate_over_offline": ("win rate minus offline DPO's, in points", 100.0, "{:+.1f}"),
