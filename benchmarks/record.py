@@ -17,6 +17,9 @@ from sailctl.runs.provenance import provenance
 STARTED = datetime.now(UTC).isoformat(timespec="seconds")
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
+Row = dict[str, object]
+"""A row of a table, by column."""
+
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """A parser with the option that all benchmarks share."""

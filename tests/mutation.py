@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("sailctl", "envs", "conf", "tests", "pyproject.toml")
+COPIED = ("sailctl", "envs", "conf", "tests", "conftest.py", "pyproject.toml")
 
 TESTS = {
     "actions": ("actions", "action_gradients"),

@@ -1,1 +1,1 @@
-"""The theory lab: theorems of the three papers as commands, on problems small enough to enumerate."""
+"""The theory lab: commands that check theorems of three papers on problems small enough to enumerate."""

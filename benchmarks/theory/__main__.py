@@ -1,4 +1,4 @@
-"""Runs every part of the theory lab, two at a time: a few minutes on two cores."""
+"""Runs every part of the theory lab, two at a time (a few minutes on two cores)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 PARTS = ("convergence", "robust", "designs", "landscape", "gradient")
-"""The longest first."""
+"""The slowest first."""
 
 
 def run(part: str) -> tuple[str, int, float]:

@@ -1,4 +1,4 @@
-"""The look of ``analysis.figures``, for any grid of panels of the theory lab."""
+"""A grid of panels in the style of ``analysis.figures``, for the figures of the lab."""
 
 from __future__ import annotations
 

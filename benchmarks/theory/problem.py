@@ -1,10 +1,10 @@
 """Small problems in which every expectation is a sum: a log-linear policy over a few responses.
 
 pi_theta(y|x) is proportional to exp(theta . phi(x, y)), so that log pi(y1|x) - log pi(y2|x), and with it the
-pair score h, is linear in theta. All is float64, differentiable by torch, and without sampling, but ``draw``.
+pair score h, is linear in theta. Everything is float64 and differentiable by torch. Only ``draw`` samples.
 
 Leading dimensions: theta may be (..., d), one policy each, and ``stack`` makes one problem of several. The
-answers then have the same leading dimensions. ``draw``, ``gradient`` and ``hessian`` take one theta.
+results then have the same leading dimensions. ``draw``, ``gradient`` and ``hessian`` take one theta.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Problem:
         return self.objective(theta) - gamma * self.kl(theta, direction)
 
     def robust(self, theta: Tensor, rho: float, clipped: bool = False) -> Tensor:
-        """-L_rho(theta): J minus the price of a teacher that may be off by rho."""
+        """-L_rho(theta): J minus the cost of the worst teacher within rho of P*."""
         cost = robust_cost(self.score(theta), rho, self.chance if clipped else None)
         return self.objective(theta) - (self.pairs(theta) * cost).sum(dim=(-3, -2, -1))
 
@@ -83,8 +83,8 @@ class Problem:
         return torch.einsum("...xyi,...xyj->...ij", weight * centred, centred)
 
     def quality(self) -> Tensor:
-        """(X, Y) mean log-odds of each response against the others: what a Bradley-Terry teacher judges by,
-        centred to zero mean for each prompt."""
+        """(X, Y) mean log-odds of each response against the others: the qualities of a
+        Bradley-Terry teacher, centred to zero mean for each prompt."""
         return torch.logit(self.chance).mean(dim=-1)
 
     def mean_quality(self, theta: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Problem:
     def draw(
         self, theta: Tensor, count: int, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``count`` samples (x, y1, y2, z), each (count,): what a learner would be given."""
+        """``count`` samples (x, y1, y2, z), each (count,): what a learner is given."""
         cells = self.pairs(theta).detach().numpy().ravel()
         chosen = rng.choice(len(cells), count, p=cells / cells.sum())
         x, y1, y2 = (torch.from_numpy(index) for index in np.unravel_index(chosen, self.chance.shape))
@@ -115,7 +115,7 @@ def random_problem(
     beta: float = 1.0,
     quality: float = 2.0,
 ) -> Problem:
-    """A problem drawn at random: Bradley-Terry teacher on qualities of that scale, log-linear reference."""
+    """A random problem: Bradley-Terry teacher on qualities of scale ``quality``, log-linear reference."""
     rng = np.random.default_rng(seed)
     weight = torch.from_numpy(rng.uniform(1.0, 3.0, prompts))
     phi = torch.from_numpy(rng.normal(size=(prompts, responses, dimension)))
@@ -140,6 +140,19 @@ def stack(problems: Sequence[Problem]) -> Problem:
         chance=torch.stack([problem.chance for problem in problems]),
         beta=beta,
     )
+
+
+def reference_parameters(problem: Problem) -> Tensor:
+    """(d,) theta of the reference, which is log-linear too."""
+    centred = (problem.phi - problem.phi.mean(dim=1, keepdim=True)).reshape(-1, problem.dimension)
+    target = (problem.ref_logp - problem.ref_logp.mean(dim=1, keepdim=True)).reshape(-1, 1)
+    solution: Tensor = torch.linalg.lstsq(centred, target).solution
+    return solution[:, 0]
+
+
+def alignment_value(problem: Problem, theta: Tensor) -> Tensor:
+    """(...) E[quality] - beta KL(pi_theta || pi_ref): what alignment from human feedback maximises."""
+    return problem.mean_quality(theta) - problem.beta * problem.kl(theta, "kl_pi_ref")
 
 
 def gradient(function: Callable[[Tensor], Tensor], theta: Tensor) -> Tensor:

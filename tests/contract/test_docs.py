@@ -351,10 +351,11 @@ def functions_of(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_tests_that_are_named_exist(page: Path) -> None:
-    everything = {file: functions_of(file) for file in (ROOT / "tests").rglob("test_*.py")}
+    files = [file for folder in ("tests", "benchmarks") for file in (ROOT / folder).rglob("test_*.py")]
+    everything = {file: functions_of(file) for file in files}
     names = set().union(*everything.values()) | {file.stem for file in everything}
     text = page.read_text(encoding="utf-8")
-    for place, function in re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", text):
+    for place, function in re.findall(r"((?:\w+/)*tests/[\w/]+\.py)(?:::(\w+))?", text):
         assert (ROOT / place).is_file(), place
         assert not function or function in everything[ROOT / place], f"{place}::{function}"
     for name in re.findall(r"\btest_\w+", text):  # one that ends in an underscore stands for a family
