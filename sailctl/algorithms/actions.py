@@ -94,6 +94,8 @@ class ActionSAIL:
             )
         self._states = simulator.reset(algo.envs, self._rng.sim)
         self._env_steps, self._owed, self._scale = 0, 0.0, 1.0
+        self._noise = self._rng.policy.standard_normal((algo.envs, spec.act_dim), dtype=np.float32)
+        """Of the latest actions, of mean 0 and variance 1."""
 
     @property
     def env_steps(self) -> int:
@@ -161,6 +163,7 @@ class ActionSAIL:
             "env_steps": self._env_steps,
             "owed": self._owed,
             "scale": self._scale,
+            "noise": self._noise,
             "actor": self._actor.state(),
             "critic": self._critic.state(),
             "replay": self._replay.state(),
@@ -172,6 +175,7 @@ class ActionSAIL:
     def restore(self, state: State) -> None:
         """Take back what ``state`` handed out."""
         self._env_steps, self._owed, self._scale = state["env_steps"], state["owed"], state["scale"]
+        self._noise = state["noise"]
         self._actor.restore(state["actor"])
         self._critic.restore(state["critic"])
         self._replay.restore(state["replay"])
@@ -185,8 +189,9 @@ class ActionSAIL:
     def _act(self) -> float:
         """One control step of all environments; the mean of their true rewards, for the record."""
         algo, policy, states = self._algo, self._actor.policy, self._states
-        shape = (algo.envs, self._simulator.spec.act_dim)
-        noise = self._rng.policy.standard_normal(shape, dtype=np.float32)
+        drawn = self._rng.policy.standard_normal(self._noise.shape, dtype=np.float32)
+        self._noise = correlated(self._noise, drawn, algo.noise_correlation)
+        noise = self._noise.copy()
         # What the mean action leads to is else not seen before it is evaluated: states where noise is what
         # keeps a robot going, and the first steps of an episode.
         calm = round(algo.noiseless * algo.envs)
@@ -282,3 +287,17 @@ class ActionSAIL:
         followed = self._critic.target(reached, self._actor.draw(reached))
         wanted = torch.from_numpy(drawn.returns) + torch.from_numpy(drawn.weight) * followed
         return features, torch.from_numpy(drawn.actions), wanted
+
+
+def correlated(before: FloatArray, drawn: FloatArray, correlation: float) -> FloatArray:
+    """Noise of variance 1 of which neighbouring steps have this correlation: an autoregression of order one.
+
+    Noise that is drawn anew in each step averages out before a robot has moved, and what is not tried is not
+    learned (Eberhard et al. 2023, ICLR, on pink noise). A single action is as probable as without.
+
+    Args:
+        before: (N, A) noise of the step before.
+        drawn: (N, A) standard normal numbers.
+        correlation: from 0 to below 1; 0 is ``drawn``, bit for bit.
+    """
+    return np.float32(correlation) * before + np.float32(math.sqrt(1.0 - correlation**2)) * drawn

@@ -21,6 +21,7 @@ from sailctl.objectives import (
     kl_penalty,
     label_temperature,
     pathwise_action_loss,
+    pessimistic_value,
     project_ball,
     ranked_action_loss,
     score_action_loss,
@@ -160,13 +161,14 @@ class Actor:
         fixed, seen = actions.detach(), features[:, None].expand(states, choices, -1)
         self._minibatch = {"features": features, "actions": fixed, "ref_mean": ref_mean}
         if config.gradient == "pathwise":
-            q = critic.value(seen, actions)
+            answers = critic.values(seen, actions)
+            q = pessimistic_value(answers, config.pessimism)
             self._minibatch["values"] = q.detach()
             losses, metrics = pathwise_action_loss(
                 q,
                 log_density(actions, mean.detach()[:, None], log_std.detach()),
                 log_density(actions, ref_mean[:, None], ref_log_std),
-                temperature=label_temperature(q, config.kappa),
+                temperature=label_temperature(q, config.kappa, answers, config.doubt),
                 beta=config.beta,
                 c=config.c,
                 rho=config.rho,
@@ -176,7 +178,8 @@ class Actor:
             )
             return losses, metrics | {"q": q.detach().mean()}
         with torch.no_grad():
-            q = critic.value(seen, fixed)
+            answers = critic.values(seen, fixed)
+            q = pessimistic_value(answers, config.pessimism)
             self._minibatch["values"] = q
             ref_logp = log_density(fixed, ref_mean[:, None], ref_log_std)
         logp = log_density(fixed, mean[:, None], log_std)
@@ -190,7 +193,7 @@ class Actor:
                 q,
                 logp,
                 ref_logp,
-                temperature=label_temperature(q, config.kappa),
+                temperature=label_temperature(q, config.kappa, answers, config.doubt),
                 beta=config.beta,
                 c=config.c,
                 baseline=baseline,

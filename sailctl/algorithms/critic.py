@@ -1,10 +1,11 @@
 """The value of an action: discounted reward that follows it under the policy, learned from remembered steps.
 
-Two networks learn the same value Q(s, a) from different parameters, and the smaller of their two answers is
-used (Fujimoto et al. 2018, arXiv 1802.09477: clipped double Q-learning), since whoever climbs a value finds
-where it errs upwards. Targets are of several steps, and of slowly following copies. Each hidden layer is
-normalised before its ReLU (Ba et al. 2016, arXiv 1607.06450), which bounds what is said of actions that were
-never taken, and lets the learning rate be large.
+Two networks learn the same value Q(s, a) from different parameters. Targets use the smaller of their two
+answers (Fujimoto et al. 2018, arXiv 1802.09477: clipped double Q-learning), since a policy that climbs a
+value finds where it errs upwards; labels use both (``objectives.actions``). Targets are of several steps,
+and of slowly following copies. Each hidden layer is normalised before its ReLU (Ba et al. 2016, arXiv
+1607.06450), which bounds what is said of actions that were never taken, and lets the learning rate be
+large.
 
 The critic learns from steps and the reward that the replay buffer hands out: no true reward enters, unless
 that is what the run was asked to put there.
@@ -49,11 +50,11 @@ class Critic:
         self._minibatch: dict[str, Tensor] = {}
         """Of the last update, for whoever asks why a number is not finite."""
 
-    def value(self, features: Tensor, actions: Tensor) -> Tensor:
-        """(...) the smaller Q of actions (..., A) in states (..., F), with gradient in the actions alone."""
+    def values(self, features: Tensor, actions: Tensor) -> Tensor:
+        """(2, ...) both answers about actions (..., A) in states (..., F), with gradient in actions alone."""
         inputs = torch.cat([features, actions.clamp(-1.0, 1.0)], dim=-1)
         both: Tensor = self._held(inputs.flatten(0, -2))
-        return both.amin(0).view(inputs.shape[:-1])
+        return both.view(2, *inputs.shape[:-1])
 
     @torch.no_grad()
     def target(self, features: Tensor, actions: Tensor) -> Tensor:

@@ -159,6 +159,16 @@ class ActionsConfig:
         "softness of the labels, in units of the mean difference of two values; 0 names the better action "
         "(algo.gradient=score alone)",
     )
+    doubt: float = setting(
+        1.0,
+        "softness that is added in a state, in units of how far the two critics differ about a pair; "
+        "0 is none",
+    )
+    pessimism: float = setting(
+        2.0,
+        "how far a value is below the mean of the two critics, in units of half of their difference: 1 is "
+        "the smaller of the two, 0 the mean",
+    )
     baseline: str = setting(
         "leave_one_out",
         "subtracted from F where c weighs it: leave_one_out | none (algo.gradient=score alone)",
@@ -222,6 +232,9 @@ class ActionsConfig:
     envs: int = setting(20, "episodes that run side by side")
     noiseless: float = setting(
         0.25, "share of them in which the policy acts by its mean, as it does when it is evaluated"
+    )
+    noise_correlation: float = setting(
+        0.8, "correlation of an action's noise in the other episodes with that of the step before"
     )
     interval: int = setting(1000, "env steps of an iteration")
     learning_starts: int = setting(

@@ -178,11 +178,15 @@ def _validate_actions(config: ActionsRun) -> None:
         slope = "with algo.gradient=pathwise, which needs labels that have a slope"
         require(algo.kappa > 0, "algo.kappa", f"above 0 {slope}", algo.kappa)
         require(algo.comparison == "pairs", "algo.comparison", f"pairs {slope}", algo.comparison)
+    if algo.kappa == 0:
+        require(algo.doubt == 0, "algo.doubt", "0 with algo.kappa=0, which makes labels hard", algo.doubt)
     if algo.comparison == "ranking":
         require(
             algo.rho == 0, "algo.rho", "0 with algo.comparison=ranking: its bound is one of pairs", algo.rho
         )
     _validate_widths("algo.hidden", algo.hidden)
+    correlation = algo.noise_correlation
+    require(correlation < 1, "algo.noise_correlation", "below 1, where noise never changes", correlation)
     require(algo.window <= horizon, "algo.window", f"at most {horizon} (an episode)", algo.window)
     require(
         config.env.discount < 1,

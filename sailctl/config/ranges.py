@@ -43,6 +43,8 @@ NOT_NEGATIVE = (
     "algo.pretrain",
     "algo.learning_starts",
     "algo.kappa",
+    "algo.doubt",
+    "algo.pessimism",
     "algo.observe",
     "algo.warmup",
     "algo.entropy",
@@ -88,6 +90,7 @@ AT_LEAST_ONE = (
 
 SHARES = (
     "algo.noiseless",
+    "algo.noise_correlation",
     "algo.w",
     "algo.gae_lambda",
     "algo.tau",

@@ -5,6 +5,7 @@ from sailctl.objectives.actions import (
     effective_beta,
     label_temperature,
     pathwise_action_loss,
+    pessimistic_value,
     ranked_action_loss,
     score_action_loss,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "moreau_gradient",
     "pair_score",
     "pathwise_action_loss",
+    "pessimistic_value",
     "plackett_luce",
     "project_ball",
     "prox_abs",

@@ -67,26 +67,58 @@ def effective_beta(beta: float, gamma: float) -> float:
     return beta + 2 * gamma / beta
 
 
-def label_temperature(q: Tensor, kappa: float) -> Tensor:
-    """Temperature tau of the labels: kappa times the mean |Q_i - Q_j| of the batch.
+def pessimistic_value(answers: Tensor, pessimism: float) -> Tensor:
+    """Value of an action by two critics: their mean less ``pessimism`` times half of their difference.
 
-    Derived, not from a paper: it makes labels independent of the scale of Q, so that one kappa serves all
-    tasks. It is a constant of the batch: no gradient passes through it.
+    Half of the difference is the standard deviation of two answers, and this is the lower confidence bound of
+    Ciosek et al. 2019 (arXiv 1910.12807). Where critics have seen little they differ, so that actions that
+    are seldom taken are worth less.
+
+    Args:
+        answers: (2, B, K) values of the actions of each state by either critic.
+        pessimism: 0 is the mean, 1 the smaller of the two, bit for bit (Fujimoto et al. 2018, arXiv
+            1802.09477).
+
+    Returns:
+        (B, K) values, with the gradient of ``answers``.
+    """
+    return answers.amin(0) - 0.5 * (pessimism - 1.0) * (answers[0] - answers[1]).abs()
+
+
+def label_temperature(q: Tensor, kappa: float, answers: Tensor | None = None, doubt: float = 0.0) -> Tensor:
+    """Temperature tau of the labels: kappa times the mean |Q_i - Q_j| of the batch, and more where in doubt.
+
+    Derived, not from a paper. The first part makes labels independent of the scale of Q, so that one kappa
+    serves all tasks. The second is ``doubt`` times the mean over the pairs of a state by how much two critics
+    differ about Q_i - Q_j: where they contradict each other, labels say little. It is a constant of the
+    batch: no gradient passes through it.
 
     Args:
         q: (B, K) values of the actions of each state.
         kappa: >= 0; 1 makes the typical label sigma(1) = 0.73, 0 makes labels hard.
+        answers: (2, B, K) values by either critic, of which ``doubt`` > 0 makes use.
+        doubt: >= 0; 0 is bit for bit the first part alone.
 
     Returns:
-        0-d tau, in the unit of Q: positive for kappa > 0, even where all values are equal; 0 for kappa = 0.
+        tau in the unit of Q, positive for kappa > 0, even where all values are equal: 0-d, or (B, 1) with
+        ``doubt``. 0 for kappa = 0 without doubt.
 
     Raises:
-        ValueError: when ``kappa`` is negative, or ``q`` is not (B, K) with K >= 2.
+        ValueError: when ``kappa`` or ``doubt`` is negative, ``q`` is not (B, K) with K >= 2, or ``doubt`` > 0
+            comes without ``answers`` or without ``kappa``.
     """
     if kappa < 0:
         raise ValueError(f"kappa must be >= 0, not {kappa}")
+    if doubt < 0:
+        raise ValueError(f"doubt must be >= 0, not {doubt}")
     _check_shapes(q)
-    return kappa * _differences(q.detach()).abs().mean().clamp(min=SMALLEST_SPREAD)
+    tau = kappa * _differences(q.detach()).abs().mean().clamp(min=SMALLEST_SPREAD)
+    if doubt == 0:
+        return tau
+    if answers is None or kappa == 0:
+        raise ValueError("doubt > 0 needs the answers of both critics, and kappa > 0")
+    one, two = (_differences(each) for each in answers.detach())
+    return tau + doubt * (one - two).abs().mean(dim=1, keepdim=True)
 
 
 def action_labels(q: Tensor, temperature: Tensor | float) -> Tensor:
@@ -96,7 +128,8 @@ def action_labels(q: Tensor, temperature: Tensor | float) -> Tensor:
 
     Args:
         q: (B, K) values of the actions of each state.
-        temperature: tau >= 0 in the unit of Q; 0 gives hard labels: +1, -1, or 0 where two values are equal.
+        temperature: tau >= 0 in the unit of Q, of all states or (B, 1) of each; 0 gives hard labels: +1, -1,
+            or 0 where two values are equal.
 
     Returns:
         (B, K(K-1)/2) z in [-1, 1], without gradient, of the pairs (0, 1), (0, 2), ... (1, 2), ...
@@ -104,11 +137,12 @@ def action_labels(q: Tensor, temperature: Tensor | float) -> Tensor:
     Raises:
         ValueError: when ``temperature`` is negative, or ``q`` is not (B, K) with K >= 2.
     """
-    if temperature < 0:
-        raise ValueError(f"the temperature of labels must be >= 0, not {float(temperature)}")
+    tau = torch.as_tensor(temperature)
+    if (tau < 0).any():
+        raise ValueError(f"the temperature of labels must be >= 0, not {float(tau.min())}")
     _check_shapes(q)
     better = _differences(q.detach())
-    if temperature == 0:
+    if tau.ndim == 0 and tau == 0:
         return better.sign()
     return (better / (2 * temperature)).tanh()
 
@@ -214,7 +248,7 @@ def pathwise_action_loss(
         ValueError: when the tensors are not of one shape (B, K) with K >= 2, ``temperature`` is not positive,
             rho > 0 comes without ``logp_fixed``, or ``worst_case`` is neither of the two.
     """
-    if temperature <= 0:
+    if (torch.as_tensor(temperature) <= 0).any():
         raise ValueError("hard labels have no slope: the pathwise form needs a temperature above 0")
     _check_shapes(q, logp, ref_logp)
     choices = q.shape[1]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sailctl.algorithms.actions import ActionSAIL
+from sailctl.algorithms.actions import ActionSAIL, correlated
 from sailctl.algorithms.protocol import Clock
 from sailctl.config import ActionsRun
 from sailctl.core.types import NonFiniteError
@@ -229,6 +229,33 @@ def test_some_episodes_are_acted_by_the_mean_and_the_others_are_not(tmp_path: Pa
     acted = algorithm._replay.transitions(algorithm._replay.places()).actions
     np.testing.assert_array_equal(acted[:2], mean[:2])
     assert (acted[2:] != mean[2:]).all()
+
+
+def test_noise_has_the_correlation_that_was_asked_for_and_variance_one():
+    rng, correlation = np.random.default_rng(0), 0.8
+    noise = [rng.standard_normal((400, 2), dtype=np.float32)]
+    for _ in range(50):
+        noise.append(correlated(noise[-1], rng.standard_normal((400, 2), dtype=np.float32), correlation))
+    one, two, later = (np.stack(noise[first : 40 + first]).ravel() for first in (0, 1, 5))
+    assert two.std() == pytest.approx(1.0, abs=0.02)
+    assert np.corrcoef(one, two)[0, 1] == pytest.approx(0.8, abs=0.02)
+    assert np.corrcoef(one, later)[0, 1] == pytest.approx(0.8**5, abs=0.03)
+    drawn = rng.standard_normal((400, 2), dtype=np.float32)
+    assert np.array_equal(correlated(noise[-1], drawn, 0.0), drawn)
+
+
+def test_actions_follow_the_noise_of_the_steps_before(tmp_path: Path):
+    words = ("algo.envs=40", "algo.noiseless=0", "algo.learning_starts=0", "algo.early_std=0.2")
+    algorithm = algorithm_of(tmp_path, *words, "algo.noise_correlation=0.9", "policy.initial_std=0.2")
+    noise = []
+    for _ in range(20):
+        mean = algorithm._actor.policy.act(algorithm._states.obs, None)
+        algorithm._act()
+        acted = algorithm._replay.transitions(algorithm._replay.places()).actions[-40:]
+        noise.append(np.where(np.abs(acted) < 1, acted - mean, np.nan))
+    one, two = np.stack(noise[:-1]).ravel(), np.stack(noise[1:]).ravel()
+    known = np.isfinite(one) & np.isfinite(two)
+    assert np.corrcoef(one[known], two[known])[0, 1] == pytest.approx(0.9, abs=0.04)
 
 
 def test_the_least_deviation_falls_as_it_was_told_to(tmp_path: Path):

@@ -16,6 +16,7 @@ from sailctl.objectives import (
     action_labels,
     label_temperature,
     pathwise_action_loss,
+    pessimistic_value,
     ranked_action_loss,
     ranking_loss,
     sail_loss,
@@ -214,6 +215,50 @@ def test_the_temperature_is_kappa_times_the_mean_difference() -> None:
     torch.testing.assert_close(
         action_labels(10 * q - 3, label_temperature(10 * q - 3, 0.5)), action_labels(q, tau)
     )
+
+
+def test_pessimism_goes_from_the_mean_of_two_critics_to_the_smaller_and_beyond() -> None:
+    answers = torch.tensor([[[1.0, 3.0]], [[2.0, -1.0]]], requires_grad=True)
+    assert torch.equal(pessimistic_value(answers, 1.0), answers.amin(0))
+    torch.testing.assert_close(pessimistic_value(answers, 0.0), answers.mean(0))
+    torch.testing.assert_close(pessimistic_value(answers, 2.0), torch.tensor([[0.5, -3.0]]))
+    (slope,) = torch.autograd.grad(pessimistic_value(answers, 2.0).sum(), answers)
+    assert slope.flatten().tolist() == [1.5, -0.5, -0.5, 1.5]
+
+
+def test_doubt_softens_the_labels_of_the_states_in_which_two_critics_contradict_each_other() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((2, 5, 3))
+    values[1, 0] = values[0, 0] + 1.0  # they agree about all differences in this state
+    answers = torch.tensor(values, requires_grad=True)
+    q = pessimistic_value(answers, 1.0)
+    plain = label_temperature(q, 0.5, answers, 0.0)
+    assert torch.equal(plain, label_temperature(q, 0.5))
+    tau = label_temperature(q, 0.5, answers, 2.0)
+    assert tau.shape == (5, 1)
+    assert not tau.requires_grad
+    apart = [values[:, :, i] - values[:, :, j] for i, j in ((0, 1), (0, 2), (1, 2))]
+    expected = plain.item() + 2.0 * np.mean([np.abs(one - two) for one, two in apart], axis=0)
+    np.testing.assert_allclose(tau[:, 0].numpy(), expected)
+    assert tau[0].item() == pytest.approx(plain.item())
+    softer = action_labels(q, tau).abs()
+    assert (softer[1:] < action_labels(q, plain).abs()[1:]).all()
+    torch.testing.assert_close(
+        action_labels(10 * q, label_temperature(10 * q, 0.5, 10 * answers, 2.0)).abs(), softer
+    )
+    for kappa, doubt, given in ((0.5, -1.0, answers), (0.5, 1.0, None), (0.0, 1.0, answers)):
+        with pytest.raises(ValueError, match="doubt"):
+            label_temperature(q, kappa, given, doubt)
+
+
+@pytest.mark.parametrize("form", ["score", "pathwise"])
+def test_a_temperature_of_each_state_is_that_of_a_batch_of_one(form: str) -> None:
+    case, _, draw = sample(3, forks=3)
+    taus = torch.tensor([[0.3], [1.0], [4.0]], dtype=torch.float64)
+    whole, _ = getattr(replace(case, tau=taus), form)(draw, 0.7)
+    for state in range(3):
+        alone, _ = getattr(replace(case, tau=taus[state, 0]), form)(draw, 0.7)
+        torch.testing.assert_close(whole[state], alone[state])
 
 
 def test_equal_values_say_nothing_and_divide_nothing_by_zero() -> None:

@@ -25,8 +25,8 @@ BEST = torch.tensor([0.4, -0.3])
 class Quadratic:
     """A value that is known: the nearer to BEST, the better, in every state."""
 
-    def value(self, features: Tensor, actions: Tensor) -> Tensor:
-        return -(actions - BEST).square().sum(-1)
+    def values(self, features: Tensor, actions: Tensor) -> Tensor:
+        return -(actions - BEST).square().sum(-1).expand(2, *actions.shape[:-1])
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_without_gamma_rho_and_c_an_update_is_that_of_t1_alone():
         mean, log_std = policy.mean(states()), policy.log_std
         noise = torch.from_numpy(rng.standard_normal((32, 2, 2), dtype=np.float32))
         actions = mean[:, None] + log_std.exp() * noise
-        q = Quadratic().value(states(), actions)
+        q = Quadratic().values(states(), actions)[0]
         ours = log_density(actions, mean.detach()[:, None], log_std.detach())
         theirs = log_density(actions, reference.mean(states())[:, None].detach(), reference.log_std.detach())
         temperature = 0.5 * (q[:, 0] - q[:, 1]).detach().abs().mean()
@@ -180,8 +180,8 @@ def test_a_mean_beyond_the_actuators_range_is_led_back():
     """No value says anything there: all such actions are one."""
 
     class Flat:
-        def value(self, features: Tensor, actions: Tensor) -> Tensor:
-            return 0.0 * actions.sum(-1)
+        def values(self, features: Tensor, actions: Tensor) -> Tensor:
+            return 0.0 * actions.sum(-1).expand(2, *actions.shape[:-1])
 
     actor = actor_of("algo.lr=0.01", "algo.reference_interval=0")
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_parameters_stay_within_the_ball():
         (("algo.gradient=pathwise",), 0.05),
         (("algo.gradient=pathwise", "algo.c=0", "algo.actions=4"), 0.05),
         (("algo.gradient=score", "algo.actions=4"), 0.1),
-        (("algo.gradient=score", "algo.kappa=0", "algo.actions=4"), 0.1),
+        (("algo.gradient=score", "algo.kappa=0", "algo.doubt=0", "algo.actions=4"), 0.1),
         (("algo.gradient=score", "algo.comparison=ranking", "algo.actions=4"), 0.1),
     ],
     ids=["pathwise", "pathwise-dpo", "score", "score-hard", "ranking"],
@@ -292,8 +292,8 @@ def test_a_restored_actor_goes_on_as_the_one_that_was_kept():
 
 def test_what_is_not_a_number_is_refused():
     class Broken:
-        def value(self, features: Tensor, actions: Tensor) -> Tensor:
-            return math.nan * actions.sum(-1)
+        def values(self, features: Tensor, actions: Tensor) -> Tensor:
+            return math.nan * actions.sum(-1).expand(2, *actions.shape[:-1])
 
     actor = actor_of()
     updated(actor, 1)
@@ -320,4 +320,4 @@ def test_parameters_that_are_not_finite_are_shown_with_the_last_minibatch(gradie
         actor.refuse_non_finite()
     shown = found.value.batch
     assert torch.isnan(shown["log_std"][0])
-    assert torch.equal(shown["values"], Quadratic().value(shown["features"], shown["actions"]))
+    assert torch.equal(shown["values"], Quadratic().values(shown["features"], shown["actions"])[0])

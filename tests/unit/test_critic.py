@@ -38,7 +38,7 @@ def test_a_known_value_is_learned():
     value = ACTED / (1 + DISCOUNT)
     state = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
     actions = torch.tensor([-0.8, 0.0, 0.8, -0.8, 0.0, 0.8])
-    found = critic.value(features(state), actions[:, None])
+    found = critic.values(features(state), actions[:, None]).amin(0)
     torch.testing.assert_close(found, state * (actions - DISCOUNT * value), rtol=0, atol=0.1)
     assert critic.updates == 1500
 
@@ -57,25 +57,26 @@ def test_the_copies_behind_the_targets_take_over_exactly_tau():
 def test_targets_are_of_the_copies_and_values_of_what_is_trained():
     critic, rng = critic_of(), np.random.default_rng(3)
     seen, actions, _ = batch_of(rng)
-    assert torch.equal(critic.value(seen, actions), critic.target(seen, actions))
+    assert torch.equal(critic.values(seen, actions).amin(0), critic.target(seen, actions))
     for _ in range(20):
         critic.update(*batch_of(rng))
-    assert not torch.allclose(critic.value(seen, actions), critic.target(seen, actions), atol=1e-3)
+    assert not torch.allclose(critic.values(seen, actions).amin(0), critic.target(seen, actions), atol=1e-3)
     known = critic.state()
     other = critic_of(seed=9)
     other.restore(known)
-    assert torch.equal(other.value(seen, actions), critic.value(seen, actions))
+    assert torch.equal(other.values(seen, actions), critic.values(seen, actions))
     assert torch.equal(other.target(seen, actions), critic.target(seen, actions))
 
 
-def test_the_smaller_of_two_answers_counts():
+def test_the_smaller_of_two_answers_counts_in_targets():
     critic, rng = critic_of(), np.random.default_rng(4)
     seen, actions, _ = batch_of(rng)
     both = critic._networks(torch.cat([seen, actions], dim=1))
     assert both.shape == (2, 64)
     assert (both[0] < both[1]).any()
     assert (both[0] > both[1]).any()
-    torch.testing.assert_close(critic.value(seen, actions), torch.minimum(*both))
+    torch.testing.assert_close(critic.values(seen, actions), both)
+    torch.testing.assert_close(critic.target(seen, actions), torch.minimum(*both))
 
 
 def test_a_value_has_its_gradient_in_the_actions_and_none_in_the_parameters():
@@ -85,12 +86,13 @@ def test_a_value_has_its_gradient_in_the_actions_and_none_in_the_parameters():
     before = {name: value.clone() for name, value in critic.state()["networks"].items()}
     seen, actions, _ = batch_of(rng)
     wide = actions[:, None].expand(-1, 4, -1).clone().requires_grad_()
-    value = critic.value(seen[:, None].expand(-1, 4, -1), wide)
-    assert value.shape == (64, 4)
+    both = critic.values(seen[:, None].expand(-1, 4, -1), wide)
+    assert both.shape == (2, 64, 4)
+    value = both.amin(0)
     critic._networks.zero_grad(set_to_none=True)
     value.sum().backward()
     step = torch.full_like(actions, 1e-2)
-    up, down = (critic.value(seen, actions + side * step) for side in (1, -1))
+    up, down = (critic.values(seen, actions + side * step).amin(0) for side in (1, -1))
     slope = (up - down) / 2e-2
     inside = actions[:, 0].abs() < 0.98
     torch.testing.assert_close(wide.grad[inside, 0, 0], slope[inside], rtol=0.2, atol=0.05)
@@ -101,7 +103,7 @@ def test_a_value_has_its_gradient_in_the_actions_and_none_in_the_parameters():
 def test_an_action_beyond_the_range_is_worth_what_its_limit_is():
     critic, rng = critic_of(), np.random.default_rng(6)
     seen, actions, _ = batch_of(rng)
-    assert torch.equal(critic.value(seen, 10 * actions), critic.value(seen, (10 * actions).clamp(-1, 1)))
+    assert torch.equal(critic.values(seen, 10 * actions), critic.values(seen, (10 * actions).clamp(-1, 1)))
     assert torch.equal(critic.target(seen, 10 * actions), critic.target(seen, (10 * actions).clamp(-1, 1)))
 
 
