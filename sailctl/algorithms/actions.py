@@ -190,7 +190,7 @@ class ActionSAIL:
         """One control step of all environments; the mean of their true rewards, for the record."""
         algo, policy, states = self._algo, self._actor.policy, self._states
         drawn = self._rng.policy.standard_normal(self._noise.shape, dtype=np.float32)
-        self._noise = correlated(self._noise, drawn, algo.noise_correlation)
+        self._noise = correlated(self._noise, drawn, self._early() * algo.early_correlation)
         noise = self._noise.copy()
         # What the mean action leads to is else not seen before it is evaluated: states where noise is what
         # keeps a robot going, and the first steps of an episode.
@@ -219,6 +219,10 @@ class ActionSAIL:
         fresh = self._simulator.reset(len(ended), self._rng.sim)
         self._states = step.states.put(ended, fresh) if len(ended) else step.states
         return float(step.reward.mean())
+
+    def _early(self) -> float:
+        """1 at the start of the run, 0 from ``algo.settle`` env steps on: what exploration follows."""
+        return max(0.0, 1.0 - self._env_steps / self._algo.settle) if self._algo.settle else 0.0
 
     def _sent_home(self) -> BoolArray:
         """(N,) environments whose first episode is cut here, as if by a time limit: one after the other.
@@ -253,8 +257,7 @@ class ActionSAIL:
     def _keep_up(self, totals: defaultdict[str, list[Tensor]]) -> None:
         """The updates that are owed for the env steps so far; before the first of the actor, its warm-up."""
         algo = self._algo
-        early = max(0.0, 1.0 - self._env_steps / algo.settle) if algo.settle else 0.0
-        self._actor.least_std = algo.least_std + early * (algo.early_std - algo.least_std)
+        self._actor.least_std = algo.least_std + self._early() * (algo.early_std - algo.least_std)
         while self._critic.updates < algo.warmup:
             self.learn(min(GROUP, algo.warmup - self._critic.updates), totals, warm=True)
         self._owed += algo.envs * algo.updates

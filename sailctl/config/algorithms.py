@@ -214,7 +214,12 @@ class ActionsConfig:
         "the same at the start of the run, so that it explores; it falls to least_std in algo.settle env "
         "steps",
     )
-    settle: int = setting(50_000, "env steps in which the least standard deviation falls; 0 is none")
+    early_correlation: float = setting(
+        0.8,
+        "correlation of an action's noise with that of the step before, at the start of the run; it falls to "
+        "0 in algo.settle env steps",
+    )
+    settle: int = setting(50_000, "env steps in which the two of them fall; 0 is none of either")
     initial_queries: int = setting(200, "comparisons put to the teacher in the first session")
     queries: int = setting(50, "comparisons put to the teacher in each later session")
     query_interval: int = setting(5000, "env steps between sessions")
@@ -232,9 +237,6 @@ class ActionsConfig:
     envs: int = setting(20, "episodes that run side by side")
     noiseless: float = setting(
         0.25, "share of them in which the policy acts by its mean, as it does when it is evaluated"
-    )
-    noise_correlation: float = setting(
-        0.8, "correlation of an action's noise in the other episodes with that of the step before"
     )
     interval: int = setting(1000, "env steps of an iteration")
     learning_starts: int = setting(

@@ -185,8 +185,8 @@ def _validate_actions(config: ActionsRun) -> None:
             algo.rho == 0, "algo.rho", "0 with algo.comparison=ranking: its bound is one of pairs", algo.rho
         )
     _validate_widths("algo.hidden", algo.hidden)
-    correlation = algo.noise_correlation
-    require(correlation < 1, "algo.noise_correlation", "below 1, where noise never changes", correlation)
+    correlation = algo.early_correlation
+    require(correlation < 1, "algo.early_correlation", "below 1, where noise never changes", correlation)
     require(algo.window <= horizon, "algo.window", f"at most {horizon} (an episode)", algo.window)
     require(
         config.env.discount < 1,

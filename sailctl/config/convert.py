@@ -138,7 +138,7 @@ def to_yaml(config: RunConfig) -> str:
     return text
 
 
-NUMBERS = 13
+NUMBERS = 14
 """Goes up when a change of the code changes the numbers of a run: when a golden trajectory is renewed."""
 
 

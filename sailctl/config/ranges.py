@@ -90,7 +90,7 @@ AT_LEAST_ONE = (
 
 SHARES = (
     "algo.noiseless",
-    "algo.noise_correlation",
+    "algo.early_correlation",
     "algo.w",
     "algo.gae_lambda",
     "algo.tau",
