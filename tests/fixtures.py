@@ -34,13 +34,6 @@ KINDS = {
     "sail": ("algo=sail_segments", "algo.reference_interval=3"),
     "revkl": ("algo=sail_revkl_segments", "algo.kl=kl_pi_ref", "algo.anneal=true"),
     "sgd": ("algo=sail_robust_segments", "algo.optimiser=sgd", "algo.target_kl=null", "algo.clip=0.1"),
-    "proximal": (
-        "algo=sail_robust_segments",
-        "algo.optimiser=sgd",
-        "algo.step=proximal",
-        "policy=linear",
-        "policy.features=4",
-    ),
     "linear": ("algo=dpo_online_segments", "policy=linear", "policy.features=8"),
     "teacher": (
         "algo=sail_segments",

@@ -108,16 +108,6 @@ EQUIVALENT = {
         "room = torch.where((h >= 0), chance, 1 - chance)",
     ): "at h = 0 the cost and its slope are 0 either way",
     (
-        "robust.py",
-        "iterations: int = 20_000,",
-        "iterations: int = 20001,",
-    ): "a limit on effort, of no exact size",
-    (
-        "robust.py",
-        "iterations: int = 20_000,",
-        "iterations: int = 19999,",
-    ): "a limit on effort, of no exact size",
-    (
         "sail.py",
         "return others @ values / others.sum(dim=1).clamp(min=1)",
         "return others @ values / others.sum(dim=0).clamp(min=1)",

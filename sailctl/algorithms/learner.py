@@ -28,7 +28,6 @@ from sailctl.config import AlgoConfig
 from sailctl.core.seeding import Generators
 from sailctl.core.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.core.types import (
-    DoubleArray,
     FloatArray,
     IntArray,
     NonFiniteError,
@@ -41,7 +40,6 @@ from sailctl.objectives import (
     kl_penalty,
     pair_score,
     project_ball,
-    prox_mean_abs,
     ranking_loss,
     sail_loss,
 )
@@ -279,9 +277,6 @@ class Learner:
         numbers = {"loss": float(loss.detach()), "gradient norm": grad_norm}
         self._refuse_non_finite(numbers, parts, chosen)
         self._optimiser.step()
-        if config.step == "proximal":
-            # A gradient that was cut is a smaller step, and the proximal map is of the same step.
-            self._proximal_step(parts, chosen, self._lr * min(1.0, limit / max(grad_norm, 1e-12)))
         param_norm = project_ball(self._parameters, config.radius)
         self._refuse_non_finite({"parameter norm": param_norm}, parts, chosen)
         return diagnostics | {"loss": numbers["loss"], "grad_norm": grad_norm}
@@ -313,7 +308,6 @@ class Learner:
                 own_labels=part.own_labels,
                 rho=0.0 if part.own_labels else config.rho,
                 worst_case=config.worst_case,
-                proximal=config.step == "proximal",
             )
         loss = losses.mean()
         if config.gamma > 0.0:
@@ -336,42 +330,6 @@ class Learner:
         chance = pair_score(*scored, self._config.beta).sigmoid().numpy()
         drawn = np.where(self._rng.labels.random(len(samples)) < chance, 1.0, -1.0)
         return torch.from_numpy(drawn.astype(np.float32))
-
-    def _proximal_step(self, parts: Sequence[Part], chosen: Sequence[IntArray], size: float) -> None:
-        """The proximal map of size * rho * mean |h| over the samples whose labels are not the policy's own.
-
-        h is taken as linear around the parameters that the gradient step has reached. It is linear where the
-        two segments of a pair visit the same states (one step from a shared start); over several steps the
-        normalisers of the states visited leave a quadratic part, and this is the prox-linear step.
-        """
-        theta = torch.nn.utils.parameters_to_vector(self._parameters).detach().double().numpy()
-        slopes, offsets = [], []
-        for part, samples in zip(parts, chosen, strict=True):
-            if part.own_labels:
-                continue
-            h, slope = self._linearised(part, samples)
-            slopes.append(part.weight / len(h) * slope)
-            offsets.append(part.weight / len(h) * (h - slope @ theta))
-        if not slopes:
-            return
-        count = sum(len(offset) for offset in offsets)
-        weight = size * self._config.rho * count
-        moved, _ = prox_mean_abs(theta, np.concatenate(slopes), np.concatenate(offsets), weight)
-        vector = torch.from_numpy(moved.astype(np.float32))
-        torch.nn.utils.vector_to_parameters(vector, self._parameters)
-
-    def _linearised(self, part: Part, samples: IntArray) -> tuple[DoubleArray, DoubleArray]:
-        """(N,) scores and (N, d) their gradients in the parameters."""
-        batch, rows = part.batch, torch.from_numpy(part.rows[samples])
-        both = rows.ravel()
-        mean = self.policy.mean(batch.features[both])
-        logp = step_log_prob(self.policy, mean, batch.actions[both], batch.mask[both]).sum(-1)
-        logp = logp.reshape(rows.shape)
-        ref_logp = batch.ref_logp[rows]
-        h = pair_score(logp[:, 0], logp[:, 1], ref_logp[:, 0], ref_logp[:, 1], self._config.beta)
-        gradients = torch.autograd.grad(h, self._parameters, torch.eye(len(h)), is_grads_batched=True)
-        slope = torch.cat([gradient.reshape(len(h), -1) for gradient in gradients], dim=1)
-        return h.detach().double().numpy(), slope.double().numpy()
 
     def _means(self, history: Sequence[dict[str, float]]) -> dict[str, float]:
         """Mean of each diagnostic, the largest of a ``_max``; NaN for one that no step has brought."""

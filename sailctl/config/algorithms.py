@@ -54,9 +54,6 @@ class AlgoConfig:
         "exact: rho |h|, right where rho <= min(P, 1 - P) | clipped: probabilities stay in [0, 1], for a "
         "teacher that is never random",
     )
-    step: str = setting(
-        "gradient", "how the penalty is followed: gradient | proximal (log-linear policy and sgd only)"
-    )
     gamma: float = setting(0.0, "weight of the KL penalty per visited state; 0 is no penalty")
     kl: str = setting(
         "kl_ref_pi",

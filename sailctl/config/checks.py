@@ -250,12 +250,6 @@ def _validate_design(config: Config) -> None:
         plain = algo.queries is None or rule == "uniform"
         require(plain, "algo.selection", "uniform with rollout.pairing=ranked", rule)
     require(algo.rho < 0.5, "algo.rho", "below 0.5, where no answer would mean anything", algo.rho)
-    if algo.step == "proximal":
-        linear = config.policy.kind == "linear" and not config.policy.learn_std
-        known = "gradient, unless policy.kind=linear, policy.learn_std=false and algo.optimiser=sgd"
-        require(linear and algo.optimiser == "sgd", "algo.step", known, algo.step)
-        exact = algo.worst_case == "exact"
-        require(exact, "algo.worst_case", "exact with algo.step=proximal", algo.worst_case)
 
 
 def _validate_teacher(config: RunConfig) -> None:

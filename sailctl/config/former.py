@@ -23,7 +23,7 @@ RENAMED: dict[str, str] = {
 }
 """Former key -> key."""
 
-GONE: dict[str, object] = {"rollout.continuation": "policy"}
+GONE: dict[str, object] = {"rollout.continuation": "policy", "algo.step": "gradient"}
 """Key that there is no more -> its value in runs that do what runs do now."""
 
 

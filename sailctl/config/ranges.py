@@ -124,7 +124,6 @@ CHOICES = {
         "kcenter_entropy",
     ),
     "algo.worst_case": ("exact", "clipped"),
-    "algo.step": ("gradient", "proximal"),
     "algo.kl": ("kl_ref_pi", "kl_pi_ref"),
     "algo.optimiser": ("adam", "sgd"),
     "rollout.pairing": ("forked", "unrelated", "ranked"),

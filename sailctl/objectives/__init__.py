@@ -13,7 +13,7 @@ from sailctl.objectives.clipping import clipped_log_prob
 from sailctl.objectives.kl import gaussian_kl, kl_penalty
 from sailctl.objectives.projection import project_ball
 from sailctl.objectives.ranking import plackett_luce, ranking_loss
-from sailctl.objectives.robust import moreau_gradient, prox_abs, prox_mean_abs, robust_cost
+from sailctl.objectives.robust import robust_cost
 from sailctl.objectives.sail import dpo_loss, leave_one_group_out, pair_score, sail_loss, score_function_terms
 
 __all__ = [
@@ -25,14 +25,11 @@ __all__ = [
     "kl_penalty",
     "label_temperature",
     "leave_one_group_out",
-    "moreau_gradient",
     "pair_score",
     "pathwise_action_loss",
     "pessimistic_value",
     "plackett_luce",
     "project_ball",
-    "prox_abs",
-    "prox_mean_abs",
     "ranked_action_loss",
     "ranking_loss",
     "robust_cost",

@@ -148,7 +148,6 @@ def sail_loss(
     own_labels: bool = False,
     rho: float = 0.0,
     worst_case: str = "exact",
-    proximal: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of each pair whose gradient is *minus* the gradient of its design (see the module's head).
 
@@ -174,7 +173,6 @@ def sail_loss(
         rho: bound on how far the true preference may lie from the labels', from 0 to 1.
         worst_case: ``exact`` charges rho |h|; ``clipped`` takes the label as the probability of the answer
             and keeps the adversary's within [0, 1].
-        proximal: leave the direct gradient of the robust cost out, for a proximal step to follow.
 
     Returns:
         (B,) losses, and 0-d metrics without gradient:
@@ -196,7 +194,7 @@ def sail_loss(
     losses, cost = -label_logp, torch.zeros_like(h)
     if rho != 0:
         cost = robust_cost(h, rho, label_chance(label, worst_case))
-        losses = losses + (cost.detach() if proximal else cost)
+        losses = losses + cost
     parts = [logp_1 + logp_2] * responses + [label_logp] * own_labels
     drawn = sum(parts[1:], parts[0]) if parts else None
     losses, factor = score_function_terms(losses, c=c, group=group, drawn=drawn)

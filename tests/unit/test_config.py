@@ -147,7 +147,7 @@ BAD = [
     ),
     ("algo.selection=best", "algo.selection must be uniform or disagreement"),
     ("algo.worst_case=worse", "algo.worst_case must be exact or clipped"),
-    ("algo=sail_segments algo.step=newton", "algo.step must be gradient or proximal"),
+    ("algo=sail_segments algo.step=proximal", "algo.step is gone: all runs do what 'gradient' did"),
     ("policy.kind=cnn", "policy.kind must be mlp or linear"),
     ("algo.kl=reverse", "algo.kl must be kl_ref_pi or kl_pi_ref"),
     ("algo.baseline=mean", "algo.baseline must be leave_one_out or none"),
@@ -233,15 +233,6 @@ BAD = [
     (
         "algo=sail_segments rollout=ranked oracle=worst_case",
         "oracle.rho must be 0 with rollout.pairing=ranked",
-    ),
-    ("algo=sail_segments algo.step=proximal", "algo.step must be gradient, unless policy.kind=linear"),
-    (
-        "algo=sail_segments algo.step=proximal policy=linear",
-        "algo.step must be gradient, unless policy.kind=linear",
-    ),
-    (
-        "algo=sail_segments algo.step=proximal policy=linear algo.optimiser=sgd algo.worst_case=clipped",
-        "algo.worst_case must be exact with algo.step=proximal",
     ),
     ("reward.members=0", "reward.members must be at least 1"),
     ("reward.epochs=0", "reward.epochs must be at least 1"),

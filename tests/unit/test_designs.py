@@ -1,4 +1,4 @@
-"""Designs in the learner: which samples, labels and weights reach the objective, and proximal steps."""
+"""Designs in the learner: which samples, labels and weights reach the objective."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from sailctl.core.types import (
     SegmentBatch,
 )
 from sailctl.data.rollout import forked_pairs
-from sailctl.objectives import prox_abs
 from sailctl.policies.policy import GaussianPolicy
 
 PLAIN = AlgoConfig(
@@ -39,7 +38,6 @@ PLAIN = AlgoConfig(
     selection="uniform",
     rho=0.0,
     worst_case="exact",
-    step="gradient",
     gamma=0.0,
     kl="kl_ref_pi",
     radius=None,
@@ -264,83 +262,6 @@ def test_rankings_are_learned():
     history = [learner.update(segments, Rankings(order)) for _ in range(60)]
     assert history[-1]["F"] > history[0]["F"] + 0.5
     assert history[-1]["accuracy"] > 0.9
-
-
-# Proximal steps
-
-
-def one_step_pairs(count: int) -> tuple[SegmentBatch, Preferences]:
-    """Pairs of single actions from a shared state: there h is linear in the parameters."""
-    rng = np.random.default_rng(8)
-    obs = np.repeat(rng.normal(size=(count, 1, 4)), 2, axis=0).astype(np.float32)
-    actions = rng.normal(0, 0.7, (2 * count, 1, 2)).astype(np.float32)
-    segments = SegmentBatch(obs, actions, np.ones((2 * count, 1), np.float32), 2)
-    return segments, labels_of(9, forked_pairs(count, 2))
-
-
-@pytest.mark.parametrize("weight", [1e-3, 0.05, 5.0])
-def test_the_proximal_step_of_one_pair_is_its_closed_form(weight: float):
-    segments, answers = one_step_pairs(1)
-    lr = max(0.1, weight)
-    config = replace(PLAIN, c=0.0, lr=lr, rho=weight / lr, step="proximal")
-    plain = learner_of(replace(config, rho=0.0, step="gradient"), data=None)
-    plain.update(segments, answers)
-    theta = vector(plain)
-    h = ratio_of(plain.policy, segments, answers.pairs)
-    gradients = torch.autograd.grad(h.sum(), list(plain.policy.net.parameters()))
-    slope = torch.cat([gradient.ravel() for gradient in gradients]).double().numpy()
-    offset = h.item() - slope @ theta.double().numpy()
-    expected = prox_abs(theta.double().numpy(), slope, offset, config.lr * config.rho)
-    learner = learner_of(config, data=None)
-    learner.update(segments, answers)
-    np.testing.assert_allclose(vector(learner), expected, rtol=1e-4, atol=2e-6)
-    after = ratio_of(learner.policy, segments, answers.pairs).item()
-    assert abs(after) < abs(h.item())
-    assert (abs(after) < 1e-3) == (weight > 0.1), "a large step ends where the score is zero"
-
-
-def test_a_proximal_step_minimises_its_objective():
-    """No other point near it does better, for a minibatch of pairs and a mixture of sources."""
-    segments, answers = one_step_pairs(PROMPTS)
-    data = PreferenceData("toy-v0", segments, answers, 1)
-    config = replace(PLAIN, w=0.5, c=0.0, lr=0.2, rho=0.5, step="proximal")
-    plain = learner_of(replace(config, rho=0.0), data)
-    plain.update(*one_step_pairs(PROMPTS))
-    learner = learner_of(config, data)
-    learner.update(*one_step_pairs(PROMPTS))
-    start, end = vector(plain), vector(learner)
-    assert float((end - start).norm()) > 1e-2
-
-    def objective(theta: torch.Tensor) -> float:
-        policy = policy_of(1)
-        torch.nn.utils.vector_to_parameters(theta, policy.net.parameters())
-        with torch.no_grad():
-            cost = ratio_of(policy, segments, answers.pairs).abs().mean()
-        return float(config.lr * config.rho * cost + (theta - start).square().sum() / 2)
-
-    rng = np.random.default_rng(0)
-    least = objective(end)
-    for size in (1e-2, 1e-1):
-        for _ in range(50):
-            other = end + size * torch.from_numpy(rng.normal(size=len(end)).astype(np.float32))
-            assert objective(other) > least - 1e-6
-
-
-def test_a_proximal_step_is_as_small_as_the_gradient_step_it_follows():
-    """Where the gradient is cut to its largest norm, the proximal map is that of the shorter step."""
-    segments, answers = one_step_pairs(1)
-    config = replace(PLAIN, c=0.0, lr=0.1, rho=0.4, step="proximal")
-    norm = learner_of(config, data=None).update(segments, answers)["grad_norm"]
-    cut = learner_of(replace(config, max_grad_norm=norm / 4), data=None)
-    short = learner_of(replace(config, lr=config.lr / 4), data=None)
-    for learner in (cut, short):
-        learner.update(segments, answers)
-    torch.testing.assert_close(vector(cut), vector(short), rtol=1e-5, atol=1e-7)
-
-
-def test_a_proximal_step_without_doubt_is_the_gradient_step():
-    one = moved(learner_of(replace(PLAIN, step="proximal")), SEGMENTS, ANSWERS)
-    torch.testing.assert_close(one, moved(learner_of(PLAIN), SEGMENTS, ANSWERS), rtol=0, atol=1e-7)
 
 
 def test_only_the_steps_that_count_are_learned_from():

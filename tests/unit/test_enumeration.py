@@ -148,7 +148,6 @@ class Estimator:
         c: float,
         group: list[int] | None = None,
         design: Design = DPR,
-        proximal: bool = False,
     ) -> Tensor:
         x, y1, y2, z = (torch.tensor(column) for column in zip(*batch, strict=True))
         losses, _ = sail_loss(
@@ -164,7 +163,6 @@ class Estimator:
             own_labels=design.own_labels,
             rho=design.rho,
             worst_case=design.worst_case,
-            proximal=proximal,
         )
         return losses
 
@@ -173,10 +171,10 @@ class Estimator:
         (gradient,) = torch.autograd.grad(loss, self.theta, retain_graph=True)
         return -gradient.numpy()
 
-    def expectation(self, c: float, design: Design = DPR, proximal: bool = False) -> np.ndarray:
+    def expectation(self, c: float, design: Design = DPR) -> np.ndarray:
         """Exact expectation of the one-pair estimator."""
         samples = self.problem.samples(self.problem.theta, design)
-        losses = self.losses([sample[:4] for sample in samples], c, design=design, proximal=proximal)
+        losses = self.losses([sample[:4] for sample in samples], c, design=design)
         weight = torch.tensor([sample[4] for sample in samples], dtype=torch.float64)
         assert weight.sum().item() == pytest.approx(1, abs=1e-12)
         return self.ascent((losses * weight).sum())
@@ -205,21 +203,6 @@ def test_expectation_with_c_one_is_the_gradient_of_the_worst_case(design: Design
     assert distance(Estimator(problem).expectation(c=1.0, design=design), truth) < 1e-9
     trusting = Design(design.responses, design.own_labels)
     assert distance(Estimator(problem).expectation(c=1.0, design=trusting), truth) > 1e-3
-
-
-@pytest.mark.parametrize("design", ROBUST, ids=str)
-def test_a_proximal_loss_leaves_out_the_cost_at_held_samples_and_nothing_else(design: Design) -> None:
-    """What the proximal step is to add: minus the gradient of E[cost] where the samples are held."""
-    problem = make(seed=1)
-    estimator = Estimator(problem)
-    missing = estimator.expectation(1.0, design) - estimator.expectation(1.0, design, proximal=True)
-    samples = problem.samples(problem.theta, design)
-
-    def cost(theta: np.ndarray) -> float:
-        return sum(p * design.cost(problem.score(theta, x, y1, y2), z) for x, y1, y2, z, p in samples)
-
-    assert np.abs(missing).max() > 1e-3
-    assert distance(missing, -differences(cost, problem.theta)) < 1e-9
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -52,7 +52,6 @@ SAIL = AlgoConfig(
     selection="uniform",
     rho=0.0,
     worst_case="exact",
-    step="gradient",
     gamma=0.0,
     kl="kl_ref_pi",
     radius=None,

@@ -36,7 +36,6 @@ class Drawn(TypedDict):
 class Robust(TypedDict, total=False):
     rho: float
     worst_case: str
-    proximal: bool
 
 
 DESIGNS: dict[str, Drawn] = {
@@ -50,8 +49,6 @@ TEACHERS: dict[str, Robust] = {
     "exact": {"rho": 0.3},
     "clipped": {"rho": 0.7, "worst_case": "clipped"},
     "anything": {"rho": 1.0},
-    "proximal": {"rho": 0.3, "proximal": True},
-    "proximal clipped": {"rho": 0.7, "worst_case": "clipped", "proximal": True},
 }
 every_design = pytest.mark.parametrize("drawn", DESIGNS.values(), ids=DESIGNS)
 every_teacher = pytest.mark.parametrize("robust", TEACHERS.values(), ids=TEACHERS)
@@ -166,16 +163,13 @@ def test_data_with_somebody_elses_labels_is_dpo_bit_for_bit_whatever_c(dtype: to
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("worst_case", ["exact", "clipped"])
-@pytest.mark.parametrize("proximal", [True, False])
-def test_rho_zero_is_sail_bit_for_bit(dtype: torch.dtype, worst_case: str, proximal: bool) -> None:
+def test_rho_zero_is_sail_bit_for_bit(dtype: torch.dtype, worst_case: str) -> None:
     """SAIL written out, without a word about robustness."""
     logps, label, group = batch(dtype)
     dpo = dpo_loss(pair_score(*logps, BETA), label)
     value = -dpo.detach()
     sail = dpo - 0.4 * (value - leave_one_group_out(value, group)) * (logps[0] + logps[1])
-    losses, metrics = sail_loss(
-        *logps, label, beta=BETA, c=0.4, group=group, rho=0.0, worst_case=worst_case, proximal=proximal
-    )
+    losses, metrics = sail_loss(*logps, label, beta=BETA, c=0.4, group=group, rho=0.0, worst_case=worst_case)
     assert_same_bits(losses, sail, logps)
     assert metrics["robust_cost"].item() == 0
 
@@ -188,9 +182,7 @@ def test_sail_is_the_default_design() -> None:
     )
     assert_same_bits(plain, named, logps)
     robust, _ = sail_loss(*logps, label, beta=BETA, c=0.4, group=group, rho=0.3)
-    named, _ = sail_loss(
-        *logps, label, beta=BETA, c=0.4, group=group, rho=0.3, worst_case="exact", proximal=False
-    )
+    named, _ = sail_loss(*logps, label, beta=BETA, c=0.4, group=group, rho=0.3, worst_case="exact")
     assert_same_bits(robust, named, logps)
 
 
@@ -315,7 +307,7 @@ def test_gradient_is_minus_the_terms_of_the_design(
 
     t1 = BETA * ((1 + label.numpy()) / 2 - 1 / (1 + np.exp(-h)))
     cost, cost_slope = slow_cost(h, label.numpy(), robust)
-    direct = np.zeros_like(h) if robust.get("proximal") else BETA * cost_slope
+    direct = BETA * cost_slope
     value = label_logp - cost
     factor = c * (value - (slow_baseline(value, group.numpy()) if with_groups else 0.0))
     t2, t3 = factor * drawn["responses"], factor * drawn["own_labels"] * t1
@@ -329,8 +321,7 @@ def test_gradient_is_minus_the_terms_of_the_design(
 def test_gradient_equals_finite_differences_with_the_factor_held(
     drawn: Drawn, robust: Robust, with_groups: bool
 ) -> None:
-    """Central differences, in numpy, of -F + cost - c (V - b) log p(drawn), with V, b (and the cost of a
-    proximal step) computed once."""
+    """Central differences, in numpy, of -F + cost - c (V - b) log p(drawn), with V and b computed once."""
     logps, label, group = batch()
     c, step = 0.7, 1e-5
     h, label_logp = numpy_label_logp(logps, label, BETA)
@@ -340,7 +331,7 @@ def test_gradient_equals_finite_differences_with_the_factor_held(
 
     def surrogate(l1: Tensor, l2: Tensor) -> float:
         h, label_logp = numpy_label_logp([l1, l2, *logps[2:]], label, BETA)
-        cost = held_cost if robust.get("proximal") else slow_cost(h, label.numpy(), robust)[0]
+        cost, _ = slow_cost(h, label.numpy(), robust)
         chosen = drawn["responses"] * (l1 + l2).numpy() + drawn["own_labels"] * label_logp
         return float((-label_logp + cost - held * chosen).sum())
 
@@ -433,16 +424,12 @@ def test_score_function_terms_that_add_nothing_return_the_losses_themselves(
     assert not factor.requires_grad
 
 
-def test_robust_loss_is_sail_plus_the_cost_and_a_proximal_one_leaves_its_gradient_to_the_step() -> None:
+def test_robust_loss_is_sail_plus_the_cost() -> None:
     logps, label, _ = batch()
     h = pair_score(*logps, BETA)
     sail, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=None)
-    direct, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=None, rho=0.3)
-    proximal, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=None, rho=0.3, proximal=True)
-    torch.testing.assert_close(direct, sail + robust_cost(h, 0.3), rtol=1e-15, atol=0)
-    assert torch.equal(direct, proximal)
-    for ours, theirs in zip(gradients(proximal, logps), gradients(sail, logps), strict=True):
-        assert torch.equal(ours, theirs)
+    robust, _ = sail_loss(*logps, label, beta=BETA, c=0.0, group=None, rho=0.3)
+    torch.testing.assert_close(robust, sail + robust_cost(h, 0.3), rtol=1e-15, atol=0)
 
 
 def test_gradient_ignores_the_size_of_the_log_probability() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from benchmarks.record import Row
 from benchmarks.theory.control import POLICY, REFERENCE, Control, linear_policy
+from benchmarks.theory.prox import prox_abs
 from sailctl.core.types import DoubleArray
-from sailctl.objectives import prox_abs
 
 WEIGHTS = tuple((0.2 * 0.5 ** np.arange(8)).tolist())
 """Step size times rho, for each proximal map."""

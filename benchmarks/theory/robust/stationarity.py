@@ -14,13 +14,13 @@ from torch import Tensor
 from benchmarks.record import Row
 from benchmarks.theory.ball import points_in_ball
 from benchmarks.theory.problem import Problem, random_problem, reference_parameters
+from benchmarks.theory.prox import moreau_gradient
 from benchmarks.theory.robust.convexity import modulus
 from benchmarks.theory.robust.loss import KINKS, RADIUS, STUDIED, loss
 from benchmarks.theory.robust.proximal import FINEST, proximal_points, smoothed_minima
 from benchmarks.theory.robust.steps import VARIANTS, Steps, run
 from benchmarks.theory.statistics import RESAMPLES, bootstrap_means, interval, line
 from sailctl.core.types import DoubleArray
-from sailctl.objectives import moreau_gradient
 
 SEEDS = 20
 HORIZONS = tuple(2**power for power in range(8, 17))
