@@ -222,7 +222,7 @@ def test_a_sweep_in_processes_of_submitit(tmp_path: Path) -> None:
     assert "2 jobs: 1 done, 1 failed (" in done.stdout
     (line,) = done.stderr.splitlines()
     assert "seed=1" in line
-    assert ": cannot keep a checkpoint in " in line
+    assert ": cannot save a checkpoint in " in line
     (launch,) = (apart / ".sweeps").iterdir()
     assert len(list((launch / ".submitit").glob("*/*_log.err"))) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["apart"]
