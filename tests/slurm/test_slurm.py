@@ -158,6 +158,6 @@ def test_a_job_that_is_cancelled_has_failed_and_does_not_come_back(tmp_path: Pat
     assert process.returncode == 1
     assert "1 jobs: 1 failed (" in said
     (line,) = errors.splitlines()
-    assert f": job {job} ended (CANCELLED) before the run did: see " in line
+    assert f": job {job} ended (CANCELLED) before its run finished: see " in line
     assert load_run(run).state == "interrupted"
     assert list((run / "checkpoints").iterdir())

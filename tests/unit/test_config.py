@@ -319,9 +319,9 @@ def test_bad_input_is_one_line_that_names_key_and_value(overrides: str, message:
 BAD_SWEEPS = [
     ("seed=0,1 algo.beta=0.1,-1", "algo.beta must be above 0, got -1.0"),
     ("algo=sail,sial", "unknown algo 'sial'"),
-    ("seed=0,1,0", "the sweep asks for the same run twice: 'seed=0' and 'seed=0'"),
-    ("threads=1,2", "the sweep asks for the same run twice: 'threads=1' and 'threads=2'"),
-    ("seed=interval(0,1)", "this sweep cannot be listed"),
+    ("seed=0,1,0", "the sweep contains the same run twice: 'seed=0' and 'seed=0'"),
+    ("threads=1,2", "the sweep contains the same run twice: 'threads=1' and 'threads=2'"),
+    ("seed=interval(0,1)", "this sweep cannot be enumerated"),
     ("seed=glob(*)", "the sweep is empty"),
     ("hydra.launcher.n_jobs=1,2", "Hydra's own options take one"),
     ("hydra/sweeper=foo", "unknown hydra/sweeper 'foo'"),
@@ -442,7 +442,7 @@ def test_an_experiment_may_choose_the_launcher_and_a_command_line_goes_before_it
     [
         (
             "hydra.sweep.dir=x",
-            "hydra.sweep.dir is chosen anew for each launch, in out: set out=FOLDER instead",
+            "hydra.sweep.dir is a new folder below out for each launch: set out=FOLDER instead",
         ),
         (
             "hydra.launcher.n_jobs=0",

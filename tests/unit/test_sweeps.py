@@ -118,7 +118,7 @@ def test_files_of_others_are_no_runs_and_odd_ones_are_named(folder: Path, capsys
     named = ["20250101-000000/jobs.json", *(f"{before[number].run}" for number in range(4))]
     assert len(told.err.splitlines()) == 5
     for line, name in zip(told.err.splitlines(), named, strict=True):
-        assert line.startswith("sailctl: warning: passed over ")
+        assert line.startswith("sailctl: warning: ignored ")
         assert name in line
     write_table(folder)  # the table is made all the same
 
