@@ -357,7 +357,7 @@ def test_fail_fast_is_about_sweeps(child: list[str], tmp_path: Path) -> None:
     done = run(child, "train", "--fail-fast", cwd=tmp_path / "work")
     assert (done.returncode, done.stderr) == (
         2,
-        "sailctl: --fail-fast is about the jobs of a sweep: add -m\n",
+        "sailctl: --fail-fast applies to the jobs of a sweep: add -m\n",
     )
 
 

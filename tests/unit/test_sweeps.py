@@ -200,7 +200,7 @@ def test_status_says_it(folder: Path, capsys: pytest.CaptureFixture[str]):
         (["."], "no run in . or below it"),
         (["--watch", "0"], "--watch must be from 0.1 to 86400 seconds, got 0"),
         (["--watch", "nan"], "--watch must be from 0.1 to 86400 seconds, got nan"),
-        (["--watch", "1", "--json"], "--watch is for people and --json for programs: choose one"),
+        (["--watch", "1", "--json"], "--watch and --json cannot be combined"),
     ],
 )
 def test_status_of_nothing(
