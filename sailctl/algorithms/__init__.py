@@ -1,8 +1,8 @@
 """Everything that can be trained, each a small class behind one protocol (``protocol``), made by its config.
 
 What is simulated, asked and learned in an iteration is decided here. When the policy is evaluated, what is
-logged, kept and stopped is not: ``train`` does that for all of them. An algorithm may import the whole line
-up to the learner, ``checkpoint`` (for policies that it starts from) and ``vecenv``, never ``train``.
+logged, kept and stopped is not: ``training`` does that for all of them. An algorithm may import every folder
+below this one, and never ``training``.
 """
 
 from __future__ import annotations

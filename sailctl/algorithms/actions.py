@@ -173,7 +173,7 @@ class ActionSAIL:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self._env_steps, self._owed, self._scale = state["env_steps"], state["owed"], state["scale"]
         self._noise = state["noise"]
         self._actor.restore(state["actor"])

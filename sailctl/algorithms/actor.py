@@ -143,7 +143,7 @@ class Actor:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out; the policy is changed in place."""
+        """Load what ``state`` returned; the policy is changed in place."""
         restore_module(self.policy, state["policy"])
         restore_module(self.reference, state["reference"])
         restore_module(self.average, state["average"])

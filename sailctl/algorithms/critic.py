@@ -109,7 +109,7 @@ class Critic:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         restore_module(self._networks, state["networks"])
         restore_module(self._targets, state["targets"])
         restore_optimiser(self._optimiser, state["optimiser"])

@@ -71,7 +71,7 @@ moves, and the first that is not must not find a rate that has risen without end
 
 
 class Learner:
-    """Every algorithm of ``conf/algo``: the same update with other sources and coefficients.
+    """Every form of SAIL on segments: one update, with different sources of samples and coefficients.
 
     maximise w J_design(theta) + (1 - w) J_data(theta) - gamma E_s[KL], theta on the ball of ``radius``
     (SAIL [Ding et al. 2024], designs DDP, DPP and DPR of the single-level objective; RevKL [Wu et al. 2026],
@@ -183,7 +183,7 @@ class Learner:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out; the policy is changed in place."""
+        """Load what ``state`` returned; the policy is changed in place."""
         restore_module(self.policy, state["policy"])
         self.reference = self.policy.snapshot()
         restore_module(self.reference, state["reference"])

@@ -116,7 +116,7 @@ class PPOBaseline(Baseline):
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self._generators.restore(state["generators"])
         self._rewarded.restore(state["env"])
         restore_normalisation(self._env, state["normalisation"])
@@ -220,7 +220,7 @@ def normalisation_state(env: VecNormalize) -> State:
 
 
 def restore_normalisation(env: VecNormalize, state: State) -> None:
-    """Take back what ``normalisation_state`` handed out."""
+    """Load what ``normalisation_state`` returned."""
     if env.norm_obs:
         restore_moments(statistics(env), state["obs"])
     restore_moments(env.ret_rms, state["rewards"])

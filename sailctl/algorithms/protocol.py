@@ -100,4 +100,4 @@ class Algorithm(Protocol):
         """All that decides the iterations to come."""
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""

@@ -129,7 +129,7 @@ class SACBaseline(Baseline):
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self._generators.restore(state["generators"])
         self._env.restore(state["env"])
         if self._penalty is not None:
@@ -204,7 +204,7 @@ class Replay(ReplayBuffer):
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self.pos, self.full, self.seeks_novelty = state["pos"], state["full"], state["seeks_novelty"]
         restore_moments(self._scale, state["scale"])
         for name in REMEMBERS:
@@ -294,7 +294,7 @@ class KLPenalty:
         return {"reference": module_state(self._reference), "last": self.last}
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         restore_module(self._reference, state["reference"])
         self.last = state["last"]
 

@@ -136,7 +136,7 @@ class LearnedReward(VecEnvWrapper):
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self._simulated.restore(state["simulated"])
         self._obs = state["obs"]
         self._sessions.restore(state["sessions"])
@@ -215,7 +215,7 @@ def learner_state(model: BaseAlgorithm, optimisers: Sequence[Optimizer]) -> Stat
 
 
 def restore_learner(model: BaseAlgorithm, optimisers: Sequence[Optimizer], state: State) -> None:
-    """Take back what ``learner_state`` handed out."""
+    """Load what ``learner_state`` returned."""
     restore_module(model.policy, state["policy"])
     for number, one in enumerate(optimisers):
         restore_optimiser(one, state["optimisers"][str(number)])
@@ -232,5 +232,5 @@ def moments_state(seen: RunningMeanStd) -> State:
 
 
 def restore_moments(seen: RunningMeanStd, state: State) -> None:
-    """Take back what ``moments_state`` handed out."""
+    """Load what ``moments_state`` returned."""
     seen.mean, seen.var, seen.count = state["mean"], state["var"], state["count"]

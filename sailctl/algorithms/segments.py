@@ -97,7 +97,7 @@ class SegmentSAIL:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self._env_steps = state["env_steps"]
         self._learner.restore(state["learner"])
         self._collector.restore(state["collector"])

@@ -1,4 +1,4 @@
-"""From the curves of runs to verdicts, pictures and reports.
+"""Analysis of learning curves: statistics, verdicts, figures and reports.
 
 May import sweeps and what is below; it uses config, policies and runs.
 """

@@ -1,4 +1,4 @@
-"""Arms of a comparison: runs sorted by what sets them apart, and proof that they differ in nothing else."""
+"""Groups runs into arms, and verifies that arms differ only in the compared settings."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from sailctl.config import show
 from sailctl.core.types import UserError
 
 BUDGET = "oracle.budget"
-"""Where it is what is compared, arms may use unlike numbers of labels."""
+"""If this setting is compared, arms may use different numbers of labels."""
 
 UNEQUAL = 0.05
-"""Arms whose mean counts of labels or env steps differ by more than this share of the larger are unequal.
+"""Largest accepted difference in mean labels or env steps between arms, as a share of the larger.
 
-Below it lies one iteration at the end of a run, which the segments' lengths decide."""
+It allows for the last iteration of a run, whose size depends on the lengths of its segments."""
 
 _VERSIONS = ("sailctl", "commit", "python", "torch", "mujoco", "numpy", "gymnasium")
 
 
 def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force: bool = False) -> Evidence:
-    """Sort runs into arms, and prove that arms differ in the compared settings only.
+    """Group runs into arms, and verify that arms differ only in the compared settings.
 
-    What an arm lacks (a setting, or labels, where it is told the true reward) it cannot share: the proof is
-    about the arms that have it, and a note says which have not.
+    An arm may lack a setting, or use no labels because it trains on the true reward. Such a setting is
+    verified only between the arms that have it, and a note names the other arms.
 
     Args:
         trials: the runs.
-        compared: patterns of the settings that are compared, such as ``algo.*`` or ``algo.gamma``. (The
-            name of the algorithm may always differ.)
-        force: go on in spite of differences; they become the caveats of the evidence. (That nothing is known
-            of foreign curves is a caveat always, and no reason to refuse.)
+        compared: patterns of the compared settings, such as ``algo.*`` or ``algo.gamma``. The name of the
+            algorithm may always differ.
+        force: accept other differences, and record them as caveats of the evidence. Foreign curves, whose
+            settings are unknown, are accepted with a caveat in any case.
 
     Raises:
-        UserError: when there is no run, an arm has a run twice, or (without ``force``) a run has not ended or
-            something else differs: another setting, the version of the code or of what it stands on, the
-            labels or env steps used, the tasks.
+        UserError: when there is no run or an arm contains a run twice; and without ``force`` when a run has
+            not ended or something else differs: a setting, the version of the code or its packages, the
+            labels or env steps used, or the tasks.
     """
     if not trials:
         raise UserError("no runs to compare")
@@ -54,13 +54,13 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
             if (one.task, one.seed) == (other.task, other.seed):
                 raise UserError(f"the same run twice: {one.place} and {other.place}")
     allowed = ("algo.name", *compared)
-    # Where budgets of labels are what is compared, unequal numbers of them are what was asked for.
+    # If label budgets are compared, unequal numbers of labels are intended.
     budgets = BUDGET in varying and any(fnmatchcase(BUDGET, pattern) for pattern in compared)
     foreign = list(_foreign(arms))
-    own = [trial for trial in trials if not trial.foreign]
+    recorded = [trial for trial in trials if not trial.foreign]
     caveats = [
         *_other_settings([key for key in varying if not any(fnmatchcase(key, p) for p in allowed)], arms),
-        *_other_versions(own),
+        *_other_versions(recorded),
         *_unfinished(trials),
         *_missing_tasks(arms),
         *_unequal_budgets(arms, ("env_steps",) if budgets else ("labels", "env_steps")),
@@ -69,7 +69,7 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
         more = f" (and {len(caveats) - 1} more)" if len(caveats) > 1 else ""
         raise UserError(
             f"these runs cannot be compared: {caveats[0]}{more}; "
-            "choose other runs, name what is compared with --by, or go on all the same with --force"
+            "choose other runs, name the compared settings with --by, or compare them anyway with --force"
         )
     tasks = sorted(set.intersection(*({trial.task for trial in arm.trials} for arm in arms)))
     if not tasks:
@@ -77,13 +77,13 @@ def gather(trials: Sequence[Trial], compared: Sequence[str] = ("algo.*",), force
     caveats = [*foreign, *caveats]
     arms = _windowed(arms)
     differing = {key: {arm.name: arm.settings[key] for arm in arms} for key in varying}
-    own_keys = [key for key in varying if not key.startswith("algo.")]
-    notes = (*_not_shared(own_keys, arms), *_notes(arms, tasks))
+    other_keys = [key for key in varying if not key.startswith("algo.")]
+    notes = (*_not_shared(other_keys, arms), *_notes(arms, tasks))
     return Evidence(tuple(arms), tuple(tasks), differing, tuple(caveats), notes)
 
 
 def varying_settings(trials: Sequence[Trial]) -> list[str]:
-    """Settings with several values on one task, sorted. (What changes with the task belongs to the task.)"""
+    """Settings with several values on the same task, sorted. Differences between tasks do not count."""
     first: dict[str, Mapping[str, object]] = {}
     varying: set[str] = set()
     for trial in trials:
@@ -95,42 +95,41 @@ def varying_settings(trials: Sequence[Trial]) -> list[str]:
 
 
 def _arms_of(trials: Sequence[Trial], varying: Sequence[str]) -> list[Arm]:
-    """Runs of one algorithm, apart where its own runs on one task are: what sets another algorithm apart, or
-    goes with the task, is no second arm."""
+    """Group the runs of each algorithm by the settings in which its runs on the same task differ.
+
+    Settings that vary only with the task, or only in other algorithms, do not split an arm.
+    """
     algorithms = sorted({trial.algorithm for trial in trials})
-    apart = {name: varying_settings([t for t in trials if t.algorithm == name]) for name in algorithms}
+    splitting = {name: varying_settings([t for t in trials if t.algorithm == name]) for name in algorithms}
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        own = {key: trial.settings.get(key) for key in apart[trial.algorithm]}
-        groups.setdefault(json.dumps([trial.algorithm, own], sort_keys=True), []).append(trial)
+        values = {key: trial.settings.get(key) for key in splitting[trial.algorithm]}
+        groups.setdefault(json.dumps([trial.algorithm, values], sort_keys=True), []).append(trial)
     arms = []
     for members in groups.values():
         first = members[0]
-        told = [f"{key}={_plain(first.settings.get(key))}" for key in apart[first.algorithm]]
+        words = [f"{key}={_plain(first.settings.get(key))}" for key in splitting[first.algorithm]]
         members.sort(key=lambda trial: (trial.task, trial.seed))
         settings = {
             key: _common([trial.settings[key] if trial.has(key) else None for trial in members])
             for key in varying
         }
-        arms.append(Arm(" ".join([first.algorithm, *told]), first.algorithm, settings, tuple(members)))
+        arms.append(Arm(" ".join([first.algorithm, *words]), first.algorithm, settings, tuple(members)))
     return sorted(arms, key=lambda arm: arm.name)
 
 
 def _common(values: Sequence[object]) -> object:
-    """The one value of a setting, or all of them in words, where it goes with the task."""
-    told = dict.fromkeys(map(_plain, values))
-    return values[0] if len(told) == 1 else ", ".join(told)
+    """The value of a setting; all values as text if it varies with the task."""
+    texts = dict.fromkeys(map(_plain, values))
+    return values[0] if len(texts) == 1 else ", ".join(texts)
 
 
 def _plain(value: object) -> str:
     return value if isinstance(value, str) else show(value)
 
 
-# What else differs
-
-
 def _foreign(arms: Sequence[Arm]) -> Iterator[str]:
-    """Arms that cannot be shown to be comparable, which their user knows."""
+    """Caveats for arms of foreign curves, whose comparability cannot be verified."""
     for arm in arms:
         if arm.trials[0].foreign:
             yield f"the settings and the code of {arm.name} are unknown, only its curves are given"
@@ -144,25 +143,25 @@ def _other_settings(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _not_shared(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
-    """Which of ``keys`` an arm lacks and another has; a group by its name, where the arm has none of it."""
+    """Notes on those of ``keys`` that an arm lacks and another has; a wholly missing group is ``group.*``."""
     known = [key for key in keys if any(arm.has(key) for arm in arms)]
     for arm in (arm for arm in arms if not arm.trials[0].foreign):
         groups = {key.partition(".")[0] for key in arm.trials[0].settings if arm.has(key)}
         lacking = [key.partition(".") for key in known if not arm.has(key)]
-        told = dict.fromkeys("".join(parts) if parts[0] in groups else f"{parts[0]}.*" for parts in lacking)
-        if told:
-            yield f"not shared: {arm.name} has no {', '.join(told)}"
+        names = dict.fromkeys("".join(parts) if parts[0] in groups else f"{parts[0]}.*" for parts in lacking)
+        if names:
+            yield f"not shared: {arm.name} has no {', '.join(names)}"
         if not arm.asks and any(other.asks for other in arms):
             yield f"not shared: {arm.name} is told the true reward and asks for no labels"
 
 
 def _other_versions(trials: Sequence[Trial]) -> Iterator[str]:
     for name in _VERSIONS:
-        found = dict.fromkeys(str(trial.origin.get(name)) for trial in trials)
-        if len(found) > 1:
-            values = ", ".join(value[:10] for value in list(found)[:4])
+        versions = dict.fromkeys(str(trial.origin.get(name)) for trial in trials)
+        if len(versions) > 1:
+            values = ", ".join(value[:10] for value in list(versions)[:4])
             what = "the commit of the code" if name == "commit" else f"the version of {name}"
-            yield f"{what} differs ({values}{', ...' if len(found) > 4 else ''})"
+            yield f"{what} differs ({values}{', ...' if len(versions) > 4 else ''})"
 
 
 def _unfinished(trials: Sequence[Trial]) -> Iterator[str]:
@@ -174,7 +173,7 @@ def _unfinished(trials: Sequence[Trial]) -> Iterator[str]:
 
 
 def _relative(place: str) -> str:
-    """``place`` as seen from the working folder, where it lies below it."""
+    """``place`` relative to the working folder, if it is below it."""
     path, here = Path(place), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else place
 
@@ -187,7 +186,7 @@ def _missing_tasks(arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _unequal_budgets(arms: Sequence[Arm], axes: Sequence[str]) -> Iterator[str]:
-    """Finished runs on one task must have used as many labels and env steps, whatever was configured."""
+    """Caveats for finished runs on the same task that used unequal labels or env steps."""
     for task in sorted({trial.task for arm in arms for trial in arm.trials}):
         for axis in axes:
             used = {
@@ -202,19 +201,19 @@ def _unequal_budgets(arms: Sequence[Arm], axes: Sequence[str]) -> Iterator[str]:
 
 
 def _windowed(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms, every run with the window of env steps in which all of its task are compared.
+    """The arms, with the common window of env steps of each task set in every run.
 
-    The window ends where the smallest budget of a task does; its points are as far apart as the evaluations
-    of the run that was evaluated most seldom. A curve goes on to its first evaluation at or after the
-    smallest configured budget: where budgets are equal, nothing is cut.
+    The window ends at the smallest budget of the task. The spacing of its points is the largest spacing of
+    evaluations of any run. A curve is cut after its first evaluation at or after the smallest configured
+    budget; if budgets are equal, nothing is cut.
     """
     windows: dict[str, tuple[float, float]] = {}
     budgets: dict[str, float] = {}
     for trial in (t for arm in arms for t in arm.trials if t.simulates and t.finished):
         end, step = windows.get(trial.task, (np.inf, 0.0))
         windows[trial.task] = min(end, trial.budget), max(step, trial.spacing)
-        told = float(str(trial.settings.get("env_steps", trial.budget)))
-        budgets[trial.task] = min(budgets.get(trial.task, np.inf), told)
+        configured = float(str(trial.settings.get("env_steps", trial.budget)))
+        budgets[trial.task] = min(budgets.get(trial.task, np.inf), configured)
 
     def placed(trial: Trial) -> Trial:
         if not trial.simulates or trial.task not in windows:
@@ -231,7 +230,7 @@ def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:
     for task in tasks:
         seeds = {arm.name: tuple(trial.seed for trial in arm.on(task)) for arm in arms}
         if len(set(seeds.values())) > 1:
-            common = set.intersection(*(set(own) for own in seeds.values()))
+            common = set.intersection(*(set(of_arm) for of_arm in seeds.values()))
             yield f"arms were not run with the same seeds on {task}: {len(common)} are common to all"
     if any(trial.origin.get("dirty") for trial in trials):
         yield "some runs were made by code that differs from its commit"

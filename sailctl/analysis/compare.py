@@ -1,7 +1,7 @@
-"""Statistics of a comparison: which arm is better, by how much, how surely, and how steadily.
+"""Statistics of a comparison: performance, differences, confidence and stability of the arms.
 
-Every arm is compared with one baseline, on each task and over all tasks, in scores that are on one scale for
-each task (``scores``). ``docs/statistics.md`` defines each number.
+Every arm is compared with one baseline, on each task and over all tasks, in scores normalised per task
+(``scores``). ``docs/statistics.md`` defines each number.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sailctl.core.types import DoubleArray
 
 PROFILE_POINTS = 101
 BASELINES = ("sail", "sail_segments", "dpo_online", "dpo_online_segments")
-"""Arms that are the baseline when none is named: the first of these that there is, else the first by name."""
+"""Default baselines: the first of these algorithms that has an arm, otherwise the first arm by name."""
 
 
 @dataclass(frozen=True)
@@ -43,38 +43,38 @@ class Performance:
     task: str
     """Id of the task, or ``OVERALL``."""
     seeds: int
-    """Runs, the failed ones included."""
+    """Number of runs, including failed ones."""
     unfinished: int
-    """Runs that did not finish."""
+    """Number of runs that did not finish."""
     collapsed: int
-    """Finished runs that lost what they had gained (``COLLAPSE``)."""
+    """Number of finished runs that lost their gain (``scores.COLLAPSE``)."""
     failed: Estimate
     """Share of runs that did not finish or collapsed."""
     final_return: Estimate
-    """Mean final true return (in the task's own unit; NaN over all tasks)."""
+    """Mean final true return, in the unit of the task; NaN over all tasks."""
     final: Estimate
-    """Mean of the normalised final scores, over tasks of the mean over seeds."""
+    """Mean over tasks of the mean normalised final score over seeds."""
     iqm: float
-    """Interquartile mean of all of them: robust, and without an interval."""
+    """Interquartile mean of all normalised final scores, without an interval."""
     auc: Estimate
     """Mean of the normalised areas under the curve."""
     reached: int
-    """Runs that reached the threshold after training began."""
+    """Number of runs that reached the threshold after training began."""
     time_to_threshold: float
-    """Median env steps until then, runs that never did being censored (NaN over all tasks)."""
+    """Median env steps to the threshold, with the other runs censored; NaN over all tasks."""
     stability: Mapping[str, Estimate]
-    """Mean of each of ``STABILITY`` over the finished runs, in units of score, by its key."""
+    """By key of ``STABILITY``: mean over the finished runs, in units of score."""
     dispersion_across: float
-    """IQR over finished runs at an evaluation, mean over evaluations (and tasks)."""
+    """Interquartile range over finished runs per evaluation, mean over evaluations and tasks."""
     risk_across: float
-    """CVaR 5% over runs of the normalised final score (mean over tasks)."""
+    """CVaR 5% of the normalised final score over runs, mean over tasks."""
     kl: float
-    """Mean KL(ref || pi) of the iterations before the last evaluations of the finished runs."""
+    """Mean KL(ref || pi) in nats of the iterations before the last three evaluations of finished runs."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that ``compare`` found."""
+    """The result of ``compare``."""
 
     evidence: Evidence
     options: Options
@@ -83,30 +83,30 @@ class Comparison:
     scales: Mapping[str, Scale]
     """By task."""
     scores: Scores
-    """By seed; an unfinished run has the floor's."""
+    """By arm, task and measure, one score per run; an unfinished run is scored as the floor."""
     performance: tuple[Performance, ...]
-    """By arm, then task; ``OVERALL`` last where there are several tasks."""
+    """By arm, then task; ``OVERALL`` is last if there are several tasks."""
     contrasts: tuple[Contrast, ...]
     """By measure, arm and task."""
     thresholds: DoubleArray
-    """(T,) scores at which profiles are taken."""
+    """(T,) scores at which the performance profiles are evaluated."""
     profiles: Mapping[str, DoubleArray]
-    """(T, 3) by arm: share of runs whose final score is above, and its 95% band."""
+    """By arm (T, 3): share of runs whose final score is above each threshold, and its 95% band."""
 
     @property
     def scope(self) -> str:
-        """``OVERALL``, or the only task."""
+        """``OVERALL``; with a single task, that task."""
         tasks = self.evidence.tasks
         return OVERALL if len(tasks) > 1 else tasks[0]
 
     @property
     def headlines(self) -> list[Contrast]:
-        """The contrasts in the final score over everything, one for each arm beside the baseline."""
+        """The contrasts in the final score over all tasks, one per arm other than the baseline."""
         return [c for c in self.contrasts if c.measure == FINAL.key and c.task == self.scope]
 
     @property
     def verdict(self) -> list[str]:
-        """The sentences to read first: one for each arm, then the caveats."""
+        """The main conclusions: one sentence per arm, then the caveats."""
         sentences = [contrast.sentence for contrast in self.headlines]
         if not sentences:
             sentences = ["One arm only: there is nothing to compare it with."]
@@ -114,7 +114,7 @@ class Comparison:
 
     @property
     def caveats(self) -> list[str]:
-        """A sentence for each thing that makes it unfair."""
+        """One sentence for each caveat of the evidence."""
         return [f"Not a fair comparison: {caveat}." for caveat in self.evidence.caveats]
 
     def of(self, arm: str, task: str) -> Performance:
@@ -126,7 +126,7 @@ def compare(evidence: Evidence, options: Options | None = None) -> Comparison:
     """Compare the arms of ``evidence`` on the tasks that they share.
 
     Raises:
-        UserError: when the named baseline is no arm, or nothing was ever evaluated on a task.
+        UserError: when the named baseline is not an arm, or a task has no evaluation.
     """
     options = options or Options()
     baseline = evidence.arm(options.baseline).name if options.baseline else _default_baseline(evidence)
@@ -135,12 +135,12 @@ def compare(evidence: Evidence, options: Options | None = None) -> Comparison:
         arm.name: {task: scores_of(arm.on(task), scales[task]) for task in evidence.tasks}
         for arm in evidence.arms
     }
-    lowest = min(0.0, *(float(s[FINAL.key].min()) for own in scores.values() for s in own.values()))
-    highest = max(1.0, *(float(s[FINAL.key].max()) for own in scores.values() for s in own.values()))
+    lowest = min(0.0, *(float(s[FINAL.key].min()) for by_task in scores.values() for s in by_task.values()))
+    highest = max(1.0, *(float(s[FINAL.key].max()) for by_task in scores.values() for s in by_task.values()))
     thresholds = np.linspace(lowest, highest, PROFILE_POINTS)
     profiles = {
-        name: statistics.performance_profile(strata_of(own, FINAL), thresholds)
-        for name, own in scores.items()
+        name: statistics.performance_profile(strata_of(by_task, FINAL), thresholds)
+        for name, by_task in scores.items()
     }
     scopes = scopes_of(evidence)
     performance = [
@@ -148,19 +148,16 @@ def compare(evidence: Evidence, options: Options | None = None) -> Comparison:
         for arm in evidence.arms
         for scope in scopes
     ]
-    found = contrasts(evidence, baseline, scores, options)
+    compared = contrasts(evidence, baseline, scores, options)
     return Comparison(
-        evidence, options, baseline, scales, scores, tuple(performance), found, thresholds, profiles
+        evidence, options, baseline, scales, scores, tuple(performance), compared, thresholds, profiles
     )
 
 
 def _default_baseline(evidence: Evidence) -> str:
     names = [arm.name for arm in evidence.arms]
-    preferred = [arm.name for known in BASELINES for arm in evidence.arms if arm.algorithm == known]
+    preferred = [arm.name for name in BASELINES for arm in evidence.arms if arm.algorithm == name]
     return [*preferred, *names][0]
-
-
-# One arm
 
 
 def _performance_on(
@@ -171,29 +168,29 @@ def _performance_on(
     options: Options,
 ) -> Performance:
     by_task = {task: arm.on(task) for task in tasks}
-    own = {task: scores[task] for task in tasks}
+    task_scores = {task: scores[task] for task in tasks}
     trials = [trial for members in by_task.values() for trial in members]
     finished = [trial for trial in trials if trial.finished]
-    lost = sum(collapsed(trial, scales[trial.task]) for trial in finished)
+    collapses = sum(collapsed(trial, scales[trial.task]) for trial in finished)
     unfinished = len(trials) - len(finished)
-    alone = len(tasks) == 1
+    single_task = len(tasks) == 1
     reached, time = _time_to_threshold(trials, scales, options.threshold)
     return Performance(
         arm=arm.name,
-        task=tasks[0] if alone else OVERALL,
+        task=tasks[0] if single_task else OVERALL,
         seeds=len(trials),
         unfinished=unfinished,
-        collapsed=lost,
-        failed=statistics.proportion(unfinished + lost, len(trials)),
-        final_return=_final_return(by_task[tasks[0]], scales[tasks[0]]) if alone else NOTHING,
-        final=statistics.mean(strata_of(own, FINAL)),
-        iqm=float(statistics.iqm(np.concatenate(strata_of(own, FINAL)))),
-        auc=statistics.mean(strata_of(own, AUC)),
+        collapsed=collapses,
+        failed=statistics.proportion(unfinished + collapses, len(trials)),
+        final_return=_final_return(by_task[tasks[0]], scales[tasks[0]]) if single_task else NOTHING,
+        final=statistics.mean(strata_of(task_scores, FINAL)),
+        iqm=float(statistics.iqm(np.concatenate(strata_of(task_scores, FINAL)))),
+        auc=statistics.mean(strata_of(task_scores, AUC)),
         reached=reached,
-        time_to_threshold=time if alone else math.nan,
-        stability={measure.key: _mean_of(strata_of(own, measure)) for measure in STABILITY},
+        time_to_threshold=time if single_task else math.nan,
+        stability={measure.key: _mean_of(strata_of(task_scores, measure)) for measure in STABILITY},
         dispersion_across=float(np.mean([_dispersion_across(by_task[task], scales[task]) for task in tasks])),
-        risk_across=float(np.mean([statistics.risk_across(own[task][FINAL.key]) for task in tasks])),
+        risk_across=float(np.mean([statistics.risk_across(task_scores[task][FINAL.key]) for task in tasks])),
         kl=_mean([_mean(trial.kl[-3:]) for trial in finished]),
     )
 
@@ -203,7 +200,7 @@ def _final_return(trials: Sequence[Trial], scale: Scale) -> Estimate:
 
 
 def _mean_of(strata: Sequence[DoubleArray]) -> Estimate:
-    """Mean over tasks of the mean over runs, with its t interval; NaN where a task has no such run."""
+    """Mean over tasks of the mean over runs, with its t interval; NaN if a task has no value."""
     if not all(map(len, strata)):
         return NOTHING
     return statistics.mean(strata)
@@ -212,16 +209,16 @@ def _mean_of(strata: Sequence[DoubleArray]) -> Estimate:
 def _time_to_threshold(
     trials: Sequence[Trial], scales: Mapping[str, Scale], threshold: float
 ) -> tuple[int, float]:
-    """Runs that reached the score, and the median env steps until the first evaluation that did.
+    """Number of runs that reached the score, and the median env steps to the first evaluation that did.
 
-    What a run scored before training says nothing about learning, and does not count.
+    Evaluations before training do not count, because they do not depend on learning.
     """
     times, reached = [], []
     for trial in trials:
         scores = scales[trial.task].score(trial.returns)
-        there = np.flatnonzero((scores >= threshold) & (trial.iteration > 0))
-        reached.append(len(there) > 0)
-        ends = trial.env_steps[there[:1] if len(there) else slice(-1, None)]
+        reaching = np.flatnonzero((scores >= threshold) & (trial.iteration > 0))
+        reached.append(len(reaching) > 0)
+        ends = trial.env_steps[reaching[:1] if len(reaching) else slice(-1, None)]
         times.append(float(ends[0]) if len(ends) else 0.0)
     return sum(reached), statistics.time_to_threshold(np.array(times), np.array(reached))
 
@@ -235,5 +232,5 @@ def _dispersion_across(trials: Sequence[Trial], scale: Scale) -> float:
 
 
 def _mean(values: Sequence[float] | DoubleArray) -> float:
-    known = [value for value in values if math.isfinite(value)]
-    return float(np.mean(known)) if known else math.nan
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan

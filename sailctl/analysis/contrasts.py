@@ -1,7 +1,7 @@
-"""Two arms side by side: by how much they differ, how surely, and what may be said of it.
+"""Contrasts between two arms: difference, confidence, test and verdict.
 
-Interval, test and power of a contrast are all about one quantity, the difference of means over tasks
-(``statistics.difference``). A verdict needs the test and the interval, which cannot disagree on the sign.
+Interval, test and power of a contrast refer to one quantity, the difference of means over tasks
+(``statistics.difference``). A verdict requires both the test and the interval.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from sailctl.analysis.statistics import TOO_FEW, Estimate
 from sailctl.core.types import DoubleArray
 
 OVERALL = "all tasks"
-"""Stands for the task in what was computed over all of them."""
+"""Task name of results over all tasks."""
 ALPHA = 0.05
 POWER = 0.8
 NOTHING = Estimate(math.nan, math.nan, math.nan)
-"""What is said of too few runs."""
+"""The estimate from too few runs."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to compare."""
+    """Options of a comparison."""
 
     baseline: str | None = None
-    """Name of the arm that the others are compared with; None chooses one (``compare.BASELINES``)."""
+    """Name of the baseline arm; None chooses one of ``compare.BASELINES``."""
     scale: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """``{task: (return of score 0, return of score 1)}`` in place of what the runs themselves show."""
+    """``{task: (return of score 0, return of score 1)}``; other tasks are scaled by their runs."""
     source: str = "runs"
-    """Where the scale is from: a key of ``scores.SCALES``."""
+    """Source of the scale: a key of ``scores.SCALES``."""
     threshold: float = 0.5
-    """Score whose first reaching after training began is the time to threshold."""
+    """Score that defines the time to threshold."""
     draws: int = 10_000
-    """Random permutations of a test."""
+    """Number of random permutations of a test."""
     seed: int = 0
     """Seed of the permutations."""
     effect: float = 0.1
-    """Difference in score that power and seeds needed are about: stated before the runs are seen."""
+    """Difference in score for ``power`` and ``seeds_needed``; fixed before the runs are seen."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One arm beside the baseline, in one measure, on one task or over all of them."""
+    """One arm compared with the baseline, in one measure, on one task or over all tasks."""
 
     arm: str
     baseline: str
@@ -57,65 +57,66 @@ class Contrast:
     measure: str
     """Key of one of ``MEASURES``."""
     seeds: tuple[int, int]
-    """Runs of the arm and of the baseline (on the task that has fewest)."""
+    """Number of runs of the arm and of the baseline, on the task with the fewest."""
     difference: Estimate = NOTHING
-    """Arm minus baseline, of means over tasks, in units of score."""
+    """Arm minus baseline: difference of the means over tasks, in units of score."""
     improvement: Estimate = NOTHING
-    """Probability that a run of the arm is better than one of the baseline."""
+    """Probability that a run of the arm is better than a run of the baseline."""
     paired: Estimate = NOTHING
-    """Mean difference between runs of one seed."""
+    """Mean difference between runs with the same seed."""
     pairs: int = 0
-    """Such pairs."""
+    """Number of pairs of runs with the same seed."""
     g: float = math.nan
-    """Hedges' g, above 0 where the arm has more."""
+    """Hedges' g; positive if the arm has the larger mean."""
     p: float = 1.0
-    """Two-sided permutation test of the difference."""
+    """p-value of the two-sided permutation test of the difference."""
     p_holm: float = 1.0
-    """The same, adjusted for the family of contrasts it belongs to."""
+    """p-value adjusted by Holm's method within its family of contrasts."""
     family: int = 1
-    """Contrasts in that family: the arms, or arms times tasks."""
+    """Number of contrasts in the family: arms, or arms times tasks."""
     power: float = math.nan
-    """Chance that so many seeds show a difference of ``Options.effect``, at 5%, with the spread found."""
+    """Power of the test at the 5% level for ``Options.effect``, with these seeds and the observed spread."""
     seeds_needed: int | None = None
-    """Seeds per arm (on each task) for a power of 80%; None above 1,000, or where the spread is unknown."""
+    """Seeds per arm and task for a power of 80%; None above 1,000, or if the spread is unknown."""
     verdict: str = "undecided"
     """``better``, ``worse`` or ``undecided``."""
     sentence: str = ""
-    """What can be said."""
+    """The conclusion in words."""
 
 
 def scopes_of(evidence: Evidence) -> list[list[str]]:
-    """Each task alone, and all of them where there are several."""
+    """Each task alone, and all tasks together if there are several."""
     tasks = list(evidence.tasks)
     return [[task] for task in tasks] + ([tasks] if len(tasks) > 1 else [])
 
 
 def contrasts(evidence: Evidence, baseline: str, scores: Scores, options: Options) -> tuple[Contrast, ...]:
-    """Every arm beside the baseline: in the final score on each task and over all, in the rest over all.
+    """Contrasts of every other arm with the baseline.
 
-    p-values are adjusted over the arms (and over the tasks, for single tasks) of one measure.
+    The final score is compared on each task and over all tasks, the other measures only over all tasks.
+    p-values are adjusted within each measure, over the arms, and for single tasks over arms and tasks.
     """
     others = [arm for arm in evidence.arms if arm.name != baseline]
-    theirs = evidence.arm(baseline)
+    baseline_arm = evidence.arm(baseline)
     scopes = scopes_of(evidence)
-    found: list[Contrast] = []
+    judged: list[Contrast] = []
     for measure in MEASURES:
         for single in (True, False):
             scoped = [s for s in scopes if (len(s) == 1) == single and (measure is FINAL or s is scopes[-1])]
             family = [(arm, scope) for arm in others for scope in scoped]
-            tests = [_tested(arm, theirs, scope, measure, scores, options) for arm, scope in family]
+            tests = [_tested(arm, baseline_arm, scope, measure, scores, options) for arm, scope in family]
             adjusted = statistics.holm(np.array([test.p for test in tests])) if tests else np.zeros(0)
-            found += [
+            judged += [
                 _judged(test, measure, float(p_holm), len(family), options.effect)
                 for test, p_holm in zip(tests, adjusted, strict=True)
             ]
-    return tuple(found)
+    return tuple(judged)
 
 
 def _tested(
     arm: Arm, baseline: Arm, tasks: Sequence[str], measure: Measure, scores: Scores, options: Options
 ) -> Contrast:
-    """A contrast whose family is not known yet."""
+    """A contrast without adjusted p-value, verdict and sentence."""
     ours, theirs = (
         strata_of({task: scores[side.name][task] for task in tasks}, measure) for side in (arm, baseline)
     )
@@ -154,21 +155,21 @@ def _tested(
 def _paired(
     ours: Sequence[Trial], theirs: Sequence[Trial], our_scores: DoubleArray, their_scores: DoubleArray
 ) -> DoubleArray:
-    """Differences between the runs of a seed that both have (and that have the measure)."""
-    of_theirs = {trial.seed: score for trial, score in zip(theirs, their_scores, strict=True)}
+    """Differences between runs with the same seed, if both have the measure."""
+    score_by_seed = {trial.seed: score for trial, score in zip(theirs, their_scores, strict=True)}
     differences = np.array(
         [
-            score - of_theirs[trial.seed]
+            score - score_by_seed[trial.seed]
             for trial, score in zip(ours, our_scores, strict=True)
-            if trial.seed in of_theirs
+            if trial.seed in score_by_seed
         ]
     )
-    known: DoubleArray = differences[np.isfinite(differences)]
-    return known
+    finite: DoubleArray = differences[np.isfinite(differences)]
+    return finite
 
 
 def _judged(contrast: Contrast, measure: Measure, p_holm: float, family: int, effect: float) -> Contrast:
-    """The contrast with its place in its family, and what can be said."""
+    """The contrast with adjusted p-value, verdict and sentence."""
     judged = replace(
         contrast,
         p_holm=p_holm,
@@ -179,9 +180,10 @@ def _judged(contrast: Contrast, measure: Measure, p_holm: float, family: int, ef
 
 
 def verdict_of(difference: Estimate, p: float, better: int = 1) -> str:
-    """``better`` or ``worse`` where p is below ``ALPHA`` and the interval leaves out 0, else ``undecided``.
+    """``better`` or ``worse`` if p is below ``ALPHA`` and the interval excludes 0, otherwise ``undecided``.
 
-    ``better`` is -1 where less is better. Without an interval nothing is decided.
+    ``better`` is +1 if larger values are better, -1 if smaller values are. Without an interval the verdict is
+    ``undecided``.
     """
     if not p < ALPHA or not (difference.low > 0 or difference.high < 0):
         return "undecided"
@@ -225,4 +227,4 @@ def _p_value(c: Contrast) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"  # adding 0 makes -0 a 0
+    return f"{round(value, 2) + 0.0:+.2f}"  # adding 0 turns -0 into 0

@@ -1,7 +1,6 @@
-"""Runs as evidence: what each scored, which arm it belongs to, and proof that arms differ in nothing else.
+"""Data types of a comparison: runs (``Trial``), arms, and the evidence of all arms.
 
-A ``Trial`` is what a comparison needs of a run. ``trials`` reads and writes them, and
-``arms`` sorts them into arms.
+``trials`` reads and writes trials, and ``arms`` groups them into arms.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ AXES = {
     "cpu_s": "process CPU time (s)",
     "iteration": "iterations",
 }
-"""What a learning curve can be drawn along, and its name in figures."""
+"""Possible x axes of a learning curve, with their names in figures."""
 
 CURVES = ("iteration", "env_steps", "labels", "wall_s", "returns", "lengths", "kl", "cpu_s")
-"""Fields of a trial with a number for each evaluation."""
+"""Fields of a trial with one number per evaluation."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run, as a comparison sees it. E evaluations, the first one before training (iteration 0)."""
+    """The data of one run for a comparison: E evaluations, the first one before training (iteration 0)."""
 
     task: str
     """Id of the task."""
@@ -44,60 +43,60 @@ class Trial:
     state: str
     """One of ``results.STATES``."""
     error: str | None
-    """Why it failed."""
+    """Error message of a failed run; None otherwise."""
     settings: Mapping[str, object]
     """``{"algo.beta": 0.1, ...}``: the configuration without ``config.NUMBERLESS``."""
     origin: Mapping[str, object]
-    """Versions, ``commit``, ``dirty``, ``cpu``, ``started`` and ``command`` that it was made with."""
+    """Versions, ``commit``, ``dirty``, ``cpu``, ``started`` and ``command`` of the run."""
     place: str
-    """Where it was read from."""
+    """Path that it was read from."""
     iteration: DoubleArray
-    """(E,) iterations done at each evaluation, rising from 0."""
+    """(E,) iterations completed at each evaluation, increasing from 0."""
     env_steps: DoubleArray
-    """(E,) env steps simulated by then."""
+    """(E,) env steps simulated up to each evaluation."""
     labels: DoubleArray
-    """(E,) labels used by then."""
+    """(E,) labels used up to each evaluation."""
     wall_s: DoubleArray
-    """(E,) seconds since the run began; 0 at iteration 0."""
+    """(E,) wall-clock time since the start in seconds; 0 at iteration 0."""
     returns: DoubleArray
-    """(E,) mean true return of the evaluation's episodes."""
+    """(E,) mean true return of the episodes of each evaluation."""
     lengths: DoubleArray
-    """(E,) mean length of the episodes in control steps."""
+    """(E,) mean length of the episodes of each evaluation, in control steps."""
     kl: DoubleArray
-    """(E,) mean KL(ref || pi) per state of the iterations since the evaluation before; NaN if unknown."""
+    """(E,) mean KL(ref || pi) in nats per state over the iterations since the previous evaluation, or NaN."""
     before: DoubleArray
-    """(N,) returns of the episodes before training."""
+    """(N,) returns of the episodes of the evaluation before training."""
     after: DoubleArray
     """(N,) returns of the episodes of the last evaluation."""
     cpu_s: DoubleArray
-    """(E,) processor time of its process by then, in seconds; NaN where it was not recorded."""
+    """(E,) processor time of its process in seconds; NaN if not recorded."""
     window: tuple[float, float] | None = None
-    """Env steps at which a comparison ends on this task, and those between two of its evaluations; None for
-    the run's own."""
+    """Env steps at which the comparison on this task ends, and env steps between its evaluations; None uses
+    ``budget`` and ``spacing`` of the run."""
 
     @property
     def finished(self) -> bool:
-        """Whether it did all that it was asked to do, and was evaluated after training began."""
+        """Whether the run is finished and was evaluated after training began."""
         return self.state == "finished" and bool((self.iteration > 0).any())
 
     @property
     def foreign(self) -> bool:
-        """Whether it comes from a file of curves, and nothing is known of its settings."""
+        """Whether it comes from a file of curves, so that its settings are unknown."""
         return "foreign" in self.origin
 
     @property
     def simulates(self) -> bool:
-        """Whether it simulated anything to learn from; without, its curve goes along iterations alone."""
+        """Whether training simulates; otherwise the curve has iterations as its only axis."""
         responses, w = self.settings.get("algo.responses", "segments"), self.settings.get("algo.w", 1.0)
         return responses != "data" and w != 0
 
     @property
     def asks(self) -> bool:
-        """Whether a teacher is asked for labels: nobody is where the true reward is told."""
+        """Whether a teacher gives labels; False for training on the true reward."""
         return self.settings.get("algo.reward", "model") == "model"
 
     def has(self, key: str) -> bool:
-        """Whether ``key`` is a setting of this run: recorded, and of a group that its algorithm reads."""
+        """Whether ``key`` is recorded and belongs to a group that the algorithm of this run reads."""
         unread = () if self.asks else ("oracle", "reward")
         learner = self.settings.get("algo.learner")
         if learner and not self.asks:
@@ -108,16 +107,16 @@ class Trial:
 
     @property
     def final(self) -> float:
-        """Mean return at the end (see ``at_the_end``)."""
+        """Final mean return (see ``at_the_end``)."""
         return self.at_the_end(self.returns)
 
     def at_the_end(self, values: DoubleArray) -> float:
         """Mean of ``values`` (E,) over the window of env steps that all runs of a comparison share.
 
-        The window has ``FINAL_EVALUATIONS`` points, the last at its end and the others as far apart as
-        evaluations are; between two evaluations after training began, values are interpolated in env steps,
-        and beyond them the nearest is taken. Where nothing is simulated it is the mean of the last
-        ``FINAL_EVALUATIONS`` evaluations. NaN without one after training began.
+        The window has ``FINAL_EVALUATIONS`` points: its end, and earlier ones at the spacing of evaluations.
+        Values are interpolated linearly in env steps between evaluations after training began, and constant
+        beyond them. Without simulation it is the mean of the last ``FINAL_EVALUATIONS`` evaluations. NaN
+        without an evaluation after training began.
         """
         trained = self.iteration > 0
         if not trained.any():
@@ -130,16 +129,16 @@ class Trial:
 
     @property
     def budget(self) -> float:
-        """Env steps that it was to simulate, or that it did, where these are fewer or nothing is told."""
-        told = self.settings.get("env_steps")
-        return min(float(str(told)) if told is not None else np.inf, float(self.env_steps[-1]))
+        """Configured env steps; those simulated if they are fewer, or if nothing is configured."""
+        configured = self.settings.get("env_steps")
+        return min(float(str(configured)) if configured is not None else np.inf, float(self.env_steps[-1]))
 
     @property
     def spacing(self) -> float:
-        """Env steps from one evaluation to the next: as configured, or the median where nothing is told."""
-        told = self.settings.get("evaluation.every")
-        if told is not None:
-            return float(str(told))
+        """Env steps between evaluations: as configured, otherwise their median."""
+        configured = self.settings.get("evaluation.every")
+        if configured is not None:
+            return float(str(configured))
         return float(np.median(np.diff(self.env_steps))) if len(self.env_steps) > 1 else 1.0
 
     def along(self, axis: str) -> DoubleArray:
@@ -153,7 +152,7 @@ class Arm:
     """The runs of one configuration, on every task and seed."""
 
     name: str
-    """The algorithm, and what sets it apart from other arms of that algorithm."""
+    """The algorithm, and the settings that distinguish the arm from others of the same algorithm."""
     algorithm: str
     """Name of the algorithm."""
     settings: Mapping[str, object]
@@ -163,11 +162,11 @@ class Arm:
 
     @property
     def asks(self) -> bool:
-        """Whether its runs ask a teacher for labels."""
+        """Whether a teacher gives labels to its runs."""
         return any(trial.asks for trial in self.trials)
 
     def has(self, key: str) -> bool:
-        """Whether ``key`` is a setting of its runs: an arm cannot share one that its algorithm lacks."""
+        """Whether any of its runs has the setting ``key`` (see ``Trial.has``)."""
         return any(trial.has(key) for trial in self.trials)
 
     def on(self, task: str) -> list[Trial]:
@@ -177,18 +176,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Arms that may be compared, and what is to be said about that."""
+    """Comparable arms, with caveats and notes."""
 
     arms: tuple[Arm, ...]
     """By name."""
     tasks: tuple[str, ...]
-    """Tasks that every arm has."""
+    """Tasks that every arm was run on."""
     compared: Mapping[str, Mapping[str, object]]
-    """``{setting: {arm: value}}`` of the settings in which arms may differ and do."""
+    """``{setting: {arm: value}}`` of the settings in which the arms differ."""
     caveats: tuple[str, ...]
-    """What else differs: the comparison was made all the same, because its user said so."""
+    """Other differences, which the user accepted (``force``)."""
     notes: tuple[str, ...]
-    """What a reader should know and that makes no comparison unfair."""
+    """Information for the reader that does not affect fairness."""
 
     @property
     def trials(self) -> list[Trial]:
@@ -206,9 +205,6 @@ class Evidence:
                 return arm
         known = ", ".join(repr(arm.name) for arm in self.arms)
         raise UserError(f"no arm is called '{name}'; the arms are {known}")
-
-
-# Settings
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

@@ -1,8 +1,9 @@
-"""Scores of runs: the numbers of each run that are compared, on one scale for each task.
+"""Scores of runs: the compared measures of each run, normalised per task.
 
-0 is what random actions earn and 1 what the expert among the reference policies does, or, where a task has
-none, the return before training and the best final score of any run, unless a scale is given. A run that did
-not finish keeps its seat: its scores are those of the floor. ``docs/statistics.md`` defines each number.
+Score 0 is the return of random actions, and score 1 that of the expert reference policy. For a task without
+references they are the return before training and the best final return of any run, unless a scale is given.
+A run that did not finish stays in the denominator, scored as the floor. ``docs/statistics.md`` defines each
+number.
 """
 
 from __future__ import annotations
@@ -21,23 +22,22 @@ from sailctl.core.types import DoubleArray, UserError
 from sailctl.policies.references import scale_of_references
 
 COLLAPSE = 0.5
-"""A finished run collapsed when it ends with less than this share of the best that it had gained."""
+"""A finished run has collapsed if its final gain is below this share of its best gain."""
 GAIN = 0.25
-"""Only a run whose best gain was at least this much of the task's scale can collapse."""
-
+"""Smallest best gain, in units of score, of a run that can count as collapsed."""
 
 Scores = Mapping[str, Mapping[str, Mapping[str, DoubleArray]]]
-"""``[arm][task][measure]``: (n,) a number for each run."""
+"""``[arm][task][measure]``: (n,) one number per run."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of one finished run."""
+    """A number computed from one finished run."""
 
     key: str
     name: str
     better: int
-    """+1 when more is better, -1 when less is."""
+    """+1 if larger values are better, -1 if smaller values are."""
     of: Callable[[Trial, DoubleArray], float]
     """Maps the run and its normalised returns (E,) to the number."""
 
@@ -51,7 +51,7 @@ STABILITY = (
     Measure("drawdown", "final drop from the best", -1, lambda _, y: float(statistics.drawdown(y)[-1])),
 )
 MEASURES = (FINAL, AUC, *STABILITY)
-"""What is computed for every run and compared between arms."""
+"""All measures that are compared between arms."""
 
 
 SCALES = {
@@ -59,17 +59,17 @@ SCALES = {
     "references": "0: random actions, 1: the expert reference",
     "file": "0 and 1: as given",
 }
-"""What scores 0 and 1 stand for, by where the scale is from."""
+"""Meaning of scores 0 and 1, by source of the scale."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The returns that count as scores 0 and 1 on a task, and its floor: the lowest of any evaluation."""
+    """The returns of scores 0 and 1 on a task, and its floor: the lowest return of any evaluation."""
 
     zero: float
     one: float
     floor: float
-    """Return that a run which did not finish is given."""
+    """Return assigned to a run that did not finish."""
 
     def score(self, returns: DoubleArray) -> DoubleArray:
         """Normalised ``returns``."""
@@ -77,28 +77,33 @@ class Scale:
 
 
 def choose_scale(wanted: str | None, tasks: Sequence[str]) -> tuple[dict[str, tuple[float, float]], str]:
-    """The scale from ``references`` or from the ``runs`` themselves, and which of them it is.
+    """The scale of the reference policies, or an empty one, which means that of the runs; and its source.
 
-    ``wanted`` None takes the references where every one of ``tasks`` has them, else the runs.
+    Args:
+        wanted: ``references``, ``runs``, or None for the references if all ``tasks`` have them.
+        tasks: ids of the tasks.
+
+    Returns:
+        ``{task: (return of score 0, return of score 1)}``, and ``references`` or ``runs``.
 
     Raises:
-        UserError: when references are wanted and a task has none.
+        UserError: when ``references`` are wanted and a task has none.
     """
     if wanted == "runs":
         return {}, "runs"
-    known = scale_of_references()
-    if missing := [task for task in tasks if task not in known]:
+    references = scale_of_references()
+    if missing := [task for task in tasks if task not in references]:
         if wanted == "references":
             raise UserError(f"--scale references: there is no reference policy of {', '.join(missing)}")
         return {}, "runs"
-    return {task: known[task] for task in tasks}, "references"
+    return {task: references[task] for task in tasks}, "references"
 
 
 def read_scale(path: Path) -> dict[str, tuple[float, float]]:
     """A scale from a YAML file of lines such as ``hopper-v5: [20, 3000]``: the returns of scores 0 and 1.
 
     Raises:
-        UserError: when it cannot be read, or a line is not such a pair of different numbers.
+        UserError: when the file cannot be read, or a line is not a pair of different numbers.
     """
     import yaml
 
@@ -121,10 +126,10 @@ def read_scale(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def scale_of(task: str, evidence: Evidence, given: Mapping[str, tuple[float, float]]) -> Scale:
-    """The scale of a task: ``given``, or from the runs themselves.
+    """The scale of a task: that of ``given``, otherwise from its runs.
 
     Raises:
-        UserError: when no run on it was ever evaluated.
+        UserError: when no run on the task was evaluated.
     """
     trials = [trial for arm in evidence.arms for trial in arm.on(task)]
     returns = [trial.returns for trial in trials if len(trial.returns)]
@@ -141,7 +146,7 @@ def scale_of(task: str, evidence: Evidence, given: Mapping[str, tuple[float, flo
 
 
 def scores_of(trials: Sequence[Trial], scale: Scale) -> dict[str, DoubleArray]:
-    """(n,) each of ``MEASURES`` for every run; NaN where it says nothing (the stability of a failed run)."""
+    """By key of ``MEASURES`` (n,): the measure of each run; NaN for the stability of a failed run."""
     floor = float(scale.score(np.array(scale.floor)))
     columns: dict[str, list[float]] = {measure.key: [] for measure in MEASURES}
     for trial in trials:
@@ -155,7 +160,7 @@ def scores_of(trials: Sequence[Trial], scale: Scale) -> dict[str, DoubleArray]:
 
 
 def _area(trial: Trial, y: DoubleArray) -> float:
-    """Area under the curve y (E,) up to the end of the window that all runs share."""
+    """Normalised area under the curve y (E,) up to the end of the common window."""
     x = trial.along("env_steps" if trial.simulates else "iteration")
     if trial.simulates and trial.window is not None and len(x) > 1:
         end = max(trial.window[0], float(x[0]))
@@ -165,27 +170,27 @@ def _area(trial: Trial, y: DoubleArray) -> float:
 
 
 def strata_of(scores: Mapping[str, Mapping[str, DoubleArray]], measure: Measure) -> list[DoubleArray]:
-    """One measure of an arm by task; a failed run has no stability, and is left out of that alone."""
-    strata = [own[measure.key] for own in scores.values()]
+    """The finite values of one measure by task; only stability measures lack failed runs."""
+    strata = [by_measure[measure.key] for by_measure in scores.values()]
     return [values[np.isfinite(values)] for values in strata]
 
 
 def collapsed(trial: Trial, scale: Scale) -> bool:
-    """Whether a finished run ends with less than ``COLLAPSE`` of the best that it had gained."""
+    """Whether a finished run ends with less than ``COLLAPSE`` of its best gain."""
     curve = scale.score(trial.returns)
     gain = float(curve.max() - curve[0])
     return gain >= GAIN and float(scale.score(np.array(trial.final)) - curve[0]) < COLLAPSE * gain
 
 
 def common_curves(trials: Sequence[Trial], axis: str | None = None) -> tuple[DoubleArray, DoubleArray]:
-    """Curves of several runs at the same points: (E,) points along ``axis`` and (n, E) returns there.
+    """Curves of n runs at common points: (E,) points along ``axis`` and (n, E) returns at these points.
 
-    Points are evenly spaced over the range that every run covers, as many as an average run has evaluations,
-    and returns are interpolated. ``axis`` is one of ``evidence.AXES``; None takes env steps, and iterations
-    where a run simulated nothing.
+    The points are evenly spaced over the range that all runs cover; E is the mean number of evaluations.
+    Returns are interpolated linearly. ``axis`` is one of ``evidence.AXES``; None uses env steps, or
+    iterations if a run does not simulate.
 
     Raises:
-        ValueError: when a run was never evaluated.
+        ValueError: when a run has no evaluation.
     """
     if axis is None:
         axis = "env_steps" if all(trial.simulates for trial in trials) else "iteration"

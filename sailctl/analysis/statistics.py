@@ -1,11 +1,11 @@
 """Point estimates, 95% intervals and tests for the scores of a few seeds on a few tasks.
 
-A *stratum* is the scores of one task, a 1-D array over seeds; *strata* are one such array for each task, and
-their lengths may differ. Every score is a finite number: the caller gives a failed seed the score of the
-floor and never drops it. Random draws come from the generator passed in: same input, same numbers.
+A *stratum* is a 1-D array of the scores of one task over seeds. *Strata* are one such array per task; their
+lengths may differ. Every score is a finite number: the caller scores a failed seed as the floor and never
+drops it. Random draws come from the generator that is passed in: equal inputs give equal numbers.
 
-Interval and test are about one quantity: the mean over tasks of the mean over seeds. ``docs/statistics.md``
-has every formula, its source, and how well its interval covers.
+Intervals and tests refer to one quantity: the mean over tasks of the mean over seeds. ``docs/statistics.md``
+gives each formula, its source, and the coverage of its interval.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sailctl.core.types import BoolArray, DoubleArray, UserError
 LEVEL = 0.95
 """Confidence level of every interval."""
 SEEDS_OF_A_MEAN = 3
-"""Fewest seeds on each task from which a mean has an interval."""
+"""Minimum number of seeds per task for the interval of a mean."""
 SEEDS_OF_A_SHARE = 5
-"""Fewest seeds on each task from which a probability of improvement or a profile has an interval."""
+"""Minimum number of seeds per task for the interval of a probability of improvement or a profile."""
 TOO_FEW = "too few seeds for an interval"
 
 Strata = Sequence[DoubleArray]
@@ -39,7 +39,7 @@ _Z = float(special.ndtri(1 - _TAIL))
 
 @dataclass(frozen=True)
 class Estimate:
-    """A point estimate and the ends of its 95% interval; nan where they are undefined."""
+    """A point estimate and the ends of its 95% interval; nan if undefined."""
 
     value: float
     low: float
@@ -47,10 +47,10 @@ class Estimate:
 
 
 def iqm(scores: DoubleArray, axis: int = -1) -> DoubleArray:
-    """Interquartile mean: the mean of what remains when floor(n/4) scores are cut off at either end.
+    """Interquartile mean: the mean without the floor(n/4) lowest and highest scores.
 
-    ``scipy.stats.trim_mean(scores, 0.25)``, as in rliable (Agarwal et al. 2021). It has no interval here:
-    none covers from few seeds on.
+    Equal to ``scipy.stats.trim_mean(scores, 0.25)``, as in rliable (Agarwal et al. 2021). It has no interval
+    here, because no interval has sufficient coverage for few seeds.
     """
     n = scores.shape[axis]
     cut = n // 4
@@ -61,22 +61,22 @@ def iqm(scores: DoubleArray, axis: int = -1) -> DoubleArray:
 def mean(strata: Strata) -> Estimate:
     """Mean over tasks of the mean over seeds, with Student's t interval.
 
-    The variance is the sum over tasks of s^2/n, divided by the squared number of tasks; its degrees of
-    freedom are Welch's (1938) and Satterthwaite's (1946), and n - 1 for one task. Below ``SEEDS_OF_A_MEAN``
-    seeds on a task the ends are nan.
+    The variance is the sum over tasks of s^2/n, divided by the squared number of tasks. Its degrees of
+    freedom follow Welch (1938) and Satterthwaite (1946); for one task they are n - 1. With fewer than
+    ``SEEDS_OF_A_MEAN`` seeds on a task the ends are nan.
 
     Raises:
-        UserError: for a task without scores, or one that is not finite.
+        UserError: for a task without scores, or a score that is not finite.
     """
     arm = _checked(strata)
     return _with_interval(float(np.mean([x.mean() for x in arm])), arm, len(arm))
 
 
 def difference(ours: Strata, theirs: Strata) -> Estimate:
-    """``mean(ours) - mean(theirs)`` of arms with seeds of their own, with Welch's interval (see ``mean``).
+    """``mean(ours) - mean(theirs)`` of two independent arms, with Welch's interval (see ``mean``).
 
     Raises:
-        UserError: as ``mean``, and where the arms have unlike numbers of tasks.
+        UserError: as ``mean``, and if the arms have different numbers of tasks.
     """
     pairs = _tasks(ours, theirs)
     value = float(np.mean([x.mean() - y.mean() for x, y in pairs]))
@@ -84,10 +84,11 @@ def difference(ours: Strata, theirs: Strata) -> Estimate:
 
 
 def probability_of_improvement(ours: Strata, theirs: Strata) -> Estimate:
-    """Mean over tasks of P(a run of ours scores higher than one of theirs): U/(nm), where a tie counts 1/2.
+    """Mean over tasks of P(a run of ours scores higher than a run of theirs): U/(nm), a tie counts 1/2.
 
-    Wilson's interval for as many independent comparisons as have the variance of the stratified bootstrap
-    (after Mee 1990), from ``SEEDS_OF_A_SHARE`` seeds on: it has some width even where every run wins.
+    The interval is Wilson's, for the number of independent comparisons with the variance of the stratified
+    bootstrap (after Mee 1990). It has positive width even if every run wins. With fewer than
+    ``SEEDS_OF_A_SHARE`` seeds on a task its ends are nan.
     """
     pairs = _tasks(ours, theirs)
     wins = [(np.sign(x[:, None] - y[None, :]) + 1) / 2 for x, y in pairs]
@@ -102,8 +103,11 @@ def probability_of_improvement(ours: Strata, theirs: Strata) -> Estimate:
 def performance_profile(strata: Strata, thresholds: DoubleArray) -> DoubleArray:
     """Share of all runs that score above each of T thresholds, with its pointwise 95% band.
 
-    Returns (T, 3): share, low, high. Wilson's band, for as many independent runs as have the variance of the
-    share, estimated within tasks, and at least those there are; nan below ``SEEDS_OF_A_SHARE`` on a task.
+    The band is Wilson's, for the number of independent runs with the variance of the share, estimated within
+    tasks, but at least the number of runs.
+
+    Returns:
+        (T, 3) share, low, high; low and high are nan with fewer than ``SEEDS_OF_A_SHARE`` seeds on a task.
     """
     arm = _checked(strata)
     total = sum(len(x) for x in arm)
@@ -116,16 +120,16 @@ def performance_profile(strata: Strata, thresholds: DoubleArray) -> DoubleArray:
         )
         band = _wilson(share, _trials(share, variance / total**2, total))
         rows.append([band.value, band.low, band.high])
-    found = np.array(rows)
+    profile = np.array(rows)
     if _fewest(arm) < SEEDS_OF_A_SHARE:
-        found[:, 1:] = math.nan
-    return found
+        profile[:, 1:] = math.nan
+    return profile
 
 
 def hedges_g(ours: Strata, theirs: Strata) -> float:
-    """Mean over tasks of Hedges' (1981) g: difference of means in pooled standard deviations, less its bias.
+    """Mean over tasks of Hedges' (1981) g: bias-corrected difference of means in pooled standard deviations.
 
-    nan where an arm has fewer than two seeds on a task, or neither arm any spread.
+    nan if an arm has fewer than two seeds on a task, or neither arm varies on a task.
     """
     return math.fsum(_hedges_g(x, y) for x, y in _tasks(ours, theirs)) / len(ours)
 
@@ -137,12 +141,12 @@ def permutation_test(
     draws: int = 10_000,
     alternative: Literal["two-sided", "less", "greater"] = "two-sided",
 ) -> float:
-    """p-value of ``difference`` being 0, arms exchanged within tasks; "greater": ours is higher.
+    """Permutation p-value of ``difference`` = 0, with runs exchanged within tasks; "greater": ours is higher.
 
-    The statistic is the difference over its standard error, as in the interval: studentised (Janssen 1997),
-    so that unequal variances do not upset it; a plain difference where an arm has a single seed on a task.
-    All arrangements are taken where there are at most ``draws``; otherwise that many are drawn and the one
-    observed is added (Phipson and Smyth 2010), so that it is never 0.
+    The statistic is the difference divided by its standard error (studentised, Janssen 1997), so that the
+    test is valid for unequal variances. If an arm has a single seed on a task, it is the plain difference. If
+    there are at most ``draws`` arrangements, all are used. Otherwise ``draws`` random ones are drawn and the
+    observed one is added (Phipson and Smyth 2010), so that p is never 0.
     """
     pairs = _tasks(ours, theirs)
     exact = math.prod(math.comb(len(x) + len(y), len(x)) for x, y in pairs) <= draws
@@ -156,7 +160,7 @@ def permutation_test(
         else:
             difference, variance = difference + shift, variance + spread
     if min(len(x) for pair in pairs for x in pair) > 1:
-        # Where no arm has any spread, a difference is infinitely many standard errors.
+        # Without any spread a nonzero difference is infinitely many standard errors.
         difference = difference / np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
     t = {"two-sided": np.abs(difference), "greater": difference, "less": -difference}[alternative]
     rounding = 1e-9 * abs(t[0])
@@ -164,7 +168,7 @@ def permutation_test(
 
 
 def holm(p_values: DoubleArray) -> DoubleArray:
-    """Holm's adjusted p-values, in the order given: those below 0.05 keep the family-wise error at 0.05."""
+    """Holm's adjusted p-values, in input order; rejecting those below 0.05 keeps the family-wise error."""
     order = np.argsort(p_values)
     steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
     adjusted = np.empty(len(order))
@@ -173,28 +177,32 @@ def holm(p_values: DoubleArray) -> DoubleArray:
 
 
 def proportion(count: int, total: int) -> Estimate:
-    """A share and Wilson's (1927) score interval: within [0, 1], of some width even at 0 and at ``total``.
+    """The share ``count / total`` with Wilson's (1927) score interval, of positive width also at 0 and 1.
 
-    Raises UserError for no trials, or for a count outside them.
+    Raises:
+        UserError: when ``total`` is 0, or ``count`` is not from 0 to ``total``.
     """
     if not 0 <= count <= total or total == 0:
-        raise UserError(f"a share of {count} out of {total} is not defined: count runs that were started")
+        raise UserError(f"a share of {count} out of {total} is not defined")
     return _wilson(count / total, total)
 
 
 def time_to_threshold(times: DoubleArray, reached: BoolArray) -> float:
     """Kaplan-Meier median of times (n,) that are right-censored where ``reached`` (n,) is False.
 
-    The first time at which at most half are still missing; inf where the curve does not come down to a half.
-    It has no interval: those of medians jump with the order statistics, and none covers at few seeds.
+    The first time at which the survival curve is at most 1/2; inf if it stays above. It has no interval,
+    because no interval of a median has sufficient coverage for few seeds.
+
+    Raises:
+        UserError: when ``times`` is empty.
     """
-    at, alive = _kaplan_meier(times, reached)
-    down = np.flatnonzero(alive <= 0.5 + 1e-12)
-    return float(at[down[0]]) if len(down) else math.inf
+    at, survival = _kaplan_meier(times, reached)
+    below = np.flatnonzero(survival <= 0.5 + 1e-12)
+    return float(at[below[0]]) if len(below) else math.inf
 
 
 def area_under_curve(x: DoubleArray, y: DoubleArray) -> float:
-    """Trapezoid of y (E,) over increasing x (E,), divided by the length of x: a mean, in the units of y."""
+    """Trapezoidal area under y (E,) over increasing x (E,), divided by the range of x; in units of y."""
     if len(x) < 2:
         return float(y[0])
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (x[-1] - x[0]))
@@ -207,7 +215,7 @@ def dispersion_across(curves: DoubleArray) -> float:
 
 
 def dispersion_within(curve: DoubleArray) -> float:
-    """Interquartile range of the differences between evaluations, less their mean; ``curve`` is (E,)."""
+    """Interquartile range of the centred differences between evaluations; ``curve`` is (E,)."""
     if len(curve) < 2:
         return math.nan
     steps = np.diff(curve)
@@ -216,39 +224,39 @@ def dispersion_within(curve: DoubleArray) -> float:
 
 
 def short_term_risk(curve: DoubleArray) -> float:
-    """CVaR 5% of the differences between evaluations: the mean of the worst; ``curve`` is (E,)."""
+    """CVaR 5% of the differences between evaluations: the mean of the lowest 5%; ``curve`` is (E,)."""
     return _worst(np.diff(curve))
 
 
 def long_term_risk(curve: DoubleArray) -> float:
-    """CVaR 95% of the drawdown: the mean of the largest 5%, a number of at least 0; ``curve`` is (E,)."""
+    """CVaR 95% of the drawdown: the mean of the largest 5%, >= 0; ``curve`` is (E,)."""
     return -_worst(-drawdown(curve))
 
 
 def risk_across(scores: DoubleArray) -> float:
-    """CVaR 5% over runs: the mean score of the worst 5%; ``scores`` is (n,)."""
+    """CVaR 5% over runs: the mean of the lowest 5% of the scores; ``scores`` is (n,)."""
     return _worst(scores)
 
 
 def drawdown(curve: DoubleArray) -> DoubleArray:
-    """Best value so far minus the value now, at every evaluation: (E,), at least 0."""
+    """(E,) best value so far minus the current value at each evaluation, >= 0."""
     return np.asarray(np.maximum.accumulate(curve) - curve)
 
 
 def power(
     effect: float, ours: Strata, theirs: Strata, seeds: int | None = None, alpha: float = 0.05
 ) -> float:
-    """Chance that Welch's two-sided test sees a true difference of ``effect``, were the spreads those found.
+    """Power of Welch's two-sided test for a true difference of ``effect``, given the observed variances.
 
     Args:
-        effect: difference of the means over tasks, in units of score, stated before the runs were looked at.
+        effect: difference of the means over tasks, in units of score, fixed before the runs are seen.
         ours: scores of one arm by task.
-        theirs: scores of the other.
-        seeds: of each arm on each task; None takes those that there are.
+        theirs: scores of the other arm by task.
+        seeds: seeds per arm and task; None uses the observed numbers.
         alpha: level of the test.
 
     Returns:
-        nan where a task has a single seed, or no run differs from another of its arm and task.
+        The power; nan if a task has a single seed, or no arm varies on any task.
     """
     sides = [side for pair in _tasks(ours, theirs) for side in pair]
     if _fewest(sides) < 2:
@@ -266,7 +274,7 @@ def power(
 def seeds_needed(
     effect: float, ours: Strata, theirs: Strata, wanted: float = 0.8, at_most: int = 1000
 ) -> int | None:
-    """Fewest seeds of each arm on each task whose ``power`` is ``wanted``; None where ``at_most`` do not."""
+    """Minimum seeds per arm and task with a ``power`` of ``wanted``; None if ``at_most`` are not enough."""
     if not power(effect, ours, theirs, at_most) >= wanted:
         return None
     return 2 + bisect_left(
@@ -279,24 +287,24 @@ def _checked(strata: Strata) -> list[DoubleArray]:
     if not arrays or min(len(x) for x in arrays) == 0:
         raise UserError("a task has no scores: run its seeds, or leave it out for every arm")
     if not all(np.isfinite(x).all() for x in arrays):
-        raise UserError("a score is not finite: give a failed seed the score of the floor")
+        raise UserError("a score is not finite: score a failed seed as the floor")
     return arrays
 
 
 def _tasks(ours: Strata, theirs: Strata) -> list[tuple[DoubleArray, DoubleArray]]:
-    """The two arms task by task."""
+    """Pairs of the scores of the two arms, by task."""
     if len(ours) != len(theirs):
         raise UserError(f"the arms have {len(ours)} and {len(theirs)} tasks: compare them on the same tasks")
     return list(zip(_checked(ours), _checked(theirs), strict=True))
 
 
 def _fewest(sides: Iterable[DoubleArray]) -> int:
-    """Seeds where there are fewest."""
+    """Smallest number of seeds."""
     return min(len(x) for x in sides)
 
 
 def _with_interval(value: float, sides: Sequence[DoubleArray], tasks: int) -> Estimate:
-    """``value``, a mean over tasks of means of ``sides`` or of their differences, and its t interval."""
+    """``value`` (a mean over tasks of the means of ``sides`` or of their differences) with its t interval."""
     if _fewest(sides) < SEEDS_OF_A_MEAN:
         return Estimate(value, math.nan, math.nan)
     counts = np.array([len(x) for x in sides], dtype=np.float64)
@@ -324,18 +332,18 @@ def _hedges_g(ours: DoubleArray, theirs: DoubleArray) -> float:
 
 
 def _bootstrap_variance(wins: DoubleArray) -> float:
-    """Variance of the mean of wins (n, m) when rows and columns are resampled, without any resampling.
+    """Closed-form bootstrap variance of the mean of wins (n, m), with rows and columns resampled.
 
-    Row effects, column effects and the rest are uncorrelated under the bootstrap, because the rest sums to 0
-    over every row and column; so their variances add up (derived).
+    Row effects, column effects and residuals are uncorrelated under the bootstrap, because the residuals sum
+    to 0 over every row and column. So their variances add up (derived).
     """
     rows, columns = wins.mean(axis=1, keepdims=True), wins.mean(axis=0, keepdims=True)
-    rest = wins - rows - columns + wins.mean()
-    return float(rows.var() / len(wins) + columns.var() / wins.shape[1] + rest.var() / wins.size)
+    residuals = wins - rows - columns + wins.mean()
+    return float(rows.var() / len(wins) + columns.var() / wins.shape[1] + residuals.var() / wins.size)
 
 
 def _trials(share: float, variance: float, at_least: float) -> float:
-    """How many independent trials have a share of that variance; never fewer than ``at_least``."""
+    """Number of independent trials whose share has that variance; at least ``at_least``."""
     return max(at_least, share * (1 - share) / variance) if variance > 0 else at_least
 
 
@@ -343,41 +351,41 @@ def _wilson(share: float, trials: float) -> Estimate:
     z2 = _Z**2 / trials
     centre = (share + z2 / 2) / (1 + z2)
     half = math.sqrt(share * (1 - share) * z2 + z2**2 / 4) / (1 + z2)
-    # At 0 and 1 the end is the share itself, and rounding must not put it on the wrong side.
+    # At 0 and 1 an end equals the share; clipping removes rounding errors.
     return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
 def _arrangements(first: int, second: int, exact: bool, draws: int, rng: np.random.Generator) -> DoubleArray:
-    """Which scores go to the first arm: (arrangements, first + second) of 1 and 0, the observed on top."""
+    """(arrangements, first + second) 1 for scores assigned to the first arm, else 0; row 0 is observed."""
     observed = np.repeat([1.0, 0.0], [first, second])
     if exact:
         chosen = np.array(list(combinations(range(first + second), first)))
         arrangements = np.zeros((len(chosen), first + second))
         np.put_along_axis(arrangements, chosen, 1.0, axis=1)
         return arrangements
-    # The places of the smallest of random numbers are a subset drawn without replacement.
+    # The indices of the smallest random numbers are a random subset without replacement.
     numbers = rng.random((draws, first + second))
     largest = np.partition(numbers, first - 1, axis=1)[:, first - 1]
     return np.concatenate([observed[None], numbers <= largest[:, None]])
 
 
 def _split(scores: DoubleArray, chosen: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Difference of two groups' means and its Welch variance, for each choice (A, n + m) of the first."""
+    """(A,) difference of the two groups' means and its Welch variance, per arrangement (A, n + m)."""
     centred = scores - scores.mean()
     n, total_square = int(chosen[0].sum()), float((centred**2).sum())
     m = len(scores) - n
     sums, squares = chosen @ centred, chosen @ centred**2
-    # The sum of all centred scores is 0, so that of the second group is minus that of the first.
-    around = np.stack([squares - sums**2 / n, total_square - squares - sums**2 / m])
-    around[around < 1e-12 * total_square] = 0.0
+    # All centred scores sum to 0, so the sum of the second group is minus that of the first.
+    deviations = np.stack([squares - sums**2 / n, total_square - squares - sums**2 / m])
+    deviations[deviations < 1e-12 * total_square] = 0.0
     weights = [1 / (n * max(1, n - 1)), 1 / (m * max(1, m - 1))]
-    return sums / n + sums / m, np.asarray(weights @ around)
+    return sums / n + sums / m, np.asarray(weights @ deviations)
 
 
 def _kaplan_meier(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray]:
-    """Times, and the share still missing at each (Kaplan and Meier 1958)."""
+    """Times, and the survival function at each (Kaplan and Meier 1958)."""
     if len(times) == 0:
-        raise UserError("there are no times: at least one run is needed")
+        raise UserError("no times given: at least one run is needed")
     distinct = np.unique(times)
     at_risk = (times >= distinct[:, None]).sum(axis=1)
     events = ((times == distinct[:, None]) & reached).sum(axis=1)
@@ -385,16 +393,16 @@ def _kaplan_meier(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, 
 
 
 def _worst(values: DoubleArray) -> float:
-    """CVaR 5%: the mean of the lowest ceil(n / 20) values; nan where there are none."""
+    """CVaR 5%: the mean of the lowest ceil(n / 20) values; nan without values."""
     return float(np.sort(values)[: -(-len(values) // 20)].mean()) if len(values) else math.nan
 
 
 @lru_cache(maxsize=4096)
 def _chi_over_df(df: float) -> DoubleArray:
-    """1000 equally likely values of a sample's standard deviation over the true one."""
+    """1000 quantiles of the ratio of sample to true standard deviation, at equal probabilities."""
     return np.asarray(np.sqrt(special.chdtri(df, (np.arange(1000) + 0.5) / 1000) / df))
 
 
 def _noncentral_t(t: float, df: float, shift: float) -> float:
-    """P(T <= t). An average that never fails, which library routines do far out in the tails."""
+    """P(T <= t) of the noncentral t distribution, as an average: library routines fail far in the tails."""
     return float(special.ndtr(t * _chi_over_df(df) - shift).mean())

@@ -1,8 +1,8 @@
-"""The summary run of a comparison in Weights & Biases: its pictures, tables and verdict in one run.
+"""Logs a comparison to Weights & Biases as one summary run, with figures, tables and verdict.
 
-The runs that were compared are in W&B already, one group for each arm on a task (``logger.wandb_group``). The
-summary run names those groups in its configuration and carries the arms and tasks as tags, so that filtering
-by a tag and grouping by group in W&B's own pages shows the same comparison.
+The compared runs are in W&B already, in one group per arm and task (``wandb_mirror.wandb_group``). The
+summary run lists these groups in its configuration and has the arms and tasks as tags, so that filtering by
+tag and grouping by group in W&B shows the same comparison.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MODES = ("offline", "online", "disabled")
 def log_summary(
     comparison: Comparison, figures: Mapping[str, Path], folder: Path, mode: str, project: str, name: str
 ) -> None:
-    """Write the summary run below ``folder``/wandb; whatever goes wrong there costs one line on stderr.
+    """Write the summary run below ``folder``/wandb; a failure only prints a warning.
 
     Args:
-        comparison: what was found.
-        figures: pictures (.png) by name.
+        comparison: the result to log.
+        figures: image files (.png) by name.
         folder: existing folder.
         mode: one of ``MODES``; ``disabled`` does nothing.
-        project: W&B project, that of the runs.
+        project: W&B project of the runs.
         name: name of the summary run.
     """
     if mode == "disabled":
@@ -65,32 +65,32 @@ def log_summary(
 
 
 def groups_of(trials: tuple[Trial, ...]) -> list[str]:
-    """W&B groups of the runs of an arm, where their directories are known."""
+    """W&B groups of the runs of an arm whose run directories exist."""
     places = [Path(trial.place) for trial in trials]
     return sorted({wandb_group(place) for place in places if is_run(place)})
 
 
 def summary_of(comparison: Comparison) -> dict[str, object]:
-    """The verdict, and each arm's final score and failed seeds, as W&B's run summary."""
-    found: dict[str, object] = {"verdict": " ".join(comparison.verdict)}
+    """The W&B run summary: verdict, final scores, shares of failed seeds, differences and p-values."""
+    summary: dict[str, object] = {"verdict": " ".join(comparison.verdict)}
     for row in comparison.performance:
         if row.task == comparison.scope:
-            found[f"final/{row.arm}"] = row.final.value
-            found[f"failed_share/{row.arm}"] = row.failed.value
+            summary[f"final/{row.arm}"] = row.final.value
+            summary[f"failed_share/{row.arm}"] = row.failed.value
     for contrast in comparison.headlines:
-        found[f"difference/{contrast.arm}"] = contrast.difference.value
-        found[f"p/{contrast.arm}"] = contrast.p_holm
-    return found
+        summary[f"difference/{contrast.arm}"] = contrast.difference.value
+        summary[f"p/{contrast.arm}"] = contrast.p_holm
+    return summary
 
 
 def performance_table(comparison: Comparison) -> dict[str, object]:
-    """One row for each arm and task (and over all tasks), with intervals."""
+    """One row per arm and task, and over all tasks, with intervals."""
     head = ("arm", "task", "seeds", "unfinished", "collapsed")
     return _table(comparison.performance, head, ("final_return", "final", "auc", "failed"))
 
 
 def contrast_table(comparison: Comparison) -> dict[str, object]:
-    """One row for each contrast with the baseline, with intervals."""
+    """One row per contrast with the baseline, with intervals."""
     head = ("measure", "arm", "baseline", "task", "g", "p", "p_holm", "power", "verdict")
     return _table(comparison.contrasts, head, ("difference", "improvement"))
 
@@ -114,5 +114,5 @@ def _ends(estimate: Estimate) -> list[object]:
 
 
 def _json(value: object) -> object:
-    """``value``, None where it is not finite: JSON has no NaN."""
+    """``value``, or None if it is not finite, because JSON has no NaN."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

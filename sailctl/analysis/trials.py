@@ -1,7 +1,7 @@
-"""Trials from run directories, from saved evidence and from foreign curves; and trials as saved evidence.
+"""Reads trials from run directories, saved evidence and foreign curves, and writes saved evidence.
 
 Saved evidence is a pair of files that can be committed: ``NAME.csv`` with the curves, and ``NAME.json`` with
-the configurations and where they come from.
+the configurations and provenance.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _HEAD = (
 
 
 def load_trials(places: Sequence[str | Path]) -> list[Trial]:
-    """The runs of run directories, of folders searched for them, of saved evidence and of foreign curves.
+    """The runs in run directories, in folders of them, in saved evidence and in foreign curves.
 
     Raises:
-        UserError: when a place holds no run or one cannot be read.
+        UserError: when a place contains no run, or a run cannot be read.
     """
     directories: dict[Path, None] = {}
     trials = []
@@ -54,12 +54,12 @@ def load_trials(places: Sequence[str | Path]) -> list[Trial]:
         elif place.suffix == ".csv":
             trials += _load_saved(place)
         else:
-            directories |= dict.fromkeys(found.resolve() for found in find_runs(place))
+            directories |= dict.fromkeys(run.resolve() for run in find_runs(place))
     return [trial_of(load_run(directory)) for directory in directories] + trials
 
 
 def _foreign_trial(curve: Curve, path: Path) -> Trial:
-    """A run of which nothing is known but its returns."""
+    """A trial of which only the env steps and returns are known."""
     unknown = np.full(len(curve.returns), np.nan)
     algorithm = f"{curve.algorithm} ({path.name})"
     return Trial(
@@ -85,7 +85,7 @@ def _foreign_trial(curve: Curve, path: Path) -> Trial:
 
 
 def trial_of(record: RunRecord) -> Trial:
-    """A run directory as a trial."""
+    """The trial of a run directory."""
     evaluations = read_columns(
         record.path / EVALUATIONS, ("iteration", "env_steps", "labels", "return", "length")
     )
@@ -97,12 +97,12 @@ def trial_of(record: RunRecord) -> Trial:
         return np.add.reduceat(evaluations[name], first) / count if len(first) else np.zeros(0)
 
     returns = evaluations["return"]
-    spent = {
+    time_at = {
         name: dict(zip(metrics["iteration"], metrics[name], strict=True)) for name in ("wall_s", "cpu_s")
     }
 
     def by_then(name: str) -> DoubleArray:
-        return np.array([0.0 if i == 0 else spent[name].get(i, np.nan) for i in iteration])
+        return np.array([0.0 if i == 0 else time_at[name].get(i, np.nan) for i in iteration])
 
     provenance, git = record.provenance, record.provenance.get("git") or {}
     origin = {
@@ -138,16 +138,16 @@ def trial_of(record: RunRecord) -> Trial:
 
 
 def save_trials(trials: Sequence[Trial], path: Path, about: Mapping[str, object] | None = None) -> None:
-    """Write the curves into ``path`` (``*.csv``, a row per evaluation), the rest into a ``.json`` beside it.
+    """Write the curves to ``path`` (``*.csv``, one row per evaluation), and the rest to a ``.json`` file.
 
-    ``about`` (JSON values) joins the JSON file. Runs are told by their number in it, so that no place of a
-    machine is written.
+    ``about`` (JSON values) becomes part of the JSON file. Runs are identified by number, so that no path of
+    the machine is written.
 
     Raises:
-        UserError: when ``path`` is no ``.csv``, or cannot be written, or a run is foreign.
+        UserError: when ``path`` is not a ``.csv`` file, cannot be written, or a run is foreign.
     """
     if any(trial.foreign for trial in trials):
-        raise UserError("foreign curves are not saved as evidence: keep the file that they come from")
+        raise UserError("foreign curves are not saved as evidence: keep their original file")
     if path.suffix != ".csv":
         raise UserError(f"evidence is saved as a .csv file (with a .json beside it), got {path}")
     lines = [",".join(_HEAD)]
@@ -179,10 +179,10 @@ def save_trials(trials: Sequence[Trial], path: Path, about: Mapping[str, object]
 
 
 def write_table(path: Path, lines: Sequence[str], record: Mapping[str, object]) -> None:
-    """Write lines of CSV into ``path``, and ``record`` into the ``.json`` beside it; the folder is made.
+    """Write CSV lines to ``path`` and ``record`` to the ``.json`` file of the same name; create the folder.
 
     Raises:
-        UserError: when they cannot be written.
+        UserError: when the files cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,21 +193,21 @@ def write_table(path: Path, lines: Sequence[str], record: Mapping[str, object]) 
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The JSON file beside saved evidence ``path``.
+    """The content of the JSON file of saved evidence ``path``.
 
     Raises:
-        UserError: when it is missing or cannot be understood.
+        UserError: when it is missing or not valid.
     """
-    beside = path.with_suffix(".json")
-    for file in (path, beside):
+    json_path = path.with_suffix(".json")
+    for file in (path, json_path):
         if not file.is_file():
             raise UserError(f"no such file: {file} (saved evidence is a .csv and a .json of the same name)")
     try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
+        about = json.loads(json_path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{beside} is not JSON: {error}") from error
+        raise UserError(f"{json_path} is not JSON: {error}") from error
     if not isinstance(about, dict) or "runs" not in about:
-        raise UserError(f"{beside} is no saved evidence: it lists no runs")
+        raise UserError(f"{json_path} is not saved evidence: it lists no runs")
     return about
 
 
@@ -237,21 +237,21 @@ def _load_saved(path: Path) -> list[Trial]:
             )
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{path.with_suffix('.json')} is no saved evidence of this version: {error!r}"
+            f"{path.with_suffix('.json')} is not saved evidence of this version: {error!r}"
         ) from error
-    if len(strays := np.setdiff1d(table["run"], [run["run"] for run in about["runs"]])):
-        raise UserError(f"{path} is damaged: it has rows of a run {strays[0]:g}, which was not saved")
+    if len(unknown := np.setdiff1d(table["run"], [run["run"] for run in about["runs"]])):
+        raise UserError(f"{path} is damaged: it has rows of a run {unknown[0]:g}, which was not saved")
     return trials
 
 
 def read_columns(path: Path, names: Sequence[str], ended: bool = False) -> dict[str, DoubleArray]:
-    """Columns of a CSV file of numbers by their names; an empty cell is NaN, a missing column all NaN.
+    """(E,) columns of a CSV file of numbers, by name; an empty cell is NaN, a missing column all NaN.
 
-    A last line without its end, as a killed run leaves it, is no row, unless the file is known to have
-    ``ended``. Cells are parted by commas, or by semicolons where the header is.
+    An incomplete last line, which a killed run leaves, is ignored unless the file is known to have ``ended``.
+    Cells are separated by commas, or by semicolons if the header is.
 
     Raises:
-        UserError: when the file cannot be read or holds something else.
+        UserError: when the file cannot be read, or a cell is not a number.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
@@ -261,10 +261,10 @@ def read_columns(path: Path, names: Sequence[str], ended: bool = False) -> dict[
         reader = csv.reader(lines, delimiter=";" if semicolons else ",")
         head = next(reader, [])
         rows = list(reader)
-        found = {name: head.index(name) for name in names if name in head}
+        index = {name: head.index(name) for name in names if name in head}
         return {
-            name: np.array([float(row[found[name]] or "nan") for row in rows], dtype=np.float64)
-            if name in found
+            name: np.array([float(row[index[name]] or "nan") for row in rows], dtype=np.float64)
+            if name in index
             else np.full(len(rows), np.nan)
             for name in names
         }
@@ -273,11 +273,11 @@ def read_columns(path: Path, names: Sequence[str], ended: bool = False) -> dict[
 
 
 def _means_between(iteration: DoubleArray, at: DoubleArray, values: DoubleArray) -> DoubleArray:
-    """(E,) mean of ``values`` over the iterations after the evaluation before, up to this one."""
-    known = np.isfinite(values) & (at <= iteration[-1] if len(iteration) else False)
-    place = np.searchsorted(iteration, at[known])
-    sums = np.bincount(place, values[known], len(iteration))
-    counts = np.bincount(place, minlength=len(iteration)).astype(np.float64)
+    """(E,) mean of ``values`` over the iterations since the previous evaluation; NaN without a value."""
+    valid = np.isfinite(values) & (at <= iteration[-1] if len(iteration) else False)
+    evaluation = np.searchsorted(iteration, at[valid])
+    sums = np.bincount(evaluation, values[valid], len(iteration))
+    counts = np.bincount(evaluation, minlength=len(iteration)).astype(np.float64)
     means: DoubleArray = np.divide(sums, counts, out=np.full(len(iteration), np.nan), where=counts > 0)
     return means
 

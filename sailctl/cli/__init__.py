@@ -1,4 +1,4 @@
 """The verbs of ``sailctl``.
 
-May import everything. Heavy libraries load inside the verb that needs them.
+May import everything. Heavy libraries are imported inside the verb that needs them.
 """

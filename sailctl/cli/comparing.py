@@ -1,4 +1,4 @@
-"""The verbs that compare: a figure of curves, statistics as text, and a page of both."""
+"""The verbs that compare runs: ``plot``, ``compare`` and ``report``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def plot(arguments: Sequence[str]) -> int:
-    """``sailctl plot``: the learning curves of runs in one figure."""
+    """``sailctl plot``: draw the learning curves of runs in one figure."""
     parser = Parser("plot", description="Draw the learning curves of runs into one figure.")
     parser.add_argument(
         "runs",
@@ -41,29 +41,29 @@ def plot(arguments: Sequence[str]) -> int:
     return 0
 
 
-# Comparing
-
-
 def compare(arguments: Sequence[str]) -> int:
-    """``sailctl compare``: the statistics of runs, as text."""
-    parser = _comparison_parser("compare", f"Compare runs, and print what can be said.\n\n{COMPARE}")
+    """``sailctl compare``: print the statistics of runs."""
+    parser = _comparison_parser("compare", f"Compare runs, and print the statistics.\n\n{COMPARE}")
     parser.add_argument(
         "--save",
         type=Path,
         metavar="FILE.csv",
-        help="save the runs' curves, with a .json of how they were made",
+        help="save the curves of the runs, with their provenance in a .json file",
     )
-    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw every picture into FOLDER")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write all figures to FOLDER")
     parser.add_argument(
         "--sequential",
         action="store_true",
-        help="say after each batch of seeds whether to stop, with one error for all looks (AdaStop)",
+        help="decide after each batch of seeds whether to stop, with one error rate in all (AdaStop)",
     )
     parser.add_argument(
-        "--batch", type=int, default=5, help="with --sequential: seeds of a batch (default: %(default)s)"
+        "--batch", type=int, default=5, help="with --sequential: seeds per batch (default: %(default)s)"
     )
     parser.add_argument(
-        "--batches", type=int, default=6, help="with --sequential: most batches (default: %(default)s)"
+        "--batches",
+        type=int,
+        default=6,
+        help="with --sequential: maximum number of batches (default: %(default)s)",
     )
     return _print_comparison(parser.parse_args(arguments))
 
@@ -99,14 +99,14 @@ def _print_comparison(options: argparse.Namespace) -> int:
 
 
 def report(arguments: Sequence[str]) -> int:
-    """``sailctl report``: the comparison as one page, its tables as Markdown and LaTeX, and in W&B."""
+    """``sailctl report``: write the comparison as one page, with tables as Markdown and LaTeX, and to W&B."""
     parser = _comparison_parser("report", f"Write the comparison of runs as one HTML page.\n\n{COMPARE}")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("report.html"),
         metavar="FILE.html",
-        help="page to write; tables go beside it as .md and .tex (default: %(default)s)",
+        help="page to write; its tables are written as .md and .tex files (default: %(default)s)",
     )
     parser.add_argument("--title", help="title of the page (default: what is compared)")
     parser.add_argument(
@@ -116,7 +116,7 @@ def report(arguments: Sequence[str]) -> int:
         "--wandb",
         choices=["offline", "online", "disabled"],
         default=os.environ.get("WANDB_MODE", "offline"),
-        help="log pictures and tables as a W&B run of their own, beside the page (default: %(default)s)",
+        help="log figures and tables as a separate W&B run (default: %(default)s)",
     )
     parser.add_argument(
         "--project",
@@ -152,8 +152,7 @@ def _comparison_parser(verb: str, description: str) -> Parser:
         "--by",
         action="append",
         metavar="SETTING",
-        help="setting that is compared, such as algo.gamma; may be given several times, and hold * "
-        "(default: algo.*)",
+        help="compared setting, such as algo.gamma; may be repeated, and may contain * (default: algo.*)",
     )
     parser.add_argument(
         "--baseline",
@@ -165,7 +164,7 @@ def _comparison_parser(verb: str, description: str) -> Parser:
         metavar="SCALE",
         help="returns of scores 0 and 1: references (random actions, the expert), runs (before training, the "
         "best final return of any run), or a FILE.yaml of lines such as 'hopper-v5: [20, 3000]' "
-        "(default: references, where all tasks have them)",
+        "(default: references, if all tasks have them)",
     )
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="score of the time to threshold (default: %(default)s)"
@@ -177,11 +176,11 @@ def _comparison_parser(verb: str, description: str) -> Parser:
         "--effect",
         type=float,
         default=0.1,
-        help="difference in score, stated beforehand, that power and seeds needed are about "
+        help="difference in score, fixed in advance, for the power and the number of seeds needed "
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--force", action="store_true", help="go on although something else differs; every output says so"
+        "--force", action="store_true", help="compare although other settings differ; every output says so"
     )
     return parser
 
@@ -208,7 +207,7 @@ def _compared(options: argparse.Namespace) -> Comparison:
     tasks = sorted({trial.task for trial in trials})
     scale, source = choose_scale(options.scale, tasks) if file is None else (file, "file")
     evidence = gather(trials, options.by or ["algo.*"], options.force)
-    how = Options(
+    settings = Options(
         options.baseline, scale, source, options.threshold, options.resamples, effect=options.effect
     )
-    return compare_arms(evidence, how)
+    return compare_arms(evidence, settings)

@@ -1,6 +1,6 @@
-"""What ``sailctl doctor`` prints: what works on this machine, and what to install for the rest.
+"""``sailctl doctor``: checks what works on this machine, and says what to install for the rest.
 
-MuJoCo is imported inside the checks: that it is missing is an answer too.
+MuJoCo is imported inside the checks, so that a missing MuJoCo is reported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from packaging.specifiers import SpecifierSet
 from sailctl.simulator.video import offscreen_backend
 
 DISK_GB = 1.0
-"""Free space that training should find; a run with its records takes a few MB."""
+"""Recommended free disk space, in GB; the records of a run take a few MB."""
 
 WANDB_S = 40.0
 """Seconds after which Weights & Biases counts as not working."""
@@ -37,30 +37,30 @@ run.finish()
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer."""
+    """The result of one check."""
 
     what: str
     works: bool
     detail: str
-    """What was found, or what to do."""
+    """Result of the check, or advice."""
     needed: bool = True
-    """Whether sailctl is of no use without it."""
+    """Whether sailctl requires it."""
 
 
 def diagnose() -> int:
-    """Print a line for everything that was tried; 0 when all that is needed works, else 1."""
-    with ThreadPoolExecutor() as pool:  # these wait for processes of their own
+    """Print one line per check; returns 0 if everything required works, otherwise 1."""
+    with ThreadPoolExecutor() as pool:  # these checks wait for other processes
         rendering, wandb = pool.submit(check_rendering), pool.submit(check_wandb)
         findings = [check_python(), *check_packages(), check_simulation(), *check_folder()]
         findings += [*check_extras(), rendering.result(), wandb.result(), check_slurm()]
     if not any(finding.needed and not finding.works for finding in findings):
-        findings.append(check_threads())  # last, when nothing else runs
+        findings.append(check_threads())  # last, so that no other check uses the cores
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
         word = "ok" if finding.works else "FAILS" if finding.needed else "missing"
         print(f"{finding.what:<{width}}  {word:<7}  {finding.detail}")
     broken = [finding.what for finding in findings if finding.needed and not finding.works]
-    print(f"\nmust be mended: {', '.join(broken)}" if broken else "\nsailctl works here")
+    print(f"\nmust be fixed: {', '.join(broken)}" if broken else "\nsailctl works here")
     return 1 if broken else 0
 
 
@@ -73,18 +73,18 @@ def check_python() -> Finding:
 
 
 def check_packages() -> list[Finding]:
-    """Whether the packages that sailctl needs are here, in versions of the ranges it names."""
-    wanted = [Requirement(line) for line in metadata.requires("sailctl") or ()]
-    found = [check_package(need) for need in wanted if applies(need)]
-    wrong = [finding for finding in found if not finding.works]
+    """Whether the required packages are installed in supported versions."""
+    requirements = [Requirement(line) for line in metadata.requires("sailctl") or ()]
+    findings = [check_package(need) for need in requirements if applies(need)]
+    failed = [finding for finding in findings if not finding.works]
     names = "mujoco", "gymnasium", "torch", "numpy", "stable-baselines3"
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in names if installed(name))
-    summary = Finding("packages", True, f"{len(found)} in the ranges asked for: {versions}")
-    return wrong or [summary]
+    summary = Finding("packages", True, f"{len(findings)} in supported versions: {versions}")
+    return failed or [summary]
 
 
 def check_package(need: Requirement) -> Finding:
-    """Whether one package is here, in a version of its range."""
+    """Whether one package is installed in a supported version."""
     version = installed(need.name)
     if version is None:
         return Finding(f"package {need.name}", False, f"pip install '{need.name}{need.specifier}'")
@@ -94,26 +94,25 @@ def check_package(need: Requirement) -> Finding:
 
 
 def check_extras() -> list[Finding]:
-    """Whether the packages of each optional extra are here."""
+    """Whether the packages of each optional extra are installed."""
     findings = []
     for extra in sorted(set(metadata.metadata("sailctl").get_all("Provides-Extra") or ()) - {"dev"}):
-        wanted = [Requirement(line) for line in metadata.requires("sailctl") or ()]
-        mine = [need for need in wanted if applies(need, extra) and not applies(need)]
-        found = [check_package(need) for need in mine]
-        works = all(finding.works for finding in found)
-        versions = ", ".join(f"{need.name} {installed(need.name)}" for need in mine)
+        requirements = [Requirement(line) for line in metadata.requires("sailctl") or ()]
+        of_extra = [need for need in requirements if applies(need, extra) and not applies(need)]
+        works = all(check_package(need).works for need in of_extra)
+        versions = ", ".join(f"{need.name} {installed(need.name)}" for need in of_extra)
         detail = versions if works else f"pip install 'sailctl[{extra}]'"
         findings.append(Finding(f"extra {extra}", works, detail, needed=False))
     return findings
 
 
 def applies(need: Requirement, extra: str = "") -> bool:
-    """Whether a requirement is one of this machine, with the extra asked for."""
+    """Whether a requirement applies to this machine, given the extra."""
     return need.marker is None or need.marker.evaluate({"extra": extra})
 
 
 def installed(name: str) -> str | None:
-    """Version of a package, None where it is missing."""
+    """Version of a package; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -121,7 +120,7 @@ def installed(name: str) -> str | None:
 
 
 def check_simulation() -> Finding:
-    """Whether MuJoCo takes a step, and the same one twice."""
+    """Whether MuJoCo makes a step, with the same result twice."""
     try:
         from sailctl.simulator.batched import TaskSimulator
         from sailctl_envs import ALL_TASKS
@@ -131,16 +130,16 @@ def check_simulation() -> Finding:
         action = np.full((2, simulator.spec.act_dim), 0.5)
         one, two = simulator.step(states, action), simulator.step(states, action)
         simulator.close()
-    except Exception as error:  # whatever it is: this is where it has to be told
+    except Exception as error:  # any failure is a finding
         return Finding("simulation", False, f"{type(error).__name__}: {error}".split("\n", 1)[0])
     same = np.array_equal(one.states.physics, two.states.physics) and np.isfinite(one.states.physics).all()
     return Finding(
-        "simulation", bool(same), "a step of HalfCheetah-v5, twice the same" if same else "not repeatable"
+        "simulation", bool(same), "a step of HalfCheetah-v5, repeatable" if same else "not repeatable"
     )
 
 
 def check_threads(seconds: float = 0.5) -> Finding:
-    """Whether all cores together step faster than one."""
+    """Whether simulation on all cores is faster than on one."""
     from sailctl.simulator.batched import TaskSimulator
     from sailctl.simulator.speed import random_behaviour, simulator_rate
     from sailctl_envs import ALL_TASKS
@@ -157,19 +156,19 @@ def check_threads(seconds: float = 0.5) -> Finding:
     if cores == 1:
         return Finding("threads", True, f"1 core, {rates[0]:.0f} steps/s of HalfCheetah-v5", needed=False)
     works = gain > 1.2
-    advice = "" if works else ": the cores are busy, or this process may not use them"
+    advice = "" if works else ": the cores are busy, or not available to this process"
     return Finding("threads", works, detail + advice, needed=False)
 
 
 def check_rendering() -> Finding:
-    """Whether videos can be made."""
+    """Whether videos can be rendered."""
     backend = offscreen_backend()
     detail = backend or "no videos; install libosmesa6 or libegl1 (OpenGL without a screen)"
     return Finding("rendering", backend is not None, detail, needed=False)
 
 
 def check_wandb() -> Finding:
-    """Whether Weights & Biases starts its process and keeps a run, offline."""
+    """Whether Weights & Biases starts its process and records an offline run."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(
@@ -180,21 +179,21 @@ def check_wandb() -> Finding:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            advice = f"no answer in {WANDB_S:.0f} s; logger.wandb=disabled goes without"
+            advice = f"no answer in {WANDB_S:.0f} s; logger.wandb=disabled turns it off"
             return Finding("W&B process", False, advice, needed=False)
     if done.returncode == 0:
-        return Finding("W&B process", True, "keeps a run, offline", needed=False)
+        return Finding("W&B process", True, "records an offline run", needed=False)
     reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return Finding("W&B process", False, f"{reason}; logger.wandb=disabled goes without", needed=False)
+    return Finding("W&B process", False, f"{reason}; logger.wandb=disabled turns it off", needed=False)
 
 
 def check_folder() -> list[Finding]:
-    """Whether runs can be written into the current folder."""
+    """Whether the current folder is writable and has free space."""
     here = Path.cwd()
     free = shutil.disk_usage(here).free / 1e9
     try:
         with tempfile.TemporaryFile(dir=here):
-            folder = Finding("folder", True, f"{here} can be written into")
+            folder = Finding("folder", True, f"{here} is writable")
     except OSError as error:
         folder = Finding("folder", False, f"{here}: {error.strerror}; choose another with out=FOLDER")
     disk = f"{free:.0f} GB free" if free >= DISK_GB else f"{free:.1f} GB free, less than {DISK_GB:.0f}"
@@ -202,7 +201,7 @@ def check_folder() -> list[Finding]:
 
 
 def check_slurm() -> Finding:
-    """Whether a cluster's queue is at hand."""
+    """Whether SLURM is available."""
     command = shutil.which("sbatch")
-    detail = command or "no sbatch here: runs of a sweep share this machine's cores"
+    detail = command or "sbatch is not installed: runs of a sweep share this machine's cores"
     return Finding("SLURM", command is not None, detail, needed=False)

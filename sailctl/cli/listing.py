@@ -1,4 +1,4 @@
-"""What ``sailctl tasks`` prints: a table of all tasks, or one task's page."""
+"""``sailctl tasks``: prints a table of all tasks, or the page of one task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from sailctl.simulator.speed import measure
 from sailctl_envs import ALL_TASKS, GymnasiumTask, Task
 from sailctl_envs.dmc.base import SuiteMissingError
 
-METAWORLD_SIZES = ("39", "4", str(METAWORLD_HORIZON), "0.0125")  # obs, act, horizon, s/step of all its tasks
+METAWORLD_SIZES = (
+    "39",
+    "4",
+    str(METAWORLD_HORIZON),
+    "0.0125",
+)  # obs, act, horizon, s/step of all Meta-World tasks
 HEAD = ("task", "original", "obs", "act", "horizon", "s/step", "needs")
 END = "an episode ends"
 FOOT = """
@@ -26,7 +31,7 @@ Any other MuJoCo environment registered with Gymnasium works too: env=gymnasium 
 
 
 def print_tasks(measured: bool = False) -> None:
-    """Print a row for each task; ``measured`` with its speed on this machine, about two seconds each."""
+    """Print one row per task; with ``measured`` also its speed on this machine (about two seconds each)."""
     if not measured:
         print(columns([(*HEAD, END), *((*row(task), end(task)) for task in known_tasks())]), FOOT, sep="\n")
         return
@@ -35,7 +40,9 @@ def print_tasks(measured: bool = False) -> None:
     head = (*HEAD, *(word for speed in speeds for word in (speed, "of mj_step")))
     rows = [(*row(task), *speed(task, sorted({1, cores}))) for task in known_tasks()]
     print(columns([head, *rows]))
-    print("\nof mj_step: share of what as many bare mj_step loops reach at once (noisy: half a second each)")
+    print(
+        "\nof mj_step: speed relative to as many parallel loops of mj_step alone (noisy: half a second each)"
+    )
 
 
 def print_task(task_id: str) -> None:
@@ -53,7 +60,7 @@ def print_task(task_id: str) -> None:
 
 
 def page(task: Task) -> str:
-    """What there is to know about a task, as Markdown: observation, actions, reward, horizon, end."""
+    """Markdown description of a task: observation, actions, reward, horizon, termination."""
     goal = (type(task).__doc__ or "").partition(". ")[0].partition(".\n")[0]
     parts = [(part.what, str(part.size), part.unit) for part in task.observation]
     total = sum(part.size for part in task.observation)
@@ -70,17 +77,17 @@ def page(task: Task) -> str:
 
 
 def actions(model: mujoco.MjModel) -> list[tuple[str, str, str, str]]:
-    """Names, count and range of neighbouring actuators with one range; one without a name has its joint's."""
+    """Names, count and range of consecutive actuators with equal range; unnamed ones get the joint's name."""
 
     def name(actuator: int) -> str:
         return str(model.actuator(actuator).name or model.joint(model.actuator_trnid[actuator, 0]).name)
 
     ranges = groupby(range(model.nu), key=lambda actuator: tuple(model.actuator_ctrlrange[actuator]))
-    found = []
+    rows = []
     for (low, high), group in ranges:
         names = [name(actuator) for actuator in group]
-        found.append((", ".join(names), str(len(names)), f"{low:g}", f"{high:g}"))
-    return found
+        rows.append((", ".join(names), str(len(names)), f"{low:g}", f"{high:g}"))
+    return rows
 
 
 def row(task_id: str) -> tuple[str, ...]:
@@ -98,27 +105,27 @@ def row(task_id: str) -> tuple[str, ...]:
 
 
 def end(task_id: str) -> str:
-    """When an episode of the task ends."""
+    """Termination of an episode of the task, in words."""
     return Task.end_in_words if task_id in METAWORLD else ALL_TASKS[task_id].end_in_words
 
 
 def speed(task_id: str, threads: Sequence[int]) -> list[str]:
-    """Control steps per second and share of bare loops, for each count of threads."""
+    """Control steps per second, and that relative to loops of mj_step, for each number of threads."""
     if task_id in METAWORLD:
         return ["", ""] * len(threads)
     try:
         open_simulator(task_id).close()
-    except UserError:  # what it needs is missing, as the column beside says
+    except UserError:  # a package is missing; the column ``needs`` names it
         return ["", ""] * len(threads)
-    found = []
+    cells = []
     for count in threads:
         rates = measure(task_id, count, seconds=0.3)
-        found += [f"{rates.simulator[0]:.0f}", f"{rates.simulator[0] / rates.together[0]:.2f}"]
-    return found
+        cells += [f"{rates.simulator[0]:.0f}", f"{rates.simulator[0] / rates.together[0]:.2f}"]
+    return cells
 
 
 def columns(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
-    """``rows`` below each other, the first one their heading; numbers stand to the right."""
+    """``rows`` as aligned text; the first row is the header, and columns of numbers are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     right = [all(is_number(cell) for cell in column[1:]) for column in zip(*rows, strict=True)]
     lines = [
@@ -132,5 +139,5 @@ def columns(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell holds a number or nothing."""
+    """Whether a cell is a number or empty."""
     return not cell.strip("-0123456789.e?")

@@ -1,4 +1,4 @@
-"""The ``sailctl`` command: thin verbs. Heavy modules are imported inside the verb that needs them."""
+"""The ``sailctl`` command and its verbs. Heavy modules are imported inside the verb that needs them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sailctl import __version__
 from sailctl.cli.comparing import compare, plot, report
@@ -23,9 +22,6 @@ from sailctl.cli.usage import (
 )
 from sailctl.core.terminal import fit_encoding, shortened
 
-if TYPE_CHECKING:
-    pass
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (``sys.argv`` by default) and return its exit code."""
@@ -38,15 +34,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sailctl {__version__}")
         return 0
 
-    # Before numpy is imported: one thread for each linear algebra call, since runs share the cores.
+    # Set before numpy is imported: one thread per linear algebra call, because runs share the cores.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "y", "on"):  # W&B's older word
+    if os.environ.get("WANDB_DISABLED", "").lower() in (
+        "true",
+        "1",
+        "yes",
+        "y",
+        "on",
+    ):  # W&B's older variable
         os.environ.setdefault("WANDB_MODE", "disabled")
-    if "MUJOCO_GL" in os.environ:  # with an OpenGL that is missing MuJoCo could not even be imported
-        os.environ.setdefault("SAILCTL_MUJOCO_GL", os.environ["MUJOCO_GL"])  # for the processes of videos
+    if "MUJOCO_GL" in os.environ:  # importing MuJoCo fails if that OpenGL is missing
+        os.environ.setdefault(
+            "SAILCTL_MUJOCO_GL", os.environ["MUJOCO_GL"]
+        )  # for the processes that render videos
         os.environ["MUJOCO_GL"] = "disable"
-    os.environ["MPLBACKEND"] = "agg"  # nothing here opens a window, and another one may not be installed
+    os.environ["MPLBACKEND"] = "agg"  # no window is opened, and another backend may be missing
     from sailctl.core.files import NO_PLACE, OUT_OF_REACH
     from sailctl.core.types import RunError, UserError
 
@@ -57,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = VERBS[verb](rest)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever read the output has seen enough, as `head` does
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
@@ -73,11 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + int(getattr(error, "signal", signal.SIGINT))
 
 
-# Training
-
-
 def train(arguments: Sequence[str]) -> int:
-    """``sailctl train``: check every run of the command line, then let Hydra launch them."""
+    """``sailctl train``: check every run of the command line, then launch them with Hydra."""
     from sailctl.core.types import UserError
     from sailctl.sweeps.compose import compose_jobs, describe
 
@@ -93,7 +94,7 @@ def train(arguments: Sequence[str]) -> int:
     words = [*options.overrides, *(["logger.fresh=true"] if options.fresh else [])]
     plan = compose_jobs(words, multirun=options.multirun, overlay=options.config_dir)
     if options.fail_fast and not plan.multirun:
-        raise UserError("--fail-fast is about the jobs of a sweep: add -m")
+        raise UserError("--fail-fast applies to the jobs of a sweep: add -m")
     if options.cfg:
         if plan.multirun:
             raise UserError("--cfg job shows one configuration; leave out -m")
@@ -117,7 +118,7 @@ def _train_help() -> str:
 
 
 def status(arguments: Sequence[str]) -> int:
-    """``sailctl status``: where the jobs of a sweep stand."""
+    """``sailctl status``: print the states of the jobs of a sweep."""
     from sailctl.core.types import UserError
 
     parser = Parser("status", STATUS_HELP)
@@ -128,7 +129,7 @@ def status(arguments: Sequence[str]) -> int:
     if options.watch is not None and not 0.1 <= options.watch <= 86_400:
         raise UserError(f"--watch must be from 0.1 to 86400 seconds, got {options.watch:g}")
     if options.watch is not None and options.json:
-        raise UserError("--watch is for people and --json for programs: choose one")
+        raise UserError("--watch and --json cannot be combined")
     return _show_jobs(options)
 
 
@@ -145,11 +146,8 @@ def _show_jobs(options: argparse.Namespace) -> int:
     return 1 if any(job.state in ("failed", "lost") for job in jobs) else 0
 
 
-# Evaluating and plotting
-
-
 def evaluate(arguments: Sequence[str]) -> int:
-    """``sailctl eval``: the true return of a trained policy."""
+    """``sailctl eval``: measure the true return of a trained policy."""
     from sailctl.core.files import find_policy
     from sailctl.core.types import UserError
     from sailctl.runs.results import is_run
@@ -169,7 +167,7 @@ def evaluate(arguments: Sequence[str]) -> int:
         "--seed", type=int, default=12345, help="seed of the initial states (default: %(default)s)"
     )
     parser.add_argument(
-        "--video", type=Path, metavar="FILE.mp4", help="also film the first episode into this file"
+        "--video", type=Path, metavar="FILE.mp4", help="also write a video of the first episode"
     )
     options = parser.parse_args(arguments)
     if not is_run(options.run) and find_policy(options.run) is None:
@@ -189,11 +187,8 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
-# Guarding
-
-
 def regress(arguments: Sequence[str]) -> int:
-    """``sailctl regress``: the gate for continuous integration."""
+    """``sailctl regress``: run or update the gate for continuous integration."""
     parser = Parser("regress", REGRESS_HELP)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--update", metavar="REASON")
@@ -219,25 +214,25 @@ def _guard(options: argparse.Namespace) -> int:
     if options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {options.jobs}")
     if options.new is None:
-        if given := [name for name, value in of_new.items() if value is not None] or overrides:
+        if misplaced := [name for name, value in of_new.items() if value is not None] or overrides:
             raise UserError(
-                f"{given[0]} belongs to a new protocol: add --new NAME (see sailctl regress --help)"
+                f"{misplaced[0]} belongs to a new protocol: add --new NAME (see sailctl regress --help)"
             )
         if options.update is None:
             return gate.check(places, options.out, options.jobs, options.config_dir)
         return gate.update(places, options.update, options.out, options.jobs, options.config_dir)
     if options.update is None:
-        raise UserError("--new needs --update REASON: why there is this baseline is kept beside it")
+        raise UserError("--new needs --update REASON, which is recorded with the baseline")
     if len(places) > 1:
         raise UserError(f"--new makes one baseline in one folder, got {len(places)} folders")
     seeds, gate_seeds = options.seeds or gate.BASELINE_SEEDS, options.gate_seeds or gate.GATE_SEEDS
     alpha = gate.ALPHA if options.alpha is None else options.alpha
-    for name, value, good in (
+    for name, value, valid in (
         ("--seeds", seeds, 1 <= seeds <= gate.FIRST_GATE_SEED),
         ("--gate-seeds", gate_seeds, gate_seeds >= 1),
         ("--alpha", alpha, 0 < alpha < 1),
     ):
-        if not good:
+        if not valid:
             limits = {"--seeds": f"from 1 to {gate.FIRST_GATE_SEED}", "--alpha": "between 0 and 1"}
             raise UserError(f"{name} must be {limits.get(name, 'at least 1')}, got {value}")
     first = gate.FIRST_GATE_SEED
@@ -247,11 +242,8 @@ def _guard(options: argparse.Namespace) -> int:
     )
 
 
-# Collecting
-
-
 def collect(arguments: Sequence[str]) -> int:
-    """``sailctl collect``: a data set of answers about one policy."""
+    """``sailctl collect``: collect a data set of preferences about one policy."""
     from sailctl.core.types import UserError
     from sailctl.sweeps.compose import compose_jobs
 
@@ -263,7 +255,7 @@ def collect(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args(arguments)
 
-    # Composed as a sweep, so that several values are refused in words of this verb, which has no use for -m.
+    # Composed as a sweep, so that the error for several values does not suggest -m, which is refused here.
     form = [] if any(word.startswith("algo=") for word in options.overrides) else ["algo=sail_segments"]
     plan = compose_jobs([*form, *options.overrides], multirun=True, overlay=options.config_dir)
     if options.multirun or len(plan.jobs) > 1:
@@ -275,15 +267,14 @@ def collect(arguments: Sequence[str]) -> int:
     return 0
 
 
-# Tasks, references and this machine
-
-
 def tasks(arguments: Sequence[str]) -> int:
-    """``sailctl tasks``: what there is to train on."""
-    parser = Parser("tasks", description="List the tasks, or show one: what it observes, does and rewards.")
+    """``sailctl tasks``: list the tasks, or describe one."""
+    parser = Parser("tasks", description="List the tasks, or describe one: observations, actions and reward.")
     parser.add_argument("task", nargs="?", metavar="TASK", help="id of the task to show")
     parser.add_argument(
-        "--measure", action="store_true", help="measure env steps/s here, beside a bare mj_step (a minute)"
+        "--measure",
+        action="store_true",
+        help="measure env steps/s on this machine, relative to mj_step alone (a minute)",
     )
     options = parser.parse_args(arguments)
 
@@ -300,10 +291,10 @@ def tasks(arguments: Sequence[str]) -> int:
 
 
 def doctor(arguments: Sequence[str]) -> int:
-    """``sailctl doctor``: what works on this machine."""
-    Parser(
-        "doctor", description="Say what of sailctl works on this machine, and what to install."
-    ).parse_args(arguments)
+    """``sailctl doctor``: check what works on this machine."""
+    Parser("doctor", description="Check what works on this machine, and say what to install.").parse_args(
+        arguments
+    )
 
     from sailctl.cli.doctor import diagnose
 
@@ -311,7 +302,7 @@ def doctor(arguments: Sequence[str]) -> int:
 
 
 def reference(arguments: Sequence[str]) -> int:
-    """``sailctl reference``: list the reference policies, or make those of a task."""
+    """``sailctl reference``: list the reference policies, or train those of a task."""
     parser = Parser("reference", REFERENCE_HELP)
     parser.add_argument("--out", type=Path, default=Path("references"))
     parser.add_argument("--config-dir", type=Path)

@@ -1,4 +1,4 @@
-"""How the words of a verb are read."""
+"""The argument parser of all verbs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as every other wrong input: one line, exit code 2."""
+    """Raises ``UserError`` for a wrong command line, so that it ends in one line and exit code 2."""
 
     def __init__(self, verb: str, text: str | None = None, description: str | None = None) -> None:
         from sailctl.core.files import place

@@ -1,4 +1,4 @@
-"""What the verbs of ``sailctl`` say about themselves."""
+"""Help texts of the ``sailctl`` verbs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ Continuous control in MuJoCo, learned from preferences between trajectories.
 
 verbs:
   train    train a policy, or a sweep of policies
-  status   where the jobs of a sweep stand
-  eval     measure the true return of a trained policy, and film it
+  status   show the states of the jobs of a sweep
+  eval     measure the true return of a trained policy, and write a video
   plot     draw the learning curves of runs
-  compare  say which algorithm or setting did better, how surely, and how steadily
-  report   the same as one HTML page, with pictures
-  regress  the gate for CI: has a change made learning worse?
-  collect  make a data set of preferences to learn from
+  compare  compare algorithms or settings, with confidence intervals and stability
+  report   write the comparison as one HTML page with figures
+  regress  the gate for CI: test whether a change made learning worse
+  collect  collect a data set of preferences
 
-  tasks      list the tasks, their sizes and their speed here
-  reference  list the reference policies, or make those of a task
-  doctor     what works on this machine, and what to install
+  tasks      list the tasks, their sizes and their speed on this machine
+  reference  list the reference policies, or train those of a task
+  doctor     check what works on this machine, and say what to install
 
   sailctl VERB --help explains a verb; sailctl --version prints the version.
 
@@ -27,7 +27,7 @@ examples:
   sailctl train                                       SAIL-RevKL on HalfCheetah, the default
   sailctl train algo=sail env=hopper-v5 seed=3        choose the algorithm, the task, the seed
   sailctl train -m algo=sail,sail_revkl seed=0,1,2    six runs, one per core
-  sailctl train --cfg job                             every setting with its meaning, nothing is run
+  sailctl train --cfg job                             every setting with its meaning, without a run
   sailctl eval runs/halfcheetah-v5/sail/1a2b3c4d-s0   the run's folder, as train printed it
   sailctl compare runs                                is SAIL-RevKL better than SAIL?
   sailctl plot runs/halfcheetah-v5                    learning curves of all runs in a folder
@@ -48,9 +48,9 @@ options:
                        hydra.launcher.n_jobs=4 changes how many at once,
                        hydra/launcher=basic runs them one after the other,
                        hydra/launcher=slurm as jobs of a cluster
-  --fail-fast          of a sweep: once a job has failed, begin no other
-  --fresh              a new run even where this one was trained before
-  --cfg job            show the whole configuration, a comment on each value, and run nothing
+  --fail-fast          in a sweep, start no further job after one has failed
+  --fresh              start a new run even if this one exists
+  --cfg job            print the whole configuration with comments, and run nothing
   --config-dir FOLDER  also look for options in your own FOLDER/algo/*.yaml, FOLDER/env/*.yaml, ...
   -h, --help           this text
 
@@ -60,48 +60,48 @@ examples:
   sailctl train experiment=demo algo=sail
   sailctl train algo=sail_segments rollout=episodes
 
-A run that was stopped goes on where it was, when it is asked for again; one that is finished is not
-trained twice. Ctrl-C and SIGTERM let the iteration end and keep it; a second one stops at once.
+The same command resumes a stopped run; a finished run is not trained again. After Ctrl-C or SIGTERM a run
+finishes its iteration and saves a checkpoint; a second signal stops it at once.
 
-Exit code: 0 done, 1 a run failed, 2 something asked for is impossible, 130 interrupted, 143 terminated.
+Exit code: 0 done, 1 a run failed, 2 invalid input, 130 interrupted, 143 terminated.
 """
 
 STATUS_HELP = """\
 usage: sailctl status [--watch [SECONDS] | --json] [FOLDER]
 
-Where the jobs of a sweep stand: those that were asked for, whether they have begun or not, and any other
-run in FOLDER (default: runs). The same table is in FOLDER/jobs.csv, as of the last job that ended.
+Show the states of the jobs of a sweep, started or not, and of all other runs in FOLDER (default: runs).
+FOLDER/jobs.csv contains the same table, updated whenever a job ends.
 
-  finished     has its policy
-  running      a living process works on it
-  waiting      was asked for, and has not begun
-  interrupted  was told to stop, and goes on when it is asked for again
-  lost         its process is gone without a word; it goes on when it is asked for again
-  failed       had to stop, for the reason beside it
+  finished     is complete
+  running      a process works on it
+  waiting      has not started
+  interrupted  was stopped by a signal; the same command resumes it
+  lost         its process died; the same command resumes it
+  failed       stopped with an error, which is shown
 
 options:
-  --watch [SECONDS]  print it again every so many seconds (default: 5), until nothing runs
-  --json             for programs
+  --watch [SECONDS]  repeat the table at this interval (default: 5), until no job is running
+  --json             print JSON
   -h, --help         this text
 
-Exit code: 0, or 1 where a job failed or was lost, 2 where there is no run.
+Exit code: 0, or 1 if a job failed or is lost, 2 if there is no run.
 """
 
 COLLECT_HELP = """\
 usage: sailctl collect --pairs N --out FILE.parquet [--config-dir FOLDER] [KEY=VALUE ...]
 
-Let a policy that does not learn act, ask the teacher about pairs of segments until it has answered N of them,
-and write the answers into a file that algorithms learn from (algo.data=FILE) and pandas reads.
+Collect N answers of the teacher about pairs of segments of a fixed policy, and write them to a file for
+training (algo.data=FILE), which pandas can read.
 
-  KEY=VALUE      settings as for sailctl train; those that matter are
+  KEY=VALUE      settings as for sailctl train; the relevant ones are
                  env, rollout, oracle   the task, the segments and the teacher
-                 policy                 the policy that acts, untrained, unless
-                 algo.reference         names a run or a policy folder that it comes from
+                 policy                 the policy, untrained, unless
+                 algo.reference         names a run or a policy folder to load it from
                  seed, threads
 
 options:
-  --pairs N            answers to collect; ties count, pairs that the teacher skips do not
-  --out FILE.parquet   file to make; one that exists is left alone
+  --pairs N            answers to collect; ties count, skipped pairs do not
+  --out FILE.parquet   file to create; an existing file is not overwritten
   --config-dir FOLDER  also look for options in your own FOLDER/env/*.yaml, FOLDER/oracle/*.yaml, ...
   -h, --help           this text
 
@@ -111,26 +111,26 @@ examples:
   sailctl collect --pairs 500 --out good.parquet algo.reference=runs/halfcheetah-v5/sail/1a2b3c4d-s0
   sailctl train algo=dpo_offline algo.data=cheetah.parquet
 
-Exit code: 0 done, 1 it had to stop, 2 something asked for is impossible, 130 interrupted.
+Exit code: 0 done, 1 collection failed, 2 invalid input, 130 interrupted.
 """
 
 REFERENCE_HELP = """\
 usage: sailctl reference
        sailctl reference env=TASK [--out FOLDER] [--config-dir FOLDER] [KEY=VALUE ...]
 
-Without a task: list the reference policies that ship with sailctl, and what they earn.
+Without a task: list the reference policies that ship with sailctl, and their returns.
 
-With one: train on the true reward (PPO, unless algo=sac), keep the policy of every evaluation, and choose
-three of them: weak, medium and expert have gained about 0.15, 0.5 and all of what the best one gains over
-random actions. They go into FOLDER/TASK/, with a reference.json of how they were made and what they earn.
+With a task: train on the true reward (PPO, unless algo=sac), keep the policy of every evaluation, and choose
+three of them: weak, medium and expert reach about 0.15, 0.5 and 1 of the best policy's gain over random
+actions. They are written to FOLDER/TASK/, with their provenance and returns in reference.json.
 
-  KEY=VALUE            settings as for sailctl train; those that matter most are
+  KEY=VALUE            settings as for sailctl train; the most relevant ones are
                        env_steps, seed, algo (ppo, sac) and their settings
-                       evaluation.every   env steps between the policies there are to choose from
+                       evaluation.every   env steps between the candidate policies
                        policy.hidden      widths of the network, for PPO
 
 options:
-  --out FOLDER         where the task's folder is made (default: references)
+  --out FOLDER         parent of the task's folder (default: references)
   --config-dir FOLDER  also look for options in your own FOLDER/algo/*.yaml, FOLDER/env/*.yaml, ...
   -h, --help           this text
 
@@ -140,7 +140,7 @@ examples:
   sailctl train env=hopper-v5 algo.reference=medium algo.reference_interval=0
   sailctl train env=hopper-v5 algo.reference=references/hopper-v5/expert
 
-Exit code: 0 done, 1 training had to stop, 2 something asked for is impossible, 130 interrupted.
+Exit code: 0 done, 1 training failed, 2 invalid input, 130 interrupted.
 """
 
 REGRESS_HELP = """\
@@ -148,20 +148,20 @@ usage: sailctl regress [BASELINE ...]
        sailctl regress --update REASON [BASELINE ...]
        sailctl regress --update REASON --new NAME KEY=VALUE ... [FOLDER]
 
-Has a change made learning worse? Train by the protocol of every baseline, with other seeds, and compare the
-final scores; compare the first updates of every algorithm with those that are stored. Print what was found,
-how often such a gate raises a false alarm, and which drop it catches.
+Test whether a change made learning worse. Train by the protocol of every baseline, with other seeds, and
+compare the final scores; compare the first updates of every algorithm with the stored ones. Print the result,
+the false-alarm rate of the gate, and the smallest drop that it detects.
 
-  BASELINE       files that this verb made, or folders of them (default: results/baselines)
+  BASELINE       baseline files, or folders of them (default: results/baselines)
 
 options:
-  --update REASON      make the baselines anew; the reason is kept beside them
-  --new NAME           with --update: make one for a new protocol, KEY=VALUE as for sailctl train
+  --update REASON      regenerate the baselines, and record the reason with them
+  --new NAME           with --update: create one for a new protocol, KEY=VALUE as for sailctl train
   --seeds N            with --new: runs of the baseline (default: 40)
   --gate-seeds N       with --new: runs of the gate (default: 8)
-  --alpha P            with --new: chance of a false alarm that is allowed (default: 0.01)
-  --jobs N             runs at a time (default: one per core)
-  --out FOLDER         keep the runs there
+  --alpha P            with --new: significance level of the test (default: 0.01)
+  --jobs N             parallel runs (default: one per core)
+  --out FOLDER         keep the runs in FOLDER
   --config-dir FOLDER  also look for options in your own FOLDER/algo/*.yaml, FOLDER/env/*.yaml, ...
   -h, --help           this text
 
@@ -170,12 +170,12 @@ examples:
   sailctl regress --update "a smaller learning rate, on purpose"
   sailctl regress --update "first one" --new short algo=sail env=hopper-v5 env_steps=200_000
 
-Exit code: 0 not worse, 1 worse (or other numbers), 2 could not judge (an interruption too).
+Exit code: 0 not worse, 1 worse (or different numbers), 2 could not judge (also after an interrupt).
 """
 
 COMPARE = """\
 RUNS are run directories, folders of them, evidence saved by --save (.csv), or foreign curves: a .csv with the
-columns task, algorithm, seed, env_steps and return. Runs that differ only in their seed form an arm; arms
-may differ in the compared settings and in nothing else. One arm is the baseline that the others are compared
-with. docs/statistics.md defines every number.
+columns task, algorithm, seed, env_steps and return. Runs that differ only in their seed form an arm. Arms
+may differ only in the compared settings. All arms are compared with one of them, the baseline.
+docs/statistics.md defines every number.
 """

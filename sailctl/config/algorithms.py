@@ -26,15 +26,17 @@ class AlgoConfig:
     )
     baseline: str = setting("leave_one_out", "subtracted from F where c weighs it: leave_one_out | none")
     responses: str = setting(
-        "segments", "of the design part: segments (rolled out now) | data (taken from the data set)"
+        "segments",
+        "where the segments of the design (DDP, DPP, DPR) come from: segments (rolled out by the policy) | "
+        "data (the data set)",
     )
     labels: str = setting(
         "teacher",
-        "labels of the design part: teacher (with responses=data: the recorded ones) | reward_model | "
+        "who labels the design's pairs: teacher (with responses=data: the recorded labels) | reward_model | "
         "policy (drawn from sigma(h))",
     )
     w: float = setting(
-        1.0, "weight of the design part; 1 - w is that of the data set with its recorded labels"
+        1.0, "weight of the design's pairs; 1 - w is the weight of the data set with its recorded labels"
     )
     data: str | None = setting(None, "file of preferences, as `sailctl collect` makes it; null is none")
     queries: int | None = setting(
@@ -64,8 +66,8 @@ class AlgoConfig:
     )
     reference: str = setting(
         "initial",
-        "initial (start untrained) | a run directory or policy folder: start from it (policy.* is then "
-        "not read)",
+        "initial (start untrained) | weak | medium | expert | a run directory or policy folder: start from "
+        "it (policy.* is then not read)",
     )
     reference_interval: int = setting(
         1, "iterations between snapshots of the policy as the new reference; 0 keeps the reference for ever"
@@ -94,7 +96,7 @@ class AlgoConfig:
     )
     epochs: int = setting(5, "passes over each iteration's labelled pairs")
     minibatches: int = setting(4, "gradient steps in a pass; must divide rollout.prompts")
-    max_grad_norm: float | None = setting(1.0, "gradients are scaled down to this norm; null is no limit")
+    max_grad_norm: float | None = setting(1.0, "gradients are clipped to this norm; null is no limit")
     iterations: int | None = setting(
         None, "the run ends after so many; null: with env_steps or the label budget"
     )
@@ -158,13 +160,13 @@ class ActionsConfig:
     )
     doubt: float = setting(
         1.0,
-        "softness that is added in a state, in units of how far the two critics differ about a pair; "
+        "extra label temperature of a state, in units of how far the two critics differ about its pairs; "
         "0 is none",
     )
     pessimism: float = setting(
         2.0,
-        "how far a value is below the mean of the two critics, in units of half of their difference: 1 is "
-        "the smaller of the two, 0 the mean",
+        "the value is the mean of the two critics minus this times half their difference: 1 is the smaller "
+        "of the two, 0 the mean",
     )
     baseline: str = setting(
         "leave_one_out",
@@ -188,8 +190,8 @@ class ActionsConfig:
     )
     reference: str = setting(
         "initial",
-        "initial (start untrained) | a run directory or policy folder: start from it (policy.* is then "
-        "not read)",
+        "initial (start untrained) | weak | medium | expert | a run directory or policy folder: start from "
+        "it (policy.* is then not read)",
     )
     reference_interval: int = setting(
         100,
@@ -202,38 +204,39 @@ class ActionsConfig:
     )
     average: float = setting(
         0.005,
-        "share of the policy that its running mean, which is evaluated and saved, takes over at an actor "
-        "update; 1 is the policy itself",
+        "update rate of the moving average of the policy's parameters, which is evaluated and saved; 1 is "
+        "the policy itself",
     )
     least_std: float = setting(0.2, "least standard deviation of an action, in policy units")
     early_std: float = setting(
         0.3,
-        "the same at the start of the run, so that it explores; it falls to least_std in algo.settle env "
-        "steps",
+        "least standard deviation at the start of the run; it decays to least_std over algo.settle env steps",
     )
     early_correlation: float = setting(
         0.8,
-        "correlation of an action's noise with that of the step before, at the start of the run; it falls to "
-        "0 in algo.settle env steps",
+        "correlation of the action noise of neighbouring steps at the start of the run; it decays to 0 over "
+        "algo.settle env steps",
     )
-    settle: int = setting(50_000, "env steps in which the two of them fall; 0 is none of either")
+    settle: int = setting(
+        50_000, "env steps over which early_std and early_correlation decay; 0 uses neither"
+    )
     initial_queries: int = setting(200, "comparisons put to the teacher in the first session")
     queries: int = setting(50, "comparisons put to the teacher in each later session")
     query_interval: int = setting(5000, "env steps between sessions")
     selection: str = setting(
         "uniform",
-        "which ones, of ten times as many: uniform | disagreement | entropy | kcenter | "
-        "kcenter_disagreement | kcenter_entropy",
+        "how questions are chosen: uniform | disagreement | entropy | kcenter | kcenter_disagreement | "
+        "kcenter_entropy (all but uniform choose among ten times as many)",
     )
     window: int = setting(50, "control steps of a segment that the teacher is shown")
     recent: int | None = setting(
         20_000,
-        "every second question is about segments of the latest so many env steps, so that the reward "
-        "tells apart what the policy does now; null: all are about all that is remembered",
+        "every second question is about segments of the latest so many env steps, so that the reward model "
+        "is accurate on current behaviour; null: all questions are about the whole buffer",
     )
     envs: int = setting(20, "episodes that run side by side")
     noiseless: float = setting(
-        0.25, "share of them in which the policy acts by its mean, as it does when it is evaluated"
+        0.25, "share of the episodes in which the policy takes its mean action, as in evaluations"
     )
     interval: int = setting(1000, "env steps of an iteration")
     learning_starts: int = setting(
@@ -246,16 +249,14 @@ class ActionsConfig:
     delay: int = setting(2, "updates of the critic for each one of the actor")
     batch: int = setting(256, "states of an update")
     lr: float = setting(0.001, "learning rate of the actor (Adam)")
-    anneal: bool = setting(True, "that rate falls in proportion to the env steps that are left")
+    anneal: bool = setting(True, "decay the learning rate linearly to 0 over the run")
     max_grad_norm: float | None = setting(
-        1.0, "gradients of the actor are scaled down to this norm; null is no limit"
+        1.0, "the actor's gradient is clipped to this norm; null is no limit"
     )
     hidden: list[int] = setting([128, 128], "widths of the hidden layers of the critic")
     critic_lr: float = setting(0.001, "learning rate of the critic (Adam)")
-    steps: int = setting(3, "rewards that a target adds up before a value takes over")
-    tau: float = setting(
-        0.02, "share of the critic that the copies behind its targets take over at an update"
-    )
+    steps: int = setting(3, "n of the n-step targets")
+    tau: float = setting(0.02, "update rate of the target networks")
 
     simulates: ClassVar[bool] = True
     iterations: ClassVar[None] = None
@@ -277,8 +278,8 @@ class PPOConfig:
     query_interval: int = setting(10_000, "env steps between sessions; a learned reward alone")
     selection: str = setting(
         "uniform",
-        "which ones, of ten times as many: uniform | disagreement | entropy | kcenter | "
-        "kcenter_disagreement | kcenter_entropy",
+        "how questions are chosen: uniform | disagreement | entropy | kcenter | kcenter_disagreement | "
+        "kcenter_entropy (all but uniform choose among ten times as many)",
     )
     learning_starts: int = setting(
         0, "env steps before the first session, in which the policy only acts; a learned reward alone"
@@ -288,12 +289,12 @@ class PPOConfig:
     batch: int = setting(64, "samples of a gradient step")
     epochs: int = setting(10, "passes over the samples of an update")
     lr: float = setting(0.0003, "learning rate")
-    anneal: bool = setting(True, "the learning rate falls in proportion to the env steps that are left")
+    anneal: bool = setting(True, "decay the learning rate linearly to 0 over the run")
     gae_lambda: float = setting(0.95, "of generalised advantage estimation")
     clip: float = setting(0.2, "the ratio of new to old policy counts within 1 +- this")
     entropy: float = setting(0.0, "weight of the entropy bonus")
     value: float = setting(0.5, "weight of the value loss")
-    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm")
+    max_grad_norm: float = setting(0.5, "gradients are clipped to this norm")
     normalise_reward: bool = setting(True, "divide rewards by the running deviation of the discounted return")
     reference: str = setting(
         "initial",
@@ -321,8 +322,8 @@ class SACConfig:
     query_interval: int = setting(20_000, "env steps between sessions; a learned reward alone")
     selection: str = setting(
         "uniform",
-        "which ones, of ten times as many: uniform | disagreement | entropy | kcenter | "
-        "kcenter_disagreement | kcenter_entropy",
+        "how questions are chosen: uniform | disagreement | entropy | kcenter | kcenter_disagreement | "
+        "kcenter_entropy (all but uniform choose among ten times as many)",
     )
     learning_starts: int = setting(
         10_000, "env steps of uniformly drawn actions, without an update, at the start"
@@ -342,7 +343,7 @@ class SACConfig:
     updates: float = setting(1.0, "gradient steps per env step")
     batch: int = setting(256, "samples of a gradient step")
     lr: float = setting(0.0003, "learning rate of actor, critics and temperature")
-    tau: float = setting(0.005, "share of the critics that their targets take over at a time")
+    tau: float = setting(0.005, "update rate of the target networks")
     target_every: int = setting(1, "gradient steps between two such times")
     entropy: float = setting(1.0, "temperature at the start, the weight of the entropy; it is learned")
     gamma: float = setting(

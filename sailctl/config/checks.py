@@ -13,7 +13,9 @@ from sailctl.config.schema import (
     ActionsRun,
     Config,
     PolicyConfig,
+    PPORun,
     RunConfig,
+    SACRun,
     to_dict,
 )
 from sailctl.config.words import require
@@ -44,8 +46,10 @@ def validate(config: RunConfig) -> None:
         _validate_design(config)
     elif isinstance(config, ActionsRun):
         _validate_actions(config)
-    else:
+    elif isinstance(config, PPORun | SACRun):
         _validate_baseline(config)
+    else:
+        raise TypeError(f"there are no checks for a {type(config).__name__}")
     _validate_teacher(config)
 
 
@@ -123,11 +127,9 @@ def _validate_reference(config: RunConfig) -> None:
     require(reference_place(config) is not None, "algo.reference", what, reference, LEVELS)
 
 
-def _validate_baseline(config: RunConfig) -> None:
+def _validate_baseline(config: PPORun | SACRun) -> None:
     """What a baseline needs beside its own numbers."""
     algo = config.algo
-    if not isinstance(algo, PPOConfig | SACConfig):
-        return
     require(algo.reward != "teacher", "algo.reward", "true or model with this algorithm", algo.reward)
     if algo.reward == "model":
         _validate_sessions(config, algo)
@@ -138,7 +140,7 @@ def _validate_baseline(config: RunConfig) -> None:
         require(config.policy.kind == "mlp", "policy.kind", "mlp with PPO", config.policy.kind)
         learnt = config.policy.learn_std
         require(learnt, "policy.learn_std", "true with PPO", learnt)
-    elif isinstance(algo, SACConfig):
+    else:
         _validate_widths("algo.hidden", algo.hidden)
         require(algo.entropy > 0, "algo.entropy", "above 0 with SAC", algo.entropy)
         learns = config.env_steps > algo.learning_starts
@@ -163,7 +165,7 @@ def _validate_sessions(config: RunConfig, algo: ActionsConfig | PPOConfig | SACC
     enough = budget is None or budget >= algo.initial_queries
     require(enough, "oracle.budget", f"at least algo.initial_queries={algo.initial_queries}", budget)
     pairs = config.rollout.pairing != "ranked"
-    require(pairs, "rollout.pairing", "forked or unrelated with this algorithm", config.rollout.pairing)
+    require(pairs, "rollout.pairing", f"forked or unrelated with algo={algo.name}", config.rollout.pairing)
 
 
 def _validate_actions(config: ActionsRun) -> None:
@@ -210,7 +212,7 @@ def _validate_design(config: Config) -> None:
     require(
         algo.data is not None or not algo.needs_data,
         "algo.data",
-        "a file of preferences, as `sailctl collect` makes it (none: algo.responses=segments and algo.w=1)",
+        f"a data set of preferences with algo={algo.name}; `sailctl collect` makes one",
         algo.data,
     )
     if algo.data is not None:

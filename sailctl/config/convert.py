@@ -221,11 +221,10 @@ def unknown_key(key: str, chosen: str | None = None) -> UserError:
     if key in leaf_types():
         group = key.partition(".")[0]
         having = _options_with(key, chosen)
-        where = f" {chosen}" if chosen else ""
         hint = f"; {' and '.join(having)} {'has' if len(having) == 1 else 'have'} it" if having else ""
         return UserError(
-            f"{key} is no setting of the chosen {group}{where}{hint}: "
-            f"sailctl train --cfg job {group}=... lists all"
+            f"{key} is no setting of {group}={chosen or '...'}{hint}: "
+            f"sailctl train --cfg job {group}={chosen or '...'} lists all"
         )
     known = [*leaf_types(), *GROUPS, "experiment"]
     last_words = {name.rpartition(".")[2]: name for name in reversed(known)}

@@ -109,7 +109,7 @@ class RewardConfig:
     )
     batch: int = setting(64, "pairs in a gradient step")
     steps: int | None = setting(
-        200, "gradient steps of a fit at most, on labels drawn from all known so far; null: whole passes"
+        200, "gradient steps of a fit, on labels drawn from all known so far; null: whole passes"
     )
     thin: int = setting(
         5,

@@ -90,7 +90,7 @@ class Answers:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self._obs, self._actions, self._mask = state["obs"], state["actions"], state["mask"]
         self._pairs, self._label = state["pairs"], state["label"]
         self._segments, self._answers = len(self._obs), len(self._label)

@@ -104,7 +104,7 @@ class History:
         return {"count": self._count, **{name: rows[filled] for name, rows in self._arrays().items()}}
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self._count = state["count"]
         for name, rows in self._arrays().items():
             rows[: len(state[name])] = state[name]

@@ -124,7 +124,7 @@ class Collector:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Load what ``state`` returned."""
         self.chains = States.restore(state["chains"])
         self._episode_return, self._episode_steps = state["episode_return"], state["episode_steps"]
 

@@ -1,4 +1,4 @@
-"""The gate for CI: golden trajectories and the comparison of returns with a baseline.
+"""The regression gate for CI: golden trajectories, and comparison of returns with a baseline.
 
 May import analysis and what is below.
 """

@@ -1,4 +1,4 @@
-"""Baselines of the gate as files: the curves of many seeds, the protocol, and why each update was made."""
+"""Baseline files of the gate: curves of many seeds, the protocol, and the reason of each update."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from sailctl.analysis.trials import load_trials, read_about
 from sailctl.core.types import UserError
 
 GOLDEN = "golden.csv"
-"""Name of the golden trajectories in a folder of baselines."""
+"""File name of the golden trajectories in a folder of baselines."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the runs of a baseline are made, and how the gate judges new ones."""
+    """Settings of the runs of a baseline, and of the test of new runs."""
 
     name: str
-    """Told apart by this from other protocols of the same task and algorithm."""
+    """Distinguishes protocols of the same task and algorithm."""
     overrides: list[str]
-    """``key=value`` words of `sailctl train`, seed and folder left out."""
+    """``key=value`` words of `sailctl train`, without seed and folder."""
     gate_seeds: list[int]
-    """Seeds that the gate trains, none of them in the baseline."""
+    """Seeds that the gate trains; disjoint from those of the baseline."""
     alpha: float
-    """Chance of a false alarm that the test allows."""
+    """Significance level of the test."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline as it lies on the disk."""
+    """The content of the files of a baseline."""
 
     path: Path
     """Its CSV file."""
@@ -40,23 +40,23 @@ class Baseline:
     latest: dict[str, object]
     """``reason``, ``date``, ``commit`` and ``cpu`` of the last update."""
     history: list[dict[str, object]]
-    """The same, and ``dirty``, of every update, the latest last."""
+    """Entries of all updates, oldest first, with the same keys and ``dirty``."""
 
 
 def find_baselines(places: Sequence[Path]) -> list[Path]:
-    """The CSV files of baselines and of golden trajectories, those of a folder sorted by name.
+    """The CSV files of baselines and golden trajectories; files within a folder are sorted by name.
 
     Raises:
-        UserError: when a place does not exist or holds none.
+        UserError: when a place does not exist or contains no baseline.
     """
     files: list[Path] = []
     for place in places:
-        found = sorted(place.glob("*.csv")) if place.is_dir() else [place] if place.is_file() else []
-        if not found:
+        files_here = sorted(place.glob("*.csv")) if place.is_dir() else [place] if place.is_file() else []
+        if not files_here:
             raise UserError(
                 f"no baseline in {place}; make one with sailctl regress --update REASON --new NAME"
             )
-        files += found
+        files += files_here
     return files
 
 
@@ -64,7 +64,7 @@ def load_baseline(path: Path) -> Baseline:
     """Read a baseline.
 
     Raises:
-        UserError: when it cannot be understood.
+        UserError: when the files are not readable or not of this version.
     """
     about = read_about(path)
     try:
@@ -72,4 +72,6 @@ def load_baseline(path: Path) -> Baseline:
         latest = {name: history[-1][name] for name in ("reason", "date", "commit", "cpu")}
         return Baseline(path, protocol, load_trials([path]), latest, history)
     except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"{path.with_suffix('.json')} is no baseline of this version: {error!r}") from error
+        raise UserError(
+            f"{path.with_suffix('.json')} is not a baseline of this version: {error!r}"
+        ) from error

@@ -1,11 +1,10 @@
-"""Golden trajectories: the losses and gradient norms of the first updates of every algorithm, kept in a file.
+"""Golden trajectories: stored losses and gradient norms of the first updates of every algorithm.
 
-They say whether the numbers changed, not whether learning became worse: a wrong sign shows in the first
-updates, long before a return does. Every algorithm of ``conf/algo`` is trained for ``UPDATES`` iterations
-with the settings of ``SETTINGS``; those that need a data set get one that is collected first. Beside them are
-the experiments that the published results are made with. The same code on the
-same machine gives the same bits. Another processor rounds differently, and the differences grow from update
-to update: ``TOLERANCE`` is what is let through.
+They detect changed numbers, not worse learning: a wrong sign is visible in the first updates, long before it
+affects a return. Every algorithm of ``conf/algo``, and every experiment of ``EXPERIMENTS``, is trained for
+``UPDATES`` iterations with the settings of ``SETTINGS``. Algorithms that need a data set get one that is
+collected first. The same code on the same machine gives bit-identical numbers. Other processors round
+differently, and the differences grow with each update: ``TOLERANCE`` limits them.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ from sailctl.training.train import train
 
 UPDATES = 20
 SERIES = ("loss", "grad_norm")
-"""Columns of ``metrics.csv`` that are kept."""
+"""Stored columns of ``metrics.csv``."""
 
 COMMON = (
-    "env=reacher-v5",  # smooth and without contacts: rounding does not turn answers around
+    "env=reacher-v5",  # smooth and without contacts, so that rounding does not flip answers
     "policy.hidden=[32,32]",
     "evaluation.every=1_000_000",
     "evaluation.iterations=1_000_000",
@@ -74,10 +73,10 @@ SETTINGS = {
         "algo.window=10",
     ),
 }
-"""By kind of run. One on actions has no update in its first iterations: rows that are no number."""
+"""Settings by kind of run. Runs on actions have no update in their first iterations (NaN)."""
 EXPERIMENTS = {
     "experiment=value": ("algo=sail_revkl_segments", "reward.start=0", "reward.steps=20"),
-    # Swimmer has reference policies, and no contacts either.
+    # Swimmer has reference policies, and no contacts.
     "experiment=alignment_segments": (
         "algo=sail_segments",
         "algo.c=0.003",
@@ -86,32 +85,32 @@ EXPERIMENTS = {
         "env=swimmer-v5",
     ),
 }
-"""What is trained as the algorithms on segments are, with these words beside or in place of theirs."""
+"""Experiments that use the settings of ``segments`` and these words, which override them."""
 JUMPING = ("sail_robust",)
-"""Algorithms without a trajectory: the subgradient of rho |h| jumps where rounding decides the sign of h."""
+"""Algorithms without a trajectory: the subgradient of rho |h| is discontinuous, so rounding changes it."""
 PAIRS = 64
-"""Answers in the data set of the algorithms that need one."""
+"""Number of answers in the collected data set."""
 
 TOLERANCE = {"max": 1e-4, "mean": 3e-5}
-"""Largest drift that passes: of any one update, and in the mean over all; shares of the series' size.
+"""Largest accepted drift of a single update, and of the mean, relative to the root mean square of a series.
 
-Some 80 times what other instruction sets of one processor make of it (``results/gate_golden.csv``)."""
+About 80 times the drift between instruction sets of one processor (``results/gate_golden.csv``)."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far one series of one algorithm is from the stored one, in shares of its root mean square."""
+    """Deviation of one series from the stored one, relative to the root mean square of the stored one."""
 
     algorithm: str
     series: str
     largest: float
-    """Of any one update; infinite where one side is not a number and the other is."""
+    """Largest over all updates; infinite if only one of the two values is NaN."""
     mean: float
-    """Over all updates."""
+    """Mean over all updates."""
 
     @property
     def passes(self) -> bool:
-        """Whether both are within ``TOLERANCE``."""
+        """Whether ``largest`` and ``mean`` are within ``TOLERANCE``."""
         return self.largest <= TOLERANCE["max"] and self.mean <= TOLERANCE["mean"]
 
 
@@ -120,15 +119,15 @@ Trajectories = Mapping[str, Mapping[str, DoubleArray]]
 
 
 def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str, dict[str, DoubleArray]]:
-    """Train what has these names for ``UPDATES`` updates each, in a temporary folder.
+    """Train the named algorithms and experiments for ``UPDATES`` updates each, in a temporary folder.
 
     ``overlay`` is a user's own folder of config groups.
 
     Raises:
-        UserError: when one cannot be composed.
-        RunError: when one had to stop.
+        UserError: when a configuration cannot be composed.
+        RunError: when a run fails.
     """
-    found = {}
+    results = {}
     with TemporaryDirectory() as place:
         data = Path(place) / "pairs.parquet"
         for name in names:
@@ -139,32 +138,32 @@ def trajectories(names: Sequence[str], overlay: Path | None = None) -> dict[str,
                 words.append(f"algo.data={data}")
             (job,) = compose_jobs(words, overlay=overlay).jobs
             columns = read_columns(train(job.config, words) / METRICS, SERIES)
-            found[name] = {series: columns[series] for series in SERIES}
-    return found
+            results[name] = {series: columns[series] for series in SERIES}
+    return results
 
 
 def names(overlay: Path | None = None) -> list[str]:
-    """All that has a trajectory: ``algorithms`` but those that are ``JUMPING``, then ``EXPERIMENTS``."""
+    """Names with a trajectory: ``algorithms`` except ``JUMPING``, then ``EXPERIMENTS``."""
     return [*(name for name in algorithms(overlay) if name not in JUMPING), *EXPERIMENTS]
 
 
 def algorithms(overlay: Path | None = None) -> list[str]:
-    """Names of the files in ``conf/algo``, and of those in ``algo`` of a user's own folder, but baselines.
+    """Names of the algorithms in ``conf/algo`` and in ``algo`` of the user's folder, without baselines.
 
-    A baseline (its file has the key ``learner``) is the work of Stable-Baselines3, and has no such series.
+    A baseline (its file has the key ``learner``) runs in Stable-Baselines3, which records no such series.
     """
     folders = [folder for folder in (overlay, conf_dir()) if folder is not None]
     files = [file for folder in folders for file in (folder / "algo").glob("*.yaml")]
-    found = {file.stem for file in files}
-    return sorted(name for name in found if "learner" not in _values(name, overlay))
+    stems = {file.stem for file in files}
+    return sorted(name for name in stems if "learner" not in _values(name, overlay))
 
 
 def drifts(stored: Trajectories, now: Trajectories) -> list[Drift]:
-    """How far ``now`` is from ``stored``, for each algorithm and series of ``stored``."""
+    """The drift of ``now`` from ``stored`` for each algorithm and series of ``stored``."""
     return [
         _drift(algorithm, series, old, now[algorithm][series])
-        for algorithm, kept in stored.items()
-        for series, old in kept.items()
+        for algorithm, old_series in stored.items()
+        for series, old in old_series.items()
     ]
 
 
@@ -176,16 +175,16 @@ def _drift(algorithm: str, series: str, old: DoubleArray, new: DoubleArray) -> D
     return Drift(algorithm, series, float(np.nanmax(shares)), float(np.nanmean(shares)))
 
 
-def save(found: Trajectories, path: Path, about: Mapping[str, object]) -> None:
-    """Write a row per algorithm and update into ``path`` (``*.csv``), and a ``.json`` of the same name.
+def save(results: Trajectories, path: Path, about: Mapping[str, object]) -> None:
+    """Write one row per algorithm and update to ``path`` (``*.csv``), and a ``.json`` file of the same name.
 
-    ``about`` (JSON values) joins the JSON file.
+    ``about`` (JSON values) becomes part of the JSON file.
 
     Raises:
-        UserError: when they cannot be written.
+        UserError: when the files cannot be written.
     """
     lines = [",".join(("algorithm", "update", *SERIES))]
-    for name, series in found.items():
+    for name, series in results.items():
         for update, values in enumerate(zip(*(series[key] for key in SERIES), strict=True), start=1):
             lines.append(",".join((name, str(update), *(repr(float(value)) for value in values))))
     settings = {kind: list(words) for kind, words in SETTINGS.items()}
@@ -194,10 +193,10 @@ def save(found: Trajectories, path: Path, about: Mapping[str, object]) -> None:
 
 
 def load(path: Path) -> Trajectories:
-    """The trajectories of ``save``.
+    """Read the trajectories that ``save`` wrote.
 
     Raises:
-        UserError: when they cannot be read.
+        UserError: when the file cannot be read.
     """
     import pandas as pd
 
@@ -212,10 +211,10 @@ def load(path: Path) -> Trajectories:
 
 
 def history(path: Path) -> list[dict[str, object]]:
-    """Every update of the stored trajectories, the latest last.
+    """Entries of all updates of the stored trajectories, oldest first.
 
     Raises:
-        UserError: when the JSON file cannot be understood.
+        UserError: when the JSON file is not readable.
     """
     try:
         return list(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["history"])
@@ -224,18 +223,18 @@ def history(path: Path) -> list[dict[str, object]]:
 
 
 def _words(name: str, overlay: Path | None) -> list[str]:
-    """What ``sailctl train`` is told."""
-    own, kind = [f"algo={name}"], "segments"
+    """The ``key=value`` words with which ``sailctl train`` trains this name."""
+    specific, kind = [f"algo={name}"], "segments"
     if name in EXPERIMENTS:
-        own = [name, *EXPERIMENTS[name]]
+        specific = [name, *EXPERIMENTS[name]]
     else:
         kind = kind_of(_values(name, overlay).get("responses"), None)
-    told = {word.partition("=")[0] for word in own}
-    return own + [word for word in SETTINGS[kind] if word.partition("=")[0] not in told]
+    keys = {word.partition("=")[0] for word in specific}
+    return specific + [word for word in SETTINGS[kind] if word.partition("=")[0] not in keys]
 
 
 def _values(name: str, overlay: Path | None) -> dict[str, Any]:
-    """What a file of ``conf/algo`` sets, with what it takes over."""
+    """The settings of a file of ``conf/algo``, including those of its defaults."""
     return read_option("algo", name, [folder for folder in (overlay, conf_dir()) if folder is not None])
 
 
@@ -248,7 +247,7 @@ def needs_data(values: Mapping[str, Any]) -> bool:
 
 
 def _collect(file: Path) -> None:
-    """A data set of the task; the line that ``collect`` prints is for its users."""
+    """Collect the data set, without the line that ``collect`` prints."""
     (job,) = compose_jobs(["algo=sail_segments", *SETTINGS["segments"]]).jobs
     with redirect_stdout(io.StringIO()):
         collect(job.config, PAIRS, file, ["sailctl", "collect"])

@@ -1,4 +1,4 @@
-"""Whether scores are lower than those of a baseline: an exact test, what it catches, how often it errs."""
+"""Exact rank-sum test for scores lower than a baseline's, its false-alarm rate and its power."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sailctl.analysis.statistics import Estimate, difference, proportion
 from sailctl.core.types import DoubleArray
 
 DRAWS = 4_000
-"""Simulated gate runs behind the false-alarm rate."""
+"""Number of simulated gate runs for the false-alarm rate."""
 POWER, POWER_DRAWS, POWER_STEP = 0.8, 1_000, 0.025
-"""The chance with which the smallest drop is to be caught, simulated gate runs per drop, and their steps."""
+"""Power at the smallest detected drop, simulated gate runs per drop, and step between drops."""
 
 
 @dataclass(frozen=True)
 class Operating:
-    """What the test does when nothing has changed, and when something has."""
+    """Operating characteristics of the test."""
 
     false_alarms: Estimate
-    """Share of simulated gate runs without any change that fail, with its interval."""
+    """Share of simulated gate runs without a change that fail, with its interval."""
     caught: float
-    """Smallest drop that is caught with chance ``POWER``, as a share of what training gains; or inf."""
+    """Smallest drop detected with power ``POWER``, as a share of the gain in training; inf if none is."""
 
 
 def scores_of(trials: Sequence[Trial]) -> DoubleArray:
@@ -36,9 +36,9 @@ def scores_of(trials: Sequence[Trial]) -> DoubleArray:
 
 
 def worse_p(now: DoubleArray, baseline: DoubleArray) -> float:
-    """Exact p-value of "now is not lower": the chance of a rank sum as low as this among all relabellings.
+    """Exact one-sided p-value: probability of a rank sum at most this low under all relabellings.
 
-    Ties share their mean rank, and the distribution is that of the ranks at hand.
+    Tied scores get their mean rank; the null distribution is that of the observed ranks.
     """
     doubled = np.rint(2 * rankdata(np.concatenate([now, baseline]))).astype(int)
     below = _rank_sums(tuple(sorted(doubled)), len(now))
@@ -47,7 +47,7 @@ def worse_p(now: DoubleArray, baseline: DoubleArray) -> float:
 
 @cache
 def _rank_sums(ranks: tuple[int, ...], size: int) -> DoubleArray:
-    """Chance that ``size`` of the ranks, drawn without replacement, sum up to at most 0, 1, 2, ..."""
+    """Probability that ``size`` ranks drawn without replacement sum to at most 0, 1, 2, ..."""
     ways = np.zeros((size + 1, sum(ranks) + 1))
     ways[0, 0] = 1
     for rank in ranks:
@@ -57,27 +57,27 @@ def _rank_sums(ranks: tuple[int, ...], size: int) -> DoubleArray:
 
 
 def mean_difference(now: DoubleArray, baseline: DoubleArray, floor: float) -> Estimate:
-    """Mean of ``now`` minus mean of ``baseline`` with its interval; a run that failed scores ``floor``."""
+    """Mean of ``now`` minus mean of ``baseline``, with its interval; a failed run is scored as ``floor``."""
     arms = [np.where(np.isfinite(scores), scores, floor) for scores in (now, baseline)]
     return difference(arms[:1], arms[1:])
 
 
 def too_few(gate: int, baseline: int, alpha: float) -> str | None:
-    """Why such numbers of seeds can never fail at ``alpha``, not even in a simulation; None when they can."""
+    """An error message if the test can never fail at ``alpha`` with so few seeds, else None."""
     if gate < 1 or baseline <= gate or math.comb(baseline, gate) * alpha < 1:
         return (
             f"{gate} seeds of the gate and {baseline} of the baseline cannot reach alpha={alpha:g}; "
-            "take more seeds"
+            "use more seeds"
         )
     return None
 
 
 def operating(baseline: DoubleArray, gate_seeds: int, alpha: float, gain: float) -> Operating:
-    """False-alarm rate and smallest drop caught, by playing the gate with the baseline's own scores.
+    """False-alarm rate and smallest detected drop, by simulation from the scores of the baseline.
 
-    Each simulated gate takes ``gate_seeds`` of the scores and tests them against the others. For the power
-    they are lowered first, all by the same share of ``gain``. (The others are fewer than the whole baseline,
-    so the true power is a little higher.)
+    Each simulated gate draws ``gate_seeds`` of the scores and tests them against the others. For the power,
+    a share of ``gain`` is subtracted from the drawn scores. The others are fewer than the whole baseline, so
+    the true power is slightly higher.
     """
     count = _alarms(baseline, gate_seeds, alpha, 0.0, DRAWS)
     for step in range(1, round(1 / POWER_STEP) + 1):
@@ -88,7 +88,7 @@ def operating(baseline: DoubleArray, gate_seeds: int, alpha: float, gain: float)
 
 
 def _alarms(baseline: DoubleArray, size: int, alpha: float, drop: float, draws: int) -> int:
-    """In how many of ``draws`` simulated gate runs with lowered scores the test fails."""
+    """The number of ``draws`` simulated gate runs with scores lowered by ``drop`` in which the test fails."""
     m, rng = len(baseline), np.random.default_rng(0)
     orders = rng.permuted(np.broadcast_to(np.arange(m), (draws, m)), axis=1)
     now, others = baseline[orders[:, :size], None] - drop, baseline[orders[:, None, size:]]

@@ -1,14 +1,14 @@
-"""The gate of a continuous integration: has a change of the code made learning worse?
+"""The gate for continuous integration: tests whether a change of the code made learning worse.
 
 A baseline is a pair of small files, ``<task>-<algorithm>-<name>.csv`` (curves of many seeds) and ``.json``
 (the protocol, the reason of every update, provenance). The gate trains other seeds by the same protocol and
-asks whether their final scores are lower than those of the baseline: an exact one-sided rank-sum test
-(Wilcoxon 1945, Mann and Whitney 1947) on one score that was fixed in advance. A run that failed is the worst
-of all. How often the test raises a false alarm, and which drop it catches, is measured from the baseline.
+tests whether their final scores are lower than those of the baseline, by an exact one-sided rank-sum test
+(Wilcoxon 1945, Mann and Whitney 1947) on one score that is fixed in advance. A failed run ranks lowest. The
+false-alarm rate and the smallest detected drop are estimated from the baseline.
 
-Beside the baselines lie golden trajectories (``golden.csv``, see ``golden``), which must be met.
+A folder of baselines also holds golden trajectories (``golden.csv``, see ``golden``), which must match.
 
-Exit codes: 0 not worse, 1 worse or other numbers, 2 could not judge. docs/regress.md explains all of it.
+Exit codes: 0 not worse, 1 worse or different numbers, 2 could not judge. See docs/regress.md.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.train import train
 
 FIRST_GATE_SEED = 1000
-"""Seeds of the gate count up from here: a baseline's are below, since one seed gives one run."""
+"""First seed of the gate. Seeds of baselines are smaller, because a common seed gives the same run."""
 
 BASELINE_SEEDS, GATE_SEEDS, ALPHA = 40, 8, 0.01
-"""What a new baseline takes unless it is told."""
+"""Defaults of a new baseline."""
 
 _QUIET = ("logger.wandb=disabled", "logger.tensorboard=false", "logger.progress=false")
-_OWN = ("seed", "out", "logger")
-
-
-# The two things that a user asks for
+_RESERVED = ("seed", "out", "logger")
 
 
 def check(
     places: Sequence[Path], out: Path | None = None, jobs: int | None = None, overlay: Path | None = None
 ) -> int:
-    """Run the protocols of all baselines in ``places`` (files, or folders of them) and judge what comes out.
+    """Run the protocols of all baselines in ``places``, test the results, and print a report.
 
-    ``out`` keeps the runs (a temporary folder otherwise), ``jobs`` are trained at once (one per core by
-    default), ``overlay`` is a user's own folder of config groups. Prints a report.
+    Args:
+        places: baseline files, or folders of them.
+        out: folder that keeps the runs; None uses a temporary folder.
+        jobs: number of parallel runs; None for one per core.
+        overlay: a user's own folder of config groups.
 
     Returns:
-        0 not worse, 1 worse, 2 could not judge; 1 goes before 2.
+        0 not worse, 1 worse, 2 could not judge; 1 takes precedence over 2.
 
     Raises:
-        UserError: when there is no baseline at all.
+        UserError: when there is no baseline.
     """
     files = find_baselines(places)
     try:
@@ -87,11 +87,11 @@ def update(
     jobs: int | None = None,
     overlay: Path | None = None,
 ) -> int:
-    """Make all baselines in ``places`` anew by their own protocols and seeds, and note why.
+    """Regenerate all baselines in ``places`` with their own protocols and seeds, and record the reason.
 
     Raises:
-        UserError: without a reason, without a baseline, or when one cannot be written.
-        RunError: when a run cannot even start.
+        UserError: without a reason, without a baseline, or when a baseline cannot be written.
+        RunError: when a run cannot start.
     """
     reason = _worded(reason)
     with TemporaryDirectory() as temporary:
@@ -115,21 +115,19 @@ def create(
     jobs: int | None = None,
     overlay: Path | None = None,
 ) -> int:
-    """Make the first baseline of a protocol in ``folder``, and golden trajectories where there are none yet.
+    """Create the first baseline of a protocol in ``folder``, and golden trajectories if there are none.
 
     Raises:
-        UserError: without a reason, when the baseline exists, or when such a protocol could never judge.
-        RunError: when a run cannot even start.
+        UserError: without a reason, when the baseline exists, or when the protocol has too few seeds.
+        RunError: when a run cannot start.
     """
     reason = _worded(reason)
     config = compose(protocol, overlay)
     file = folder / f"{config.env.id}-{config.algo.name}-{protocol.name}.csv"
     if file.exists():
-        raise UserError(f"{file} exists; make it anew without --new, or choose another name")
+        raise UserError(f"{file} exists; update it without --new, or choose another name")
     if shared := sorted({*seeds} & {*protocol.gate_seeds}):
-        raise UserError(
-            f"seed {shared[0]} is one of the gate's and of the baseline's: one seed gives one run"
-        )
+        raise UserError(f"seed {shared[0]} is both a gate seed and a baseline seed; they must be disjoint")
     if problem := too_few(len(protocol.gate_seeds), len(seeds), protocol.alpha):
         raise UserError(problem)
     with TemporaryDirectory() as temporary:
@@ -139,24 +137,21 @@ def create(
     return 0
 
 
-# Configurations
-
-
 def compose(protocol: Protocol, overlay: Path | None = None) -> RunConfig:
-    """The configuration of a protocol as it composes now.
+    """Compose the configuration of a protocol.
 
     Raises:
-        UserError: when it does not compose, or names what belongs to the gate.
+        UserError: when it does not compose, or sets a seed, folder or logger.
     """
     for word in protocol.overrides:
-        if word.split("=")[0].split(".")[0] in _OWN:
-            raise UserError(f"{word}: seeds, folder and logger of a protocol are the gate's own")
+        if word.split("=")[0].split(".")[0] in _RESERVED:
+            raise UserError(f"{word}: a protocol cannot set seed, out or logger; the gate sets them")
     (job,) = compose_jobs([*protocol.overrides, *_QUIET], overlay=overlay).jobs
     return job.config
 
 
 def changed_settings(then: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """``key: old -> new`` of the settings that are not what they were; a key that is new is no change."""
+    """``key: old -> new`` for each changed or removed setting; a new key is not a change."""
     return [
         f"{key}: {show(value)} -> {show(now[key]) if key in now else 'gone'}"
         for key, value in then.items()
@@ -164,13 +159,11 @@ def changed_settings(then: Mapping[str, object], now: Mapping[str, object]) -> l
     ]
 
 
-# Running
-
 _VERDICTS = ("not worse", "worse", "could not judge")
 
 
 def _guarded(file: Path, out: Path, jobs: int | None, overlay: Path | None) -> int:
-    """The verdict on one file; what cannot be judged is said, and the others are judged all the same."""
+    """The verdict on one file; an error is printed and counts as 2, so that the others are still tested."""
     print(f"\n{file}")
     try:
         if file.name == GOLDEN:
@@ -179,7 +172,7 @@ def _guarded(file: Path, out: Path, jobs: int | None, overlay: Path | None) -> i
     except UserError as error:
         print(f"  verdict    COULD NOT JUDGE: {error}")
     except BrokenProcessPool:
-        print("  verdict    COULD NOT JUDGE: a training process died (out of memory, perhaps; try --jobs 1)")
+        print("  verdict    COULD NOT JUDGE: a training process died (possibly out of memory; try --jobs 1)")
     return 2
 
 
@@ -188,19 +181,18 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
     if problem := too_few(len(protocol.gate_seeds), len(baseline.trials), protocol.alpha):
         raise UserError(problem)
     config = compose(protocol, overlay)
-    read = {
+    settings = {
         key: value
         for key, value in shared_settings(baseline.trials).items()
         if not any(fnmatchcase(key, pattern) for pattern in unread(config))
     }
-    if changed := changed_settings(read, flat_settings(to_dict(config))):
+    if changed := changed_settings(settings, flat_settings(to_dict(config))):
         raise UserError(
-            f"the settings have changed ({', '.join(changed)}); "
-            "if on purpose: sailctl regress --update REASON"
+            f"the settings have changed ({', '.join(changed)}); if intended: sailctl regress --update REASON"
         )
     theirs = scores_of(baseline.trials)
     if not np.isfinite(theirs).any():
-        raise UserError("no run of the baseline finished; make a new one: sailctl regress --update REASON")
+        raise UserError("no run of the baseline finished; update it: sailctl regress --update REASON")
     start = float(np.mean([trial.returns[0] for trial in baseline.trials if trial.finished]))
     gain = float(theirs[np.isfinite(theirs)].mean()) - start
     print(f"  protocol   {' '.join(protocol.overrides)}")
@@ -211,38 +203,40 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
     began = time.monotonic()
     ours = _scores(run_seeds(config, protocol.overrides, protocol.gate_seeds, out, jobs))
     took = time.monotonic() - began
-    known = operating(theirs, len(ours), protocol.alpha, gain)
+    characteristics = operating(theirs, len(ours), protocol.alpha, gain)
     p = worse_p(ours, theirs)
     apart = mean_difference(ours, theirs, start)
     ends = f"[{apart.low:+.4g}, {apart.high:+.4g}]" if math.isfinite(apart.low) else f"({TOO_FEW})"
     print(f"  now        {_summary(ours)}; difference {apart.value:+.4g} {ends}")
-    rate = known.false_alarms
+    rate = characteristics.false_alarms
     print(f"  test       rank sum, lower than the baseline: p = {p:.4f}, fails at alpha = {protocol.alpha:g}")
     print(
         f"  this test  gives a false alarm in {rate.value:.2%} [{rate.low:.2%}, {rate.high:.2%}] of {DRAWS} "
         "simulated gate runs,"
     )
-    if math.isfinite(known.caught):
+    if math.isfinite(characteristics.caught):
         print(
-            f"             and catches a drop of {known.caught:.1%} of what training gains "
-            f"({known.caught * gain:.3g}) with chance {POWER:.0%}"
+            f"             and detects a drop of {characteristics.caught:.1%} of the gain in training "
+            f"({characteristics.caught * gain:.3g}) with probability {POWER:.0%}"
         )
     else:
-        print("             and may miss even the loss of all that training gains: it needs more seeds")
+        print("             and may miss even the loss of the whole gain in training: it needs more seeds")
     print(f"  cost       {took:.0f} s for {len(ours)} runs")
     verdict = int(p <= protocol.alpha)
     print(f"  verdict    {'WORSE than the baseline' if verdict else 'OK: not worse than the baseline'}")
     if worse_p(-ours, -theirs) <= protocol.alpha:
-        print("             better, even: sailctl regress --update REASON makes this the bar")
+        print(
+            "             better than the baseline: sailctl regress --update REASON makes it the new baseline"
+        )
     return verdict
 
 
 def _scores(outcomes: Mapping[int, Trial | str]) -> DoubleArray:
-    """Final scores of the seeds; one that could not even start is as bad as one that failed."""
+    """Final scores of the seeds; a run that could not start counts as failed."""
     return np.concatenate(
         [
-            np.array([-math.inf]) if isinstance(found, str) else scores_of([found])
-            for found in outcomes.values()
+            np.array([-math.inf]) if isinstance(outcome, str) else scores_of([outcome])
+            for outcome in outcomes.values()
         ]
     )
 
@@ -258,84 +252,78 @@ def _summary(scores: DoubleArray) -> str:
 def run_seeds(
     config: RunConfig, overrides: Sequence[str], seeds: Sequence[int], out: Path, jobs: int | None
 ) -> dict[int, Trial | str]:
-    """Train every seed below ``out``, several at once, and tell of each as it ends.
+    """Train every seed below ``out`` in parallel, and print the score of each.
 
     Returns:
-        The run of each seed, failed ones included; for a run that left nothing, what happened.
+        By seed, its run, also if it failed; or an error message if it left no run directory.
     """
     configs = [replace(config, seed=seed, threads=1, out=str(out)) for seed in seeds]
     workers = min(jobs or os.cpu_count() or 1, len(configs))
-    found: dict[int, Trial | str] = {}
+    outcomes: dict[int, Trial | str] = {}
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         try:
             runs = [pool.submit(_train, one, [*overrides, f"seed={one.seed}"]) for one in configs]
             for run in as_completed(runs):
                 seed, place, error = run.result()
-                found[seed] = str(error) if place is None else load_trials([place])[0]
-                score = _scores({seed: found[seed]})[0]
+                outcomes[seed] = str(error) if place is None else load_trials([place])[0]
+                score = _scores({seed: outcomes[seed]})[0]
                 print(f"  seed {seed:<6} {f'failed: {error}' if error else f'{score:.4g}'}", flush=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return {seed: found[seed] for seed in seeds}
+    return {seed: outcomes[seed] for seed in seeds}
 
 
 def _train(config: RunConfig, words: list[str]) -> tuple[int, Path | None, str | None]:
-    """Seed, run directory (if there is one) and error of one training, in a process of its own."""
+    """Train one run in a separate process; returns its seed, run directory (or None) and error (or None)."""
     place = Path(config.out) / config.env.id / config.algo.name
     error = None
     try:
         train(config, words)
-    except UserError:  # what was asked for is impossible: that is no score
+    except UserError:  # invalid settings are not a failed run
         raise
-    except RunError as stopped:
-        error = str(stopped)
-    except Exception as unforeseen:  # a change that breaks runs has made learning worse: that is a score
+    except RunError as failure:
+        error = str(failure)
+    except Exception as unforeseen:  # a change that breaks runs counts as worse learning
         traceback.print_exc()
         error = f"{type(unforeseen).__name__}: {' '.join(str(unforeseen).split())}"
     return config.seed, next(place.glob(f"*-s{config.seed}"), None), error
-
-
-# Golden trajectories
 
 
 def _check_golden(file: Path, overlay: Path | None) -> int:
     stored, names = golden.load(file), golden.names(overlay)
     if missing := sorted({*stored} ^ {*names}):
         raise UserError(
-            f"{missing[0]} has no golden trajectory, or is gone; sailctl regress --update REASON {file}"
+            f"{missing[0]} has no golden trajectory, or was removed; sailctl regress --update REASON {file}"
         )
     began = time.monotonic()
     try:
-        found = golden.drifts(stored, golden.trajectories(names, overlay))
+        drifts = golden.drifts(stored, golden.trajectories(names, overlay))
     except UserError:
         raise
-    except Exception as error:  # an algorithm that breaks is no golden one any more
+    except Exception as error:  # a broken algorithm does not match its trajectory
         traceback.print_exc()
         print(f"  verdict    WORSE: {type(error).__name__}: {' '.join(str(error).split())}")
         return 1
-    print(f"  drift over the first {golden.UPDATES} updates, as a share of the series' size:")
+    print(f"  drift over the first {golden.UPDATES} updates, relative to the root mean square of the series:")
     width = max(map(len, stored)) + 2
     for name in stored:
-        own = [drift for drift in found if drift.algorithm == name]
-        cells = [f"{d.series} max {d.largest:.1e}, mean {d.mean:.1e}" for d in own]
-        mark = "" if all(drift.passes for drift in own) else "   <- too far"
+        of_name = [drift for drift in drifts if drift.algorithm == name]
+        cells = [f"{d.series} max {d.largest:.1e}, mean {d.mean:.1e}" for d in of_name]
+        mark = "" if all(drift.passes for drift in of_name) else "   <- too far"
         print(f"  {name:<{width}}{'   '.join(cells)}{mark}")
     limits = f"max {golden.TOLERANCE['max']:g}, mean {golden.TOLERANCE['mean']:g}"
-    print(f"  cost       {time.monotonic() - began:.0f} s; let through: {limits}")
-    verdict = int(not all(drift.passes for drift in found))
+    print(f"  cost       {time.monotonic() - began:.0f} s; tolerance: {limits}")
+    verdict = int(not all(drift.passes for drift in drifts))
     print(f"  verdict    {'OTHER NUMBERS than the stored ones' if verdict else 'OK: the stored numbers'}")
     return verdict
 
 
 def _write_golden(file: Path, reason: str, overlay: Path | None) -> None:
     history = [*golden.history(file), _entry(reason)] if file.exists() else [_entry(reason)]
-    found = golden.trajectories(golden.names(overlay), overlay)
-    golden.save(found, file, {"history": history})
-    print(f"{file}: {len(found)} trajectories, {golden.UPDATES} updates each")
-
-
-# Writing
+    results = golden.trajectories(golden.names(overlay), overlay)
+    golden.save(results, file, {"history": history})
+    print(f"{file}: {len(results)} trajectories, {golden.UPDATES} updates each")
 
 
 def _write(
@@ -351,10 +339,10 @@ def _write(
     print(f"{file}: {len(seeds)} seeds of {' '.join(protocol.overrides)}")
     outcomes = run_seeds(compose(protocol, overlay), protocol.overrides, seeds, out, jobs)
     trials = []
-    for seed, found in outcomes.items():
-        if isinstance(found, str):
-            raise RunError(f"no baseline was written: seed {seed} could not start: {found}")
-        trials.append(found)
+    for seed, outcome in outcomes.items():
+        if isinstance(outcome, str):
+            raise RunError(f"no baseline was written: seed {seed} could not start: {outcome}")
+        trials.append(outcome)
     about = {"protocol": vars(protocol), "history": [*history, _entry(reason)]}
     save_trials(trials, file, about)
     print(f"{file}: {_summary(scores_of(trials))}")
@@ -370,7 +358,7 @@ def _entry(reason: str) -> dict[str, object]:
 def _worded(reason: str) -> str:
     reason = " ".join(reason.split())
     if not reason:
-        raise UserError("--update needs a reason: a bar that moves must say why")
+        raise UserError("--update needs a reason, which is recorded with the baseline")
     return reason
 
 
@@ -378,7 +366,7 @@ def _folder(out: Path | None, temporary: str, file: Path) -> Path:
     """The new folder for the runs of one baseline.
 
     Raises:
-        UserError: when it exists: runs of an earlier gate would be taken for new ones.
+        UserError: when it exists, because its runs would be mistaken for new ones.
     """
     folder = Path(temporary if out is None else out) / file.stem
     if folder.exists():

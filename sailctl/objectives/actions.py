@@ -23,7 +23,7 @@ So in pathwise form (derived; ``pathwise_action_loss``)
     T2 = c * grad E[F(a_i(theta), a_j(theta))],                          theta inside F held
 
 with the same expectation and much less noise, because the slope of Q is used and not its value alone. "Held"
-is a matter of how log pi is computed: at actions with gradient, by a density without.
+means: detach the density's mean and std, and keep the gradient in the actions.
 
     actions = mean + std * noise
     logp = log_density(actions, mean.detach(), std.detach())

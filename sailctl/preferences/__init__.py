@@ -1,9 +1,9 @@
-"""Where labels come from: teachers, the choice of questions, the reward model, and who asks and labels.
+"""The sources of labels: teachers, query selection, the reward model, and the classes that query and label.
 
-This is the one folder that sees a teacher, its label budget and a reward model together. There are two ways
-to ask. ``Labeller`` asks about the segments of an iteration and labels them. What leaves it for the learner
-is answers alone: ``Preferences``, ``Rankings``, or bare ``Pairs`` that the policy labels itself.
-``Sessions`` asks every so many env steps about windows of behaviour. What leaves it is the learned reward.
+Only this folder combines a teacher, its label budget and a reward model. Two classes query the teacher.
+``Labeller`` queries about the segments of an iteration and labels them. The learner gets ``Preferences``,
+``Rankings``, or unlabelled ``Pairs`` that the policy labels itself. ``Sessions`` queries at intervals of env
+steps about windows of past behaviour. The learner gets the learned reward.
 
 May import data and what is below.
 """

@@ -1,4 +1,4 @@
-"""What both ways of asking share: a teacher, a reward model that learns from it, how a question is put."""
+"""Base class of ``Labeller`` and ``Sessions``: a teacher, and a reward model fitted to its answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sailctl.preferences.reward import RewardEnsemble
 
 
 class Asker:
-    """A teacher, and the reward model that learns from its answers, where there is one."""
+    """A teacher and an optional reward model that is fitted to its answers."""
 
     def __init__(
         self, oracle: OracleConfig, spec: EnvSpec, generators: Generators, model: RewardEnsemble | None
@@ -25,28 +25,28 @@ class Asker:
         self._rng = generators.queries
         self._teacher = Teacher(oracle, generators.oracle, spec.horizon)
         self.model = model
-        """The learned reward, where there is one."""
+        """The reward model; None without one."""
 
     @property
     def labels(self) -> int:
-        """The teacher's answers so far."""
+        """Number of labels that the teacher has given so far."""
         return self._teacher.labels
 
     def metrics(self) -> Metrics:
-        """Share of questions skipped so far, and what the reward model knows, where there is one."""
+        """``skip_share``, the share of queries skipped so far, and the metrics of the reward model."""
         asked = self._teacher.labels + self._teacher.skipped
         skipped = {"skip_share": self._teacher.skipped / asked if asked else 0.0}
         return skipped if self.model is None else skipped | self.model.metrics()
 
     def state(self) -> State:
-        """What the teacher and the reward model know."""
+        """State of the teacher and the reward model."""
         return {
             "teacher": self._teacher.state(),
             "model": None if self.model is None else self.model.state(),
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Restore what ``state`` returned."""
         self._teacher.restore(state["teacher"])
         if self.model is not None:
             self.model.restore(state["model"])
@@ -60,15 +60,19 @@ class Asker:
         rule: str,
         score: Callable[[Pairs], FloatArray],
     ) -> Preferences:
-        """Put ``count`` of the pairs, chosen by ``rule``, or all of them, to the teacher; teach the model.
+        """Query the teacher about ``count`` pairs chosen by ``rule``, and fit the model to the answers.
 
         Args:
-            segments: what the model sees of the behaviour that is compared.
-            judged: what the teacher sees of it.
-            pairs: the candidates.
-            count: questions at most; None for all.
-            rule: of ``choose``.
-            score: (B,) what an adversary among the teachers works against; called only for one.
+            segments: (S, H) the segments, as the model sees them.
+            judged: (S, L) their true rewards, as the teacher sees them.
+            pairs: the candidate pairs of rows of ``segments``.
+            count: maximum number of queries; None for all pairs.
+            rule: selection rule of ``choose``.
+            score: returns the learner's score (B,) of pairs; called only for an adversarial teacher.
+
+        Raises:
+            RunError: when a true return is NaN or infinite.
+            NonFiniteError: when the model is NaN or infinite.
         """
         if count is not None and count < len(pairs):
             chances = None
@@ -84,18 +88,19 @@ class Asker:
 def cut_short(
     segments: SegmentBatch, judged: JudgedRewards, share: float, rng: np.random.Generator
 ) -> tuple[SegmentBatch, JudgedRewards]:
-    """The same behaviour with a share of the segments cut after a random number of steps, 1 to L - 1.
+    """Truncate a random ``share`` of the segments to a random length of 1 to L - 1 steps.
 
-    Between segments of one length a constant added to every reward cancels, and no answer tells it. Yet it
-    says what a step more of life is worth, and so whether to fear the end of an episode. Of a long segment
-    and a short one the constant decides. A share of 0 draws nothing.
+    A constant added to every reward cancels between segments of equal length, so their answers cannot
+    identify it. The constant is the value of surviving one more step, and therefore decides whether
+    termination is good or bad. Comparisons of segments of different lengths identify it. A share of 0 draws
+    no random number.
     """
     count, steps = segments.mask.shape
     if share == 0 or steps < 2:
         return segments, judged
     lengths = np.where(rng.random(count) < share, rng.integers(1, steps, count), steps)
-    kept = (np.arange(steps) < lengths[:, None]).astype(np.float32)
+    in_prefix = (np.arange(steps) < lengths[:, None]).astype(np.float32)
     return (
-        replace(segments, mask=segments.mask * kept),
-        JudgedRewards(judged.rewards * kept, judged.mask * kept),
+        replace(segments, mask=segments.mask * in_prefix),
+        JudgedRewards(judged.rewards * in_prefix, judged.mask * in_prefix),
     )

@@ -1,4 +1,4 @@
-"""Questions about the segments of an iteration, and the labels that its learner gets."""
+"""Queries about the segments of an iteration, and the labels for the learner."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sailctl.preferences.reward import RewardEnsemble
 from sailctl.preferences.value import SegmentValue
 
 Score = Callable[[SegmentBatch, Pairs], FloatArray]
-"""The learner's current score h (B,) of pairs: what an adversary among the teachers works against."""
+"""Returns the learner's current score h (B,) of pairs, which an adversarial teacher opposes."""
 
 TRUTHFUL = OracleConfig(
     inverse_temperature=None,
@@ -43,11 +43,18 @@ TRUTHFUL = OracleConfig(
     bpref_compat=False,
     budget=None,
 )
-"""A teacher that names the higher return; over learned rewards, the labels of a reward model."""
+"""A teacher that prefers the higher return; applied to learned rewards it gives a reward model's labels."""
 
 
 class Labeller(Asker):
-    """Puts questions about an iteration's segments to the teacher, and hands out an algorithm's labels."""
+    """Queries the teacher about the segments of an iteration and returns the labels of an algorithm.
+
+    Args:
+        config: the composed configuration.
+        spec: the task.
+        generators: of the run; their owner keeps their state.
+        data: recorded preferences for the reward model; None without a data set.
+    """
 
     def __init__(
         self, config: Config, spec: EnvSpec, generators: Generators, data: PreferenceData | None
@@ -59,9 +66,9 @@ class Labeller(Asker):
         self._config = config
         self._data = data
         self._seen = 0
-        """Env steps that were collected so far."""
+        """Env steps collected so far."""
         self.value: SegmentValue | None = None
-        """The value of what follows under the learned reward, where the labels count it."""
+        """The value of what follows a segment under the learned reward; None when labels ignore it."""
         if model is not None and algo.labels == "reward_model" and reward.value_horizon > 0:
             self.value = SegmentValue(reward, spec, generators.value)
         model_oracle = replace(TRUTHFUL, inverse_temperature=reward.inverse_temperature)
@@ -69,53 +76,60 @@ class Labeller(Asker):
 
     @property
     def labels(self) -> int:
-        """The teacher's answers so far, those recorded in the data set included."""
+        """Number of labels so far: the teacher's and those in the data set."""
         return super().labels + (0 if self._data is None else len(self._data))
 
     @property
     def exhausted(self) -> bool:
-        """Whether there will be no more labels: the budget is spent, and nobody else gives any."""
+        """Whether no more labels will come: the teacher is the only source, and its budget is spent."""
         return self._config.algo.labels == "teacher" and self._teacher.spent
 
     @property
     def left(self) -> float:
-        """Share of the budget that is left; 1 where there is none, or nobody asks."""
+        """Remaining share of the label budget; 1 without a budget, or when the teacher gives no labels."""
         budget = self._config.oracle.budget
         if budget is None or self._config.algo.labels != "teacher":
             return 1.0
         return 1.0 - self._teacher.labels / budget
 
     def learn_from_data(self) -> None:
-        """Before the first iteration: teach the reward model, where there is one, what the data set holds.
+        """Fit the reward model, if any, to the data set, before the first iteration.
 
         Raises:
-            NonFiniteError: when the model is NaN or infinite after it.
+            NonFiniteError: when the model is NaN or infinite afterwards.
         """
         if self.model is not None and self._data is not None:
             self.model.learn(self._data.segments, self._data.preferences)
 
     def label(self, collected: Collected, score: Score) -> Preferences | Rankings | Pairs:
-        """The labels of one iteration, without the pairs that the teacher skipped or was not asked about."""
+        """The labels of one iteration; skipped and unqueried pairs are left out.
+
+        Raises:
+            RunError: when a true return is NaN or infinite.
+            NonFiniteError: when the reward model or the value is NaN or infinite.
+        """
         algo = self._config.algo
         if algo.labels == "policy":
             return collected.pairs
         self._teacher.observe_episodes(collected.episode_returns)
         if self._config.rollout.pairing == "ranked":
             return self._rank(collected)
-        shown, against = self._shown(collected), partial(score, collected.segments)
-        answers = self._ask(shown.window, shown.judged, shown.pairs, algo.queries, algo.selection, against)
+        queried, score_of = self._queried(collected), partial(score, collected.segments)
+        answers = self._ask(
+            queried.window, queried.judged, queried.pairs, algo.queries, algo.selection, score_of
+        )
         if self.model is None or algo.labels != "reward_model":
             return answers
-        given = self._model_teacher.answer(collected.pairs, self._judged(self.model, collected))
+        labelled = self._model_teacher.answer(collected.pairs, self._judged(self.model, collected))
         self._seen += collected.env_steps
-        return given if self._seen > self._config.reward.start else none_of(given)
+        return labelled if self._seen > self._config.reward.start else none_of(labelled)
 
     def metrics(self) -> Metrics:
-        """Those of every asker, and how well the value of what follows is known."""
+        """The metrics of ``Asker``, and those of ``value``, if any."""
         return super().metrics() | ({} if self.value is None else self.value.metrics())
 
     def state(self) -> State:
-        """What the teacher, the reward model and the value of what follows know."""
+        """State of the teachers, the reward model and the value."""
         return super().state() | {
             "model_teacher": self._model_teacher.state(),
             "value": None if self.value is None else self.value.state(),
@@ -123,7 +137,7 @@ class Labeller(Asker):
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Restore what ``state`` returned."""
         super().restore(state)
         self._model_teacher.restore(state["model_teacher"])
         if self.value is not None:
@@ -131,15 +145,15 @@ class Labeller(Asker):
         self._seen = state["seen"]
 
     def _judged(self, model: RewardEnsemble, collected: Collected) -> JudgedRewards:
-        """What the model says of each segment: of its steps, or, with a value, of all that follows."""
+        """Learned rewards (S, H) of the steps; with a value, the lambda-return (S, 1) of each segment."""
         rewards = model.judge(collected.window)
         if self.value is None:
             return rewards
-        worth = self.value.judge(collected.window, collected.ends, rewards)
-        return JudgedRewards(worth[:, None], np.ones((len(worth), 1), np.float32))
+        returns = self.value.judge(collected.window, collected.ends, rewards)
+        return JudgedRewards(returns[:, None], np.ones((len(returns), 1), np.float32))
 
-    def _shown(self, collected: Collected) -> Collected:
-        """What questions are about: the iteration's pairs of forks, or, for a model, unrelated segments."""
+    def _queried(self, collected: Collected) -> Collected:
+        """The candidate pairs: the iteration's pairs of forks, or unrelated pairs for a reward model."""
         reward = self._config.reward
         if self._config.algo.labels != "reward_model" or reward.questions != "unrelated":
             return collected
@@ -148,7 +162,7 @@ class Labeller(Asker):
         return replace(collected, window=window, judged=judged, pairs=pairs)
 
     def _rank(self, collected: Collected) -> Rankings:
-        """The teacher's rankings of all segments of the chosen prompts."""
+        """The teacher's rankings of the forks of each queried prompt."""
         rows = np.arange(collected.segments.segments).reshape(-1, collected.segments.forks)
         queries = self._config.algo.queries
         if queries is not None and queries < len(rows):
@@ -157,12 +171,12 @@ class Labeller(Asker):
 
 
 def matched_at_random(segments: int, rng: np.random.Generator) -> Pairs:
-    """Each of the segments in one pair at most, with any other: as a rule two of different prompts."""
+    """Disjoint random pairs (floor(S / 2)) of the S segments, mostly from different prompts."""
     order = rng.permutation(segments)
     half = segments // 2
     return Pairs(order[:half], order[half : 2 * half], np.arange(half))
 
 
 def none_of(answers: Preferences) -> Preferences:
-    """No answers."""
+    """An empty set of answers."""
     return Preferences(answers.pairs.head(0), answers.label[:0])

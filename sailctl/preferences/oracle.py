@@ -1,19 +1,19 @@
-"""Synthetic teachers: true rewards of segments in, preferences or rankings out. The label budget lives here.
+"""Synthetic teachers: turn true rewards of segments into preferences or rankings, and keep the label budget.
 
-One teacher with a knob for each way of being wrong, in the order of B-Pref (Lee et al. 2021, arXiv
+One teacher has a parameter for each kind of error, applied in the order of B-Pref (Lee et al. 2021, arXiv
 2111.03026: the simulated human teacher). With R the return of a judged window of L steps, T the time limit
 of an episode, and dR the R of the first segment minus that of the second:
 
-1. a threshold is a share of what an average window earns, eps * (mean of the last 10 episode returns) * L/T;
-2. a pair is skipped where the better R is not above the ``skip`` threshold;
-3. a pair is a tie where |dR| is below the ``equal`` threshold;
-4. rewards are weighed by discount^(L - 1 - t), so that the last steps count most; from here on R is weighed;
-5. P(first preferred) = sigmoid(inverse_temperature * dR), or the higher R where there is no temperature;
+1. a threshold is a share of the mean return of a window, eps * (mean of the last 10 episode returns) * L/T;
+2. a pair is skipped if the better R is not above the ``skip`` threshold;
+3. a pair is a tie if |dR| is below the ``equal`` threshold;
+4. rewards are weighed by discount^(L - 1 - t), so that the last steps count most; below, R is weighed;
+5. P(first preferred) = sigmoid(inverse_temperature * dR), or, without a temperature, the higher R wins;
 6. an adversary moves P by ``rho`` against the policy (Li et al. 2026, arXiv 2602.20457: pointwise bounded
    perturbation of the oracle);
-7. the answer is drawn, flipped with probability ``mistake``, and replaced by 0 where the pair is a tie.
+7. the answer is drawn, flipped with probability ``mistake``, and replaced by 0 if the pair is a tie.
 
-``docs/teachers.md`` explains the choices and what differs from the public code.
+``docs/teachers.md`` explains the choices and the differences from the public code.
 """
 
 from __future__ import annotations
@@ -38,14 +38,19 @@ from sailctl.core.types import (
 )
 
 EPISODES = 10
-"""Episodes whose mean return the thresholds are shares of (B-Pref: the last ten of training)."""
+"""Number of latest episodes whose mean return scales the thresholds (as in B-Pref)."""
 
 
 class Teacher:
-    """Answers which segment is better, as ``config`` has it, and counts every answer.
+    """Answers which segment is better and counts every answer.
 
-    ``horizon`` is T, the control steps of an episode. A teacher asked about the same questions draws the same
-    random numbers whatever its knobs and its answers are: teachers can be compared question by question.
+    The random numbers that it draws depend on the queries only, not on ``config`` or the answers: teachers
+    can be compared query by query.
+
+    Args:
+        config: the parameters of the teacher, and the label budget.
+        rng: source of the answers' randomness.
+        horizon: T, the control steps of an episode.
     """
 
     def __init__(self, config: OracleConfig, rng: np.random.Generator, horizon: int) -> None:
@@ -56,11 +61,11 @@ class Teacher:
         self._had_thresholds = False
         self._squares, self._differences = 0.0, 0
         self.labels = 0
-        """Labels given so far: one for a pair, K - 1 for a ranking of K segments."""
+        """Number of labels given so far: one per pair, K - 1 per ranking of K segments."""
         self.skipped = 0
-        """Labels that skipped questions would have brought so far, counted in the same way."""
+        """Number of labels of the skipped queries so far, counted in the same way."""
         self.spent = False
-        """Whether the budget cannot pay for another question of the kind that was asked last."""
+        """Whether the budget is too small for another query of the last kind."""
 
     @property
     def remaining(self) -> int | None:
@@ -70,11 +75,11 @@ class Teacher:
 
     @property
     def needs_score(self) -> bool:
-        """Whether ``answer`` has to be given the scores that an adversary works against."""
+        """Whether ``answer`` requires ``score``: the teacher is adversarial."""
         return self._config.rho > 0
 
     def state(self) -> State:
-        """Counts, the last episodes' returns, and what returns are scaled by."""
+        """Counts, returns of the latest episodes, and the running scale of return differences."""
         return {
             "labels": self.labels,
             "skipped": self.skipped,
@@ -86,32 +91,35 @@ class Teacher:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Restore what ``state`` returned."""
         self.labels, self.skipped, self.spent = state["labels"], state["skipped"], state["spent"]
         self._episodes = deque(state["episodes"], maxlen=EPISODES)
         self._had_thresholds = state["had_thresholds"]
         self._squares, self._differences = state["squares"], state["differences"]
 
     def observe_episodes(self, returns: DoubleArray) -> None:
-        """Take note of the true returns (E,) of episodes that have ended, in the order in which they did.
+        """Record the true returns (E,) of finished episodes, in the order of their ends.
 
         Raises:
-            RunError: when one is NaN or infinite: no threshold would mean anything.
+            RunError: when a return is NaN or infinite.
         """
         _refuse_non_finite(returns, "episodes")
         self._episodes.extend(returns.tolist())
 
     def answer(self, pairs: Pairs, judged: JudgedRewards, score: FloatArray | None = None) -> Preferences:
-        """Labels for the pairs, skipped ones and those beyond the budget left out.
+        """Labels for the pairs; skipped pairs and those beyond the budget are left out.
 
         Args:
-            pairs: the B questions, asked in this order.
-            judged: true rewards of the segments that they name.
-            score: (B,) h_theta of each pair, positive where the policy favours the first; only rho needs it.
+            pairs: the B queries, in this order.
+            judged: (S, L) true rewards of the segments.
+            score: (B,) h_theta of each pair, positive if the policy favours the first; required if rho > 0.
+
+        Returns:
+            Answers of +1 (first preferred), -1 (second preferred) or 0 (tie).
 
         Raises:
-            RunError: when a return is NaN or infinite: no answer would mean anything.
-            ValueError: when the score is missing and needed.
+            RunError: when a return is NaN or infinite.
+            ValueError: when ``score`` is required and missing.
         """
         if self.needs_score and score is None:
             raise ValueError("oracle.rho > 0 needs the score of each pair")
@@ -126,7 +134,7 @@ class Teacher:
         difference = weighed[pairs.first] - weighed[pairs.second]
         chance = self._chance(difference)
         if score is not None:
-            # It may leave [0, 1], which is clipping it: a draw in [0, 1) is below it always or never.
+            # No clipping to [0, 1] is needed: draws from [0, 1) are always or never below a value outside.
             chance = chance - self._config.rho * np.sign(score[answered].astype(np.float64))
         mistaken = draws[:, 1] < self._config.mistake
         label = np.where((draws[:, 0] < chance) != mistaken, 1.0, -1.0)
@@ -134,19 +142,19 @@ class Teacher:
         return Preferences(pairs, label.astype(np.float32))
 
     def rank(self, rows: IntArray, judged: JudgedRewards) -> Rankings:
-        """Orders of groups of segments, skipped groups and those beyond the budget left out.
+        """Rankings of groups of K segments; skipped groups and those beyond the budget are left out.
 
         The best of K is chosen with probability softmax(inverse_temperature * R), then the best of the rest,
-        and so on (Plackett 1975, Luce 1959); all at once by sorting R under Gumbel noise (Yellott 1977). Two
-        segments are ranked as ``answer`` prefers them. Without a temperature the higher R comes first, and
-        equal ones in random order.
+        and so on (Plackett 1975, Luce 1959). Sorting R plus Gumbel noise draws this order (Yellott 1977).
+        For K = 2 the distribution is that of ``answer``. Without a temperature higher R come first,
+        and equal R in random order.
 
         Args:
             rows: (G, K) segments of each group.
-            judged: true rewards of the segments.
+            judged: (S, L) true rewards of the segments.
 
         Raises:
-            RunError: when a return is NaN or infinite: no answer would mean anything.
+            RunError: when a return is NaN or infinite.
         """
         returns = judged.returns
         _refuse_non_finite(returns, "segments")
@@ -164,9 +172,10 @@ class Teacher:
         return Rankings(rows[np.arange(len(rows))[:, None], order])
 
     def _thresholds(self, judged: JudgedRewards) -> tuple[float, float]:
-        """Returns of ``skip`` and ``equal`` for this session; 0 before the first episode has ended.
+        """The ``skip`` and ``equal`` thresholds, in units of return; 0 before the first episode has ended.
 
-        In the public training loop of B-Pref the shares are multiplied in twice from the second session on.
+        The public training loop of B-Pref multiplies the shares in twice from the second session on, which
+        ``bpref_compat`` reproduces.
         """
         mean = math.fsum(self._episodes) / max(len(self._episodes), 1)
         window = mean * judged.rewards.shape[1] / self._horizon
@@ -175,43 +184,44 @@ class Teacher:
         return self._config.skip**power * window, self._config.equal**power * window
 
     def _admitted(self, returns: DoubleArray, skip: float) -> BoolArray:
-        """(Q,) which questions are answered, given the returns (Q, K) of the segments in each; counts labels.
+        """(Q,) which queries are answered, given the returns (Q, K) of their segments; counts their labels.
 
-        A question is asked while the budget can pay for an answer, and skipped when it is not worth one.
+        A query is made while the budget suffices for its answer, and skipped if no return exceeds ``skip``.
         """
         price = returns.shape[1] - 1
-        worth = returns.max(axis=1) > (skip if skip > 0 else -np.inf)
-        asked: BoolArray = np.full(len(worth), True)
+        above_skip = returns.max(axis=1) > (skip if skip > 0 else -np.inf)
+        asked: BoolArray = np.full(len(above_skip), True)
         if self.remaining is not None:
-            answers_before = np.cumsum(worth) - worth
+            answers_before = np.cumsum(above_skip) - above_skip
             asked = price * (answers_before + 1) <= self.remaining
-        answered: BoolArray = asked & worth
+        answered: BoolArray = asked & above_skip
         self.labels += price * int(answered.sum())
-        self.skipped += price * int((asked & ~worth).sum())
+        self.skipped += price * int((asked & ~above_skip).sum())
         self.spent = self.remaining is not None and self.remaining < price
         return answered
 
     def _weighed(self, judged: JudgedRewards) -> DoubleArray:
-        """(S,) returns in which the last step of the window counts most."""
+        """(S,) discounted returns, in which the last step of the window counts most."""
         steps = judged.rewards.shape[1]
         weights = self._config.discount ** np.arange(steps - 1, -1, -1)
         total: DoubleArray = (judged.rewards * weights).sum(axis=1)
         return total
 
     def _chance(self, difference: DoubleArray) -> DoubleArray:
-        """(B,) P(first preferred) of the differences, before anybody tampers with it."""
+        """(B,) P(first preferred) given the differences of returns (B,), without adversary and mistakes."""
         if self._config.inverse_temperature is None:
-            chance: DoubleArray = np.heaviside(difference, 1.0)  # argmax: of equals, the first
+            # Of equal returns the first is preferred, as by argmax.
+            chance: DoubleArray = np.heaviside(difference, 1.0)
             return chance
         return bradley_terry(
             difference / self._scale(difference), inverse_temperature=self._config.inverse_temperature
         )
 
     def _scale(self, difference: DoubleArray) -> float:
-        """What differences of returns are divided by: 1, or their running standard deviation.
+        """The divisor of differences of returns: 1, or their running standard deviation.
 
-        Which segment of a pair comes first means nothing, so each difference stands for both signs: the mean
-        is 0, and the standard deviation the root of the mean square of all differences so far.
+        The order of the segments in a pair is arbitrary, so the differences have mean 0, and their standard
+        deviation is the root mean square of all differences so far.
         """
         if not self._config.normalise:
             return 1.0
@@ -220,9 +230,9 @@ class Teacher:
         return math.sqrt(self._squares / self._differences) if self._squares > 0 else 1.0
 
     def _ties(self, undiscounted: DoubleArray, difference: DoubleArray, equal: float) -> BoolArray:
-        """(B,) pairs between which the teacher does not choose.
+        """(B,) which pairs are ties.
 
-        ``equal`` is about undiscounted returns, as in B-Pref; ``tie_margin`` about those that are compared.
+        ``equal`` applies to undiscounted returns, as in B-Pref, and ``tie_margin`` to discounted returns.
         """
         config = self._config
         tie: BoolArray = np.abs(undiscounted) < equal
@@ -240,4 +250,4 @@ def bradley_terry(difference: DoubleArray, inverse_temperature: float) -> Double
 def _refuse_non_finite(returns: DoubleArray, what: str) -> None:
     bad = int((~np.isfinite(returns)).sum())
     if bad:
-        raise RunError(f"the true return of {bad} {what} is not finite")
+        raise RunError(f"the true returns of {bad} {what} are not finite")

@@ -1,12 +1,12 @@
-"""A learned reward: an ensemble of networks fitted to the answers of a teacher.
+"""The reward model: an ensemble of networks fitted to the answers of a teacher.
 
 Each member is a network r_psi(s, a), trained with the Bradley-Terry likelihood of the answers (Christiano et
 al. 2017, arXiv 1706.03741; PEBBLE, Lee et al. 2021, arXiv 2106.05091: their preference predictor and its
-cross-entropy), P(first preferred) = sigmoid(sum_t m_t r(s_t, a_t) of the first - the same of the second). The
-members start from different parameters and see the answers in different orders; where they disagree, answers
-are missing.
+cross-entropy), P(first preferred) = sigmoid(R_first - R_second) with R = sum_t m_t r(s_t, a_t). The members
+have different initial parameters and see the answers in different orders; their disagreement indicates
+missing answers.
 
-The ensemble learns from segments and preferences alone: no true reward enters.
+The ensemble learns only from segments and preferences, never from true rewards.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from sailctl.objectives import dpo_loss
 from sailctl.policies.policy import OBS_CLIP
 
 CHUNK = 16_384
-"""Steps that are evaluated at once outside training, which bounds the memory that it takes."""
+"""Number of steps evaluated at once outside training, which bounds memory."""
 MEASURED = 256
-"""Answers, the latest, of which the metrics speak: all of them would soon take longer than the fit."""
+"""Number of latest answers in the metrics; all answers would soon take longer than the fit."""
 CHANCE = math.log(2.0)
-"""Loss of an answer by guessing; below it the answer is explained (a tie never is, and does not count)."""
+"""Loss of a random guess, in nats. An answer with a smaller loss is explained; a tie never is."""
 
 
 class RewardEnsemble:
-    """``config.members`` rewards learned from all answers so far; their mean is the reward that is used.
+    """``config.members`` reward networks fitted to all answers so far; the reward is their mean.
 
     Args:
-        config: number of members, their widths, and how they are fitted.
+        config: number of members, widths, and settings of the fit.
         obs_dim: O.
         act_dim: A.
-        rng: where initial parameters and the orders of the answers are drawn from.
-        bounded: rewards are from -1 to 1, by a tanh, as B-Pref's. Answers without noise are separable: those
-            without a bound grow with every fit, which a critic that bootstraps from them cannot follow.
+        rng: source of the initial parameters and of the order of the answers.
+        bounded: a tanh limits rewards to [-1, 1], as in B-Pref. Answers without noise are separable, so
+            unbounded rewards grow with every fit, and a bootstrapping critic cannot follow them.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class RewardEnsemble:
         self._metrics = dict.fromkeys(("reward_loss", "reward_accuracy", "reward_disagreement"), math.nan)
 
     def learn(self, segments: SegmentBatch, preferences: Preferences) -> None:
-        """Remember these answers, and fit all that are remembered.
+        """Store the answers, and fit the ensemble to all stored answers.
 
-        With ``config.steps`` these are so many gradient steps on answers drawn from memory. Otherwise they
-        are passes over it, which end after ``config.epochs``, or earlier after the first one in which the
-        members explained more of the answers (but ties) than ``config.enough`` (as PEBBLE's training does).
-        The normalisation of the observations is that of the steps in memory, and is renewed first. Without an
-        answer nothing happens, and nothing is drawn.
+        With ``config.steps`` a fit takes exactly that many gradient steps, each on a random batch of stored
+        answers. Otherwise a fit takes at most ``config.epochs`` passes over all stored answers. It ends after
+        the first pass in which the share of explained answers, ties excluded, exceeds
+        ``config.target_accuracy``, as in PEBBLE. Before a fit the normalisation of observations is updated
+        from all stored steps. Without an answer, ``learn`` changes nothing and draws no random number.
 
         Args:
-            segments: (S, H) steps; H may differ from call to call.
-            preferences: answers about rows of ``segments``; other rows are not remembered.
+            segments: (S, H) steps; H may differ between calls.
+            preferences: answers about rows of ``segments``; only the rows they compare are stored.
 
         Raises:
             NonFiniteError: when a segment, a loss or a parameter is NaN or infinite.
@@ -96,11 +96,11 @@ class RewardEnsemble:
 
     @torch.no_grad()
     def judge(self, segments: SegmentBatch) -> JudgedRewards:
-        """The learned reward of each step, in place of the true one.
+        """The learned reward of each step.
 
         Returns:
-            (S, H) mean over the members, 0 where no step was taken. Its scale is that of log-odds: a return
-            that is higher by 1 is preferred with probability sigmoid(1) = 0.73, where the members agree.
+            (S, H) mean over the members, 0 where no step was taken, in units of log-odds: if the members
+            agree, a segment whose return is higher by 1 is preferred with probability sigmoid(1) = 0.73.
 
         Raises:
             NonFiniteError: when a segment or a reward is NaN or infinite.
@@ -110,7 +110,7 @@ class RewardEnsemble:
 
     @torch.no_grad()
     def chances(self, segments: SegmentBatch, pairs: Pairs) -> DoubleArray:
-        """(M, B) P(first preferred) by each of the M members, from 0 to 1.
+        """(M, B) P(first preferred) by each of the M members.
 
         Raises:
             NonFiniteError: when a segment or a reward is NaN or infinite.
@@ -119,18 +119,19 @@ class RewardEnsemble:
         return chances
 
     def metrics(self) -> dict[str, float]:
-        """What was known of the latest ``MEASURED`` answers after the last fit (NaN before the first).
+        """Metrics of the last fit on the latest ``MEASURED`` answers; NaN before the first fit.
 
-        - ``reward_loss``: minus the log-likelihood of an answer, in nats; mean over answers and members;
-        - ``reward_accuracy``: share of the answers that the mean reward gives too, ties left out; equal
-          returns count 1/2, and nothing but ties gives 1/2, as for the policy;
-        - ``reward_disagreement``: deviation (std) of P(first preferred) over the members, mean over answers;
-        - ``reward_pairs``: all answers in memory, from the start.
+        - ``reward_loss``: negative log-likelihood of an answer in nats, mean over answers and members;
+        - ``reward_accuracy``: share of answers that the mean reward reproduces, ties excluded. Equal returns
+          count 1/2. If all answers are ties, it is 1/2;
+        - ``reward_disagreement``: standard deviation of P(first preferred) over the members, mean over
+          answers;
+        - ``reward_pairs``: number of stored answers.
         """
         return self._metrics | {"reward_pairs": float(len(self._answers))}
 
     def state(self) -> State:
-        """Networks, optimiser, answers, and the metrics of the last fit."""
+        """State of networks, optimiser and answers, and the metrics of the last fit."""
         return {
             "networks": module_state(self._networks),
             "optimiser": optimiser_state(self._optimiser),
@@ -139,14 +140,14 @@ class RewardEnsemble:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Restore what ``state`` returned."""
         restore_module(self._networks, state["networks"])
         restore_optimiser(self._optimiser, state["optimiser"])
         self._answers.restore(state["answers"])
         self._metrics = dict(state["metrics"])
 
     def _fit(self) -> None:
-        """Gradient steps in which each member sees the answers in an order of its own (as PEBBLE's do)."""
+        """Fit all members; each member sees the answers in a different order, as in PEBBLE."""
         if self._config.steps is None:
             self._fit_in_passes()
         else:
@@ -156,31 +157,31 @@ class RewardEnsemble:
         self._refuse_non_finite(dict(self._networks.named_parameters()))
 
     def _fit_in_passes(self) -> None:
-        every = np.tile(np.arange(len(self._answers)), (self._config.members, 1))
+        indices = np.tile(np.arange(len(self._answers)), (self._config.members, 1))
         steps = math.ceil(len(self._answers) / self._config.batch)
         answered = self._config.members * np.count_nonzero(self._answers.label)
         for _ in range(self._config.epochs):
-            orders = self._rng.permuted(every, axis=1)
+            orders = self._rng.permuted(indices, axis=1)
             explained = sum(self._step(chosen) for chosen in np.array_split(orders, steps, axis=1))
             if explained > self._config.target_accuracy * answered:
                 break
 
     def _step(self, chosen: IntArray) -> int:
-        """One gradient step of each member on its row of answers (M, B); how many were explained.
+        """One gradient step of each member on its row of answers (M, B); returns the number explained.
 
-        With ``config.thin`` it looks at each so many-th step, from a random one on: neighbours are alike, and
-        what they earn is about what it earns.
+        With ``config.thin`` = k only every k-th control step is evaluated, from a random offset: neighbouring
+        steps are similar and have similar rewards.
         """
-        both = self._answers.pairs[chosen]
-        used, place = np.unique(both, return_inverse=True)
-        segments, places = (
-            self._thinned(self._answers.take(used)),
-            torch.from_numpy(place.reshape(both.shape)),
+        pairs = self._answers.pairs[chosen]
+        unique, inverse = np.unique(pairs, return_inverse=True)
+        segments, rows = (
+            self._thinned(self._answers.take(unique)),
+            torch.from_numpy(inverse.reshape(pairs.shape)),
         )
-        rewards = self._networks(self._inputs(segments)[places].flatten(1, 3)).view(*both.shape, -1)
-        mask = torch.from_numpy(segments.mask)[places]
+        rewards = self._networks(self._inputs(segments)[rows].flatten(1, 3)).view(*pairs.shape, -1)
+        mask = torch.from_numpy(segments.mask)[rows]
         losses = pair_losses(rewards, mask, torch.from_numpy(self._answers.label[chosen]))
-        loss = losses.mean(1).sum()  # a member's gradient does not depend on how many there are
+        loss = losses.mean(1).sum()  # a sum, so that a member's gradient does not depend on their number
         self._refuse_non_finite({"loss": loss})
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -188,12 +189,12 @@ class RewardEnsemble:
         return int((losses < CHANCE).sum())
 
     def _thinned(self, segments: SegmentBatch) -> SegmentBatch:
-        """Each ``config.thin``-th step, counted so many times; without thinning nothing is drawn."""
+        """Every ``config.thin``-th step, with its mask multiplied by ``thin``; 1 draws no random number."""
         thin = min(self._config.thin, segments.mask.shape[1])
         if thin == 1:
             return segments
-        kept = slice(int(self._rng.integers(thin)), None, thin)
-        obs, actions, mask = segments.obs[:, kept], segments.actions[:, kept], segments.mask[:, kept]
+        steps = slice(int(self._rng.integers(thin)), None, thin)
+        obs, actions, mask = segments.obs[:, steps], segments.actions[:, steps], segments.mask[:, steps]
         return SegmentBatch(obs, actions, mask * np.float32(thin), segments.forks)
 
     @torch.no_grad()
@@ -209,12 +210,12 @@ class RewardEnsemble:
         }
 
     def _logits(self, segments: SegmentBatch, pairs: Pairs) -> Tensor:
-        """(M, B) log-odds of the first segment of each pair by each member."""
+        """(M, B) log-odds that the first segment of each pair is preferred, by each member."""
         returns = (self._evaluate(segments) * torch.from_numpy(segments.mask)).sum(-1)
         return returns[:, torch.from_numpy(pairs.first)] - returns[:, torch.from_numpy(pairs.second)]
 
     def _evaluate(self, segments: SegmentBatch) -> Tensor:
-        """(M, S, H) rewards of each member in double precision, for every step, whether taken or not."""
+        """(M, S, H) rewards by each member in double precision, also for steps that were not taken."""
         refuse_non_finite(segments)
         inputs = self._inputs(segments)
         members, size = self._config.members, inputs.shape[-1]
@@ -225,8 +226,11 @@ class RewardEnsemble:
         return rewards.double().view(members, *segments.mask.shape)
 
     def _inputs(self, segments: SegmentBatch) -> Tensor:
-        """(S, H, O + A) observations on the scale of the memory, clipped as a policy's, and the actions,
-        clipped as the actuators clip them."""
+        """(S, H, O + A) inputs of the networks.
+
+        Observations are normalised by the stored steps and clipped as in policies. Actions are clipped as by
+        the actuators.
+        """
         mean, std = self._answers.moments
         obs = ((segments.obs - mean) / std).clip(-OBS_CLIP, OBS_CLIP)
         actions = segments.actions.clip(-1.0, 1.0)
@@ -247,16 +251,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "leaky
 
 
 class Networks(nn.Module):
-    """M networks of one shape, evaluated together: a linear output, or a tanh of it.
+    """M networks of the same shape, evaluated together, with a linear or tanh output.
 
-    Weights and biases are uniform on +-1/sqrt(inputs of the layer), as B-Pref's are.
+    Initial weights and biases are uniform on +-1/sqrt(inputs of the layer), as in B-Pref.
 
     Args:
         members: M.
-        widths: inputs, hidden layers, 1.
-        rng: where the parameters are drawn from.
-        activation: of the hidden layers, a name in ``ACTIVATIONS``.
-        bounded: the output is a tanh.
+        widths: sizes of the input layer, the hidden layers, and the output layer (1).
+        rng: source of the initial parameters.
+        activation: a name in ``ACTIVATIONS``, for the hidden layers.
+        bounded: apply a tanh to the output.
     """
 
     def __init__(
@@ -278,7 +282,7 @@ class Networks(nn.Module):
                 nn.init.uniform_(kind[-1], -bound, bound, generator=seed)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(M, N) rewards of inputs (M, N, O + A), the first axis being the member's."""
+        """(M, N) outputs for inputs (M, N, I); the first axis is the member."""
         *hidden, last = zip(self.weights, self.biases, strict=True)
         for weight, bias in hidden:
             inputs = self._activation(torch.baddbmm(bias, inputs, weight))
@@ -287,15 +291,15 @@ class Networks(nn.Module):
 
 
 def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:
-    """Minus the Bradley-Terry log-likelihood of each answer; a tie is half of either answer (a soft label).
+    """Negative Bradley-Terry log-likelihood of each answer; a tie is half of each answer (a soft label).
 
-    P(first preferred) = sigmoid(sum_t m_t r_t of the first - sum_t m_t r_t of the second): the loss of DPO,
-    with the difference of the learned returns as the score.
+    P(first preferred) = sigmoid(R_first - R_second) with R = sum_t m_t r_t. This is the loss of DPO with the
+    difference of the learned returns as the score.
 
     Args:
         rewards: (..., 2, H) rewards of the steps of the two segments.
         mask: (..., 2, H) 1 where the step was taken.
-        label: (...) z: +1 first preferred, -1 second preferred, 0 tie.
+        label: (...) +1 first preferred, -1 second preferred, 0 tie.
 
     Returns:
         (...) losses in nats, >= 0.
@@ -305,13 +309,13 @@ def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:
 
 
 def refuse_non_finite(segments: SegmentBatch) -> None:
-    """Let only finite segments pass.
+    """Refuse segments that are not finite.
 
     Raises:
         NonFiniteError: when an observation or an action is NaN or infinite.
     """
     if np.isfinite(segments.obs).all() and np.isfinite(segments.actions).all():
         return
-    given = {"obs": segments.obs, "actions": segments.actions, "mask": segments.mask}
-    batch = {name: torch.from_numpy(values) for name, values in given.items()}
+    arrays = {"obs": segments.obs, "actions": segments.actions, "mask": segments.mask}
+    batch = {name: torch.from_numpy(values) for name, values in arrays.items()}
     raise NonFiniteError("the reward model was given segments that are not finite", batch)

@@ -1,13 +1,13 @@
-"""What a learned reward says about all that follows a segment: a value of the state in which it ends.
+"""The value of what follows a segment under a learned reward.
 
-A reward model judges a segment by the rewards within it, so a policy learns to sprint into a fall. Here a
-network learns the value of each state under the policy, V(s) = E[ sum_t d^t r(s_t, a_t) ] for the learned
-reward r and a discount d, from lambda-returns (Sutton 1988: TD(lambda); Schulman et al. 2016,
-arXiv 1506.02438: the generalised advantage, which is the lambda-return minus the value). A segment is then
-worth the lambda-return of its first step: its own rewards, and beyond each of its steps, with the weight
-(1 - lambda) lambda^t, the value of the state reached. Nothing has to be simulated after a segment's end.
+A reward model judges a segment only by the rewards within it, so a policy may learn to fall just after the
+segment. Here a network learns the value of each state under the policy, V(s) = E[ sum_t d^t r(s_t, a_t) ] for
+the learned reward r and a discount d, from lambda-returns (Sutton 1988: TD(lambda); Schulman et al. 2016,
+arXiv 1506.02438: the generalised advantage, which is the lambda-return minus the value). The value of a
+segment is the lambda-return of its first step: the rewards of its steps, and, with weight
+(1 - lambda) lambda^t, the value of the state after step t. Nothing beyond the segment is simulated.
 
-The value learns from segments and learned rewards alone: no true reward enters.
+The value learns only from segments and learned rewards, never from true rewards.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from sailctl.preferences.reward import Networks
 EPOCHS = 3
 """Passes over the steps of an iteration."""
 BATCHES = 8
-"""Gradient steps in a pass, or as many as there are steps."""
+"""Gradient steps per pass; fewer if there are fewer steps."""
 
 
 class SegmentValue:
-    """The value of states under the policy and a learned reward, fitted to one iteration after another.
+    """The value of states under the policy and a learned reward, fitted to the steps of each iteration.
 
     Args:
         config: ``value_horizon`` is the time constant in seconds of the discount d, ``gae_lambda`` is lambda;
             widths and learning rate are those of the ensemble's networks.
-        spec: the task, whose control step gives d = exp(- step / value_horizon).
-        rng: where initial parameters and the orders of the steps are drawn from.
+        spec: the task; its control step dt gives d = exp(-dt / value_horizon).
+        rng: source of the initial parameters and of the order of the steps.
     """
 
     def __init__(self, config: RewardConfig, spec: EnvSpec, rng: np.random.Generator) -> None:
@@ -56,16 +56,16 @@ class SegmentValue:
         self._optimiser = torch.optim.Adam(self._network.parameters(), lr=config.lr, fused=True)
         self._mean, self._var = torch.zeros(spec.obs_dim).double(), torch.ones(spec.obs_dim).double()
         self._count = torch.zeros(()).double()
-        # A tenth of what a reward of 1 for ever is worth: the network's outputs stay near 1.
+        # A tenth of the value of a constant reward of 1, so that the network's outputs are of order 1.
         self._scale = 0.1 / (1.0 - self._discount)
         self._explained = math.nan
 
     def judge(self, segments: SegmentBatch, ends: Ends, rewards: JudgedRewards) -> DoubleArray:
-        """What each segment is worth, and learn from it afterwards.
+        """The value of each segment; afterwards the network is fitted to these segments.
 
         Args:
             segments: (S, H) steps of the current policy.
-            ends: where they ended; what was terminated is worth nothing more.
+            ends: the last states of the segments; a terminal state has value 0.
             rewards: (S, H) learned rewards of the steps.
 
         Returns:
@@ -88,11 +88,11 @@ class SegmentValue:
         return returns[:, 0]
 
     def metrics(self) -> dict[str, float]:
-        """``value_explained``: share of the variance of the last returns that the value knew beforehand."""
+        """``value_explained``: share of the last returns' variance the value explained before its fit."""
         return {"value_explained": self._explained}
 
     def state(self) -> State:
-        """Network, optimiser, moments of the observations, and the metric."""
+        """State of network and optimiser, moments of the observations, and the metric."""
         return {
             "network": module_state(self._network),
             "optimiser": optimiser_state(self._optimiser),
@@ -103,7 +103,7 @@ class SegmentValue:
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out."""
+        """Restore what ``state`` returned."""
         restore_module(self._network, state["network"])
         restore_optimiser(self._optimiser, state["optimiser"])
         self._mean, self._var, self._count = (torch.as_tensor(state[k]) for k in ("mean", "var", "count"))
@@ -121,17 +121,17 @@ class SegmentValue:
         return reached
 
     def _fit(self, obs: FloatArray, returns: DoubleArray) -> None:
-        """Gradient steps on the squared error of the steps' returns."""
+        """Fit the network to the returns (N,) of the steps by gradient steps on the squared error."""
         inputs = self._inputs(obs[None])[0]
-        wanted = torch.from_numpy((returns / self._scale).astype(np.float32))
+        targets = torch.from_numpy((returns / self._scale).astype(np.float32))
         with torch.no_grad():
-            error = wanted - self._network(inputs[None])[0]
-        spread = wanted.var(correction=0).clamp(min=1e-12)
-        self._explained = 1.0 - float(error.var(correction=0) / spread)
+            error = targets - self._network(inputs[None])[0]
+        variance = targets.var(correction=0).clamp(min=1e-12)
+        self._explained = 1.0 - float(error.var(correction=0) / variance)
         for _ in range(EPOCHS):
-            for chosen in np.array_split(self._rng.permutation(len(wanted)), min(BATCHES, len(wanted))):
+            for chosen in np.array_split(self._rng.permutation(len(targets)), min(BATCHES, len(targets))):
                 rows = torch.from_numpy(chosen)
-                loss = (self._network(inputs[None, rows])[0] - wanted[rows]).square().mean()
+                loss = (self._network(inputs[None, rows])[0] - targets[rows]).square().mean()
                 self._optimiser.zero_grad()
                 torch.autograd.backward(loss)
                 self._optimiser.step()
@@ -146,7 +146,7 @@ class SegmentValue:
         if not torch.isfinite(numbers).all():
             parameters = {name: value.detach() for name, value in self._network.named_parameters()}
             raise NonFiniteError(
-                f"the value of states is not finite; a smaller reward.lr than {self._config.lr} may help",
+                f"the state values are not finite; a smaller reward.lr than {self._config.lr} may help",
                 parameters,
             )
 
@@ -159,18 +159,18 @@ def lambda_returns(
     discount: float,
     trace: float,
 ) -> DoubleArray:
-    """TD(lambda)'s targets: G_t = r_t + d [ (1 - lambda) V(s_{t+1}) + lambda G_{t+1} ].
+    """Targets of TD(lambda): G_t = r_t + d [ (1 - lambda) V(s_{t+1}) + lambda G_{t+1} ].
 
-    After the last step that was taken, G is the value of the state reached, or 0 where the episode was
-    terminated there. Where the time limit ended it, or the segment, life is taken to go on.
+    After the last step taken, G is the value of the state reached, or 0 if it is terminal. Neither a time
+    limit nor the end of the segment is terminal.
 
     Args:
         rewards: (S, H) rewards of the steps.
         values: (S, H) V of the state after each step.
-        mask: (S, H) 1 where the step was taken: the first one always, none after one that was not.
-        terminated: (S,) whether the last step taken ended the episode for good.
+        mask: (S, H) 1 for the steps taken, which are the first ones of a row, at least one.
+        terminated: (S,) whether the last step taken reached a terminal state.
         discount: d, from 0 to 1.
-        trace: lambda, from 0 (one reward and a value) to 1 (all rewards, and the value at the end).
+        trace: lambda, from 0 (one reward and a value) to 1 (all rewards and the last value).
 
     Returns:
         (S, H) G, 0 where no step was taken.
@@ -182,6 +182,6 @@ def lambda_returns(
         at_end = last == t
         after = values[:, t] * ~(at_end & terminated)
         following = np.where(at_end, after, returns[:, t + 1] if t + 1 < steps else after)
-        whole = rewards[:, t] + discount * ((1.0 - trace) * after + trace * following)
-        returns[:, t] = whole * (mask[:, t] > 0)
+        target = rewards[:, t] + discount * ((1.0 - trace) * after + trace * following)
+        returns[:, t] = target * (mask[:, t] > 0)
     return returns

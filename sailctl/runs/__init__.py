@@ -1,4 +1,4 @@
-"""The run directory: its record, its lock, its checkpoints, where its numbers come from, and its mirrors.
+"""The run directory: record, lock, checkpoints, provenance, and mirrors.
 
 May import preferences and what is below.
 """

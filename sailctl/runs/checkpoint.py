@@ -1,7 +1,7 @@
-"""Exact and safe files of policies and of whole runs: safetensors, JSON, checksums, no pickle.
+"""Lossless files of policies and of whole runs: safetensors, JSON, checksums, no pickle.
 
-A run keeps its last two checkpoints, ``checkpoints/<iteration>.safetensors``: everything that it knows after
-an iteration. One that is damaged is passed over, since the one before it leads to the same numbers.
+A run keeps its last two checkpoints, ``checkpoints/<iteration>.safetensors``: its complete state after an
+iteration. A damaged checkpoint is skipped, because the previous one leads to the same numbers.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from sailctl.core.types import EnvSpec, UserError
 from sailctl.policies.policy import GaussianPolicy
 
 FORMAT = 1
-"""Version of the file format, raised when a reader of the old one could not read the new one."""
+"""Version of the file format, incremented when older versions of sailctl cannot read the new format."""
 TENSORS = "policy.safetensors"
 CHECKPOINTS = "checkpoints"
-"""Folder of a run directory."""
+"""Folder of the checkpoints in a run directory."""
 KEPT = 2
-"""Checkpoints that are kept: should the last one be damaged, there is another."""
+"""Number of checkpoints kept: if the last one is damaged, the previous one is used."""
 
 
 def save_policy(policy: GaussianPolicy, folder: Path) -> None:
-    """Write ``policy.safetensors`` and then ``policy.json`` into ``folder``, each of them atomically."""
+    """Write ``policy.safetensors`` and then ``policy.json`` into ``folder``, each atomically."""
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def load_policy(place: str | Path) -> GaussianPolicy:
     """The policy in ``place``: a run directory, or a folder with ``policy.json``.
 
     Raises:
-        UserError: when there is none, or when its files do not fit together.
+        UserError: when there is no policy, or its files are damaged or do not belong together.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -66,7 +66,7 @@ def load_policy(place: str | Path) -> GaussianPolicy:
             raise UserError(f"{description} has format {about['format']}; this version reads {FORMAT}")
         tensors = (folder / TENSORS).read_bytes()
         if about.pop("sha256") != checksum(about, tensors):
-            raise ValueError(f"{POLICY} and {TENSORS} are damaged, or not of one policy")
+            raise ValueError(f"{POLICY} and {TENSORS} are damaged, or belong to different policies")
         spec = dict(about["spec"])
         spec["act_low"], spec["act_high"] = np.array(spec["act_low"]), np.array(spec["act_high"])
         policy = GaussianPolicy(PolicyConfig(**about["policy"]), EnvSpec(**spec), np.random.default_rng(0))
@@ -78,14 +78,14 @@ def load_policy(place: str | Path) -> GaussianPolicy:
 
 
 def save_checkpoint(run: Path, iteration: int, state: State) -> None:
-    """Keep the state of a run after an iteration, and remove all but the last ``KEPT`` checkpoints.
+    """Save the state of a run after an iteration, and remove all but the last ``KEPT`` checkpoints.
 
     Raises:
-        OSError: when it cannot be written; those before it are untouched.
+        OSError: when the checkpoint cannot be written; earlier ones are not changed.
     """
     folder = run / CHECKPOINTS
     folder.mkdir(exist_ok=True)
-    for partial in folder.glob(".*"):  # of a process that was killed while it wrote
+    for partial in folder.glob(".*"):  # left by a process that was killed while writing
         partial.unlink(missing_ok=True)
     write_atomically(folder / f"{iteration:09d}.safetensors", to_bytes({"format": FORMAT, **state}))
     for old in checkpoints(run)[:-KEPT]:
@@ -93,32 +93,32 @@ def save_checkpoint(run: Path, iteration: int, state: State) -> None:
 
 
 def load_checkpoint(run: Path) -> State | None:
-    """The last state of a run that can be read; None where none was ever kept.
+    """The newest readable state of a run; None when the run has no checkpoint.
 
     Raises:
-        UserError: when there are checkpoints, and none of them can be read.
+        UserError: when the run has checkpoints and none is readable.
     """
-    kept = checkpoints(run)
-    for path in reversed(kept):
+    paths = checkpoints(run)
+    for path in reversed(paths):
         try:
             state = from_bytes(path.read_bytes())
             if state["format"] != FORMAT:
-                raise DamagedError(f"it has format {state['format']}, and this version reads {FORMAT}")
+                raise DamagedError(f"it has format {state['format']}; this version reads {FORMAT}")
         except (OSError, DamagedError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             print(f"sailctl: warning: {path} cannot be used: {reason}", file=sys.stderr)
         else:
             return state
-    if kept:
+    if paths:
         raise UserError(
-            f"no checkpoint in {run / CHECKPOINTS} can be used: remove that folder to begin this run anew, "
-            "or make another one by --fresh"
+            f"no checkpoint in {run / CHECKPOINTS} is usable: remove that folder to restart this run, "
+            "or start a new one with --fresh"
         )
     return None
 
 
 def remove_checkpoints(run: Path) -> None:
-    """A finished run has its policy, and needs none of them."""
+    """Remove all checkpoints of a finished run, which has its policy instead."""
     for path in checkpoints(run):
         path.unlink(missing_ok=True)
     with suppress(OSError):
@@ -131,7 +131,7 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def checksum(about: Mapping[str, Any], tensors: bytes) -> str:
-    """SHA-256 of the description and the tensors together: a flipped bit or a mixed pair of files shows."""
+    """SHA-256 of description and tensors together: detects damage, and files of different policies."""
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode() + tensors).hexdigest()
 
 

@@ -1,10 +1,11 @@
-"""Who is working in a folder: one process at a time, on one machine or on many that share the folder.
+"""Lock of a folder: one process at a time, on one machine or on several machines that share the folder.
 
-A claim is a file, ``claim.1``, ``claim.2``, ..., made only where there is none of its number; the highest
-number is the owner's. Nobody renames a claim, so that of two that want the same one gets it. A claim whose
-process is gone has no force: on this machine the process table tells, elsewhere the age of the file, which
-its owner renews. Whoever takes over takes the next number; an owner that had only been asleep sees it.
-A job of a cluster that was started again knows that its former process is gone, wherever that was.
+A claim is a file ``claim.1``, ``claim.2``, ... The process with the highest claim number owns the folder.
+A claim is created only if its number does not exist, and is never renamed: of two competing processes only
+one gets it. A claim of a dead process is void. On this machine the process table decides; on other machines
+the age of the file, whose modification time the owner renews. A process that takes over creates the next
+number, so that a suspended owner detects the change when it continues. A restarted job of a cluster knows
+that its previous process is dead, on whichever machine it ran.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import Any
 from sailctl.core.types import BusyError, RunError
 
 RENEWED_S = 60.0
-"""Seconds between two signs of life."""
+"""Seconds between two renewals of a claim."""
 EXPIRES_S = 600.0
-"""Seconds without one after which a process on another machine is taken to be gone."""
+"""Seconds without renewal after which a process on another machine counts as dead."""
 _NAME = "claim."
 
 
@@ -32,7 +33,7 @@ class Claim:
     """The right to write in ``folder``, until ``release``.
 
     Raises:
-        BusyError: when a living process has it.
+        BusyError: when a running process owns the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,14 +43,16 @@ class Claim:
         threading.Thread(target=self._renew, name="claim", daemon=True).start()
 
     def check(self) -> None:
-        """Raises:
-        RunError: when another process has taken over: this one had given no sign of life for too long.
+        """Verify that this process still owns the folder.
+
+        Raises:
+            RunError: when another process has taken over, because this one did not renew its claim.
         """
         if not self._path.exists() or _claims(self._folder)[-1] != self._path:
-            raise RunError(f"another process has taken over {self._folder}: this one was silent for too long")
+            raise RunError(f"another process has taken over {self._folder}: this one did not renew its claim")
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Give up the folder."""
         self._released.set()
         self._path.unlink(missing_ok=True)
 
@@ -58,11 +61,11 @@ class Claim:
             try:
                 os.utime(self._path)
             except OSError:
-                return  # it was taken over, which ``check`` tells the run
+                return  # another process has taken over; ``check`` raises
 
 
 def owner(folder: Path) -> str | None:
-    """``process 123 on host`` of the living process that has ``folder``; None where there is none."""
+    """``process 123 on host`` for the running process that owns ``folder``; None when there is none."""
     claims = _claims(folder)
     if not claims:
         return None
@@ -71,29 +74,31 @@ def owner(folder: Path) -> str | None:
         alive = _alive(about, claims[-1])
         return f"process {about['pid']} on {about['host']}" if alive else None
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # released this moment, or never written to its end
+        return None  # released meanwhile, or never completely written
 
 
 def claimed(folder: Path) -> bool:
-    """Whether there is a claim on ``folder``, of a living process or of one that did not release it."""
+    """Whether ``folder`` has a claim, of a running process or of one that died without releasing it."""
     return bool(_claims(folder))
 
 
 def _take(folder: Path) -> Path:
     while True:
         claims = _claims(folder)
-        if (living := owner(folder)) is not None:
-            raise BusyError(f"{folder} is being worked on by {living}")
+        if (current := owner(folder)) is not None:
+            raise BusyError(f"{folder} is in use by {current}")
         path = folder / f"{_NAME}{_number(claims[-1]) + 1 if claims else 1}"
         partial = folder / f".{path.name}.{secrets.token_hex(6)}"
-        partial.write_text(json.dumps(_myself()) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(_this_process()) + "\n", encoding="utf-8")
         try:
-            os.link(partial, path)  # unlike a rename it fails where there is one, and the content is whole
+            os.link(
+                partial, path
+            )  # unlike a rename it fails if the target exists, and the content is complete
         except FileExistsError:
             continue
         finally:
             partial.unlink(missing_ok=True)
-        # Between the look at the claims and this one a higher number may have come, and taken the lower away.
+        # Another process may have created a higher number meanwhile and removed the lower ones.
         if _claims(folder)[-1] != path:
             path.unlink(missing_ok=True)
             continue
@@ -111,16 +116,16 @@ def _number(claim: Path) -> int:
     return int(claim.suffix[1:])
 
 
-def _myself() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     pid = os.getpid()
     place = {"host": socket.gethostname(), "pid": pid, "began": _began(pid), "place": _place()}
     return {**place, "job": queued_job(), "start": _start()}
 
 
 def queued_job() -> str | None:
-    """The job of a queue that this process is, the same each time that it is started; None outside of one.
+    """Id of the cluster job that runs this process, unchanged when the job restarts; None outside a job.
 
-    Its number, and a hash of the folder of its launch: queues use their numbers again.
+    The id includes a hash of the launch folder, because queues reuse job numbers.
     """
     folder = os.environ.get("SUBMITIT_FOLDER")
     slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
@@ -131,7 +136,7 @@ def queued_job() -> str | None:
 
 
 def _start() -> int:
-    """How often the job of this process was started before."""
+    """Number of earlier starts of the job that runs this process."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
@@ -140,7 +145,7 @@ def _alive(about: dict[str, Any], claim: Path) -> bool:
         return bool(_began(int(about["pid"])) == about["began"])
     if about.get("job") is not None and about["job"] == queued_job() and about["start"] != _start():
         return False
-    # The folder's own clock, whichever machine holds it: this machine's may be another one.
+    # Take the time from the shared folder, because the clock of this machine may differ from it.
     probe = claim.with_name(f".{claim.name}.now.{os.getpid()}")
     probe.touch()
     now = probe.stat().st_mtime
@@ -150,7 +155,7 @@ def _alive(about: dict[str, Any], claim: Path) -> bool:
 
 @cache
 def _place() -> str | None:
-    """This start of this machine, and the part of its process table that this process sees."""
+    """Id of this boot of this machine and of this PID namespace; None without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
@@ -159,9 +164,9 @@ def _place() -> str | None:
 
 
 def _began(pid: int) -> str | None:
-    """When the process began, by the clock of its machine's start; None where there is no such process.
+    """Start time of the process in clock ticks since boot; None when there is no such process.
 
-    Numbers of processes are used again; with their beginning they are not.
+    PIDs are reused; a PID together with its start time is unique.
     """
     try:
         about = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go while it runs: its own files first, then mirrors that cannot hurt it."""
+"""Writes the numbers of a run to its own files first, then to mirrors whose failure does not stop it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sailctl.config import LoggerConfig, RunConfig
 
-_NOT_A_METRIC = ("iteration", "env_steps")  # columns that place a row, not drawn as curves of their own
+_NOT_A_METRIC = ("iteration", "env_steps")  # columns that index a row; they are not drawn as curves
 
 
 class RunFiles(Protocol):
@@ -31,13 +31,13 @@ class RunFiles(Protocol):
 
     @property
     def gone_on_from(self) -> Mapping[str, int | None]:
-        """``iteration`` and ``env_steps`` that the run goes on from; None where it begins."""
+        """``iteration`` and ``env_steps`` of the checkpoint that the run resumed from; None for a new run."""
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append one row of metrics."""
 
     def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Append one row for each episode of an evaluation."""
+        """Append one row per episode of an evaluation."""
 
     def finish(self, summary: Mapping[str, object]) -> None:
         """Record that the run finished."""
@@ -47,20 +47,20 @@ class RunFiles(Protocol):
 
 
 class Mirror(Protocol):
-    """A copy of the numbers for people to watch."""
+    """A copy of the numbers for display."""
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Show one row; it has ``env_steps`` and any other numbers."""
+        """Show one row, which has ``env_steps`` and any other columns."""
 
     def close(self) -> None:
-        """The run is over."""
+        """Close the mirror at the end of the run."""
 
 
 class Logger:
     """Sends every row to the run's files and to its mirrors; as a context manager it closes the run.
 
-    Leaving the ``with`` block by an exception records the failure (an interrupt is told apart) and lets the
-    exception pass; leaving it normally without ``finish`` finishes with an empty summary.
+    An exception that leaves the ``with`` block is recorded as a failure (or as an interrupt) and propagates.
+    A block that ends without ``finish`` finishes the run with an empty summary.
 
     Example::
 
@@ -77,7 +77,7 @@ class Logger:
         self._wandb: WandbMirror | None = None
         self._evaluated: tuple[int, float] | None = None
         self._open = True
-        # Where nothing is simulated env steps stand still, and a run is followed along its iterations.
+        # Without simulation env steps stay constant, so progress is measured in iterations.
         along = "env_steps" if config.algo.simulates else "iteration"
         total = config.env_steps if config.algo.simulates else config.algo.iterations
         try:
@@ -95,16 +95,16 @@ class Logger:
             raise
 
     def log(self, row: Mapping[str, float]) -> None:
-        """One iteration. ``row`` has ``iteration``, ``env_steps``, ``labels`` and the same columns each time.
+        """Log one iteration; ``row`` has ``PLACE_COLUMNS`` and the columns of the first row.
 
-        The logger adds the column ``eval_return``: the mean return of the evaluation that was handed in
-        before this row for the same ``iteration``, else NaN.
+        The logger adds the column ``eval_return``: the mean return of a preceding ``evaluation`` with the
+        same ``iteration``, otherwise NaN.
 
         Raises:
-            ValueError: when ``row`` has other columns than the first row had, or brings ``eval_return``.
+            ValueError: when the columns of ``row`` differ from the first row's, or include ``eval_return``.
         """
         if "eval_return" in row:
-            raise ValueError("eval_return is filled in by the logger, from evaluation()")
+            raise ValueError("eval_return is computed by the logger; leave it out of the row")
         mean = math.nan
         if self._evaluated is not None and self._evaluated[0] == row["iteration"]:
             mean = self._evaluated[1]
@@ -123,16 +123,19 @@ class Logger:
         lengths: Sequence[int] | NDArray[np.int64],
         success: Sequence[Sequence[bool]] | NDArray[np.bool_] | None = None,
     ) -> None:
-        """One evaluation: ``returns`` (E,) true returns and ``lengths`` (E,) control steps of its episodes.
+        """Log one evaluation of E episodes, before the row of the same ``iteration``.
 
-        For a task that defines it, ``success`` (E, 2) says of each episode whether it was one at some step,
-        and at the last step: columns ``success_max`` and ``success_final``, whose means the mirrors get.
-
-        Hand it in before the row of the same ``iteration``; 0 is the policy before any update, which has
-        no row.
+        Args:
+            env_steps: env steps so far.
+            labels: labels so far.
+            iteration: iteration of the policy; 0 is the policy before any update, which has no row.
+            returns: (E,) true returns.
+            lengths: (E,) episode lengths in control steps.
+            success: (E, 2) success at any step, and at the last step, for a task that defines success. They
+                become the columns ``success_max`` and ``success_final``; mirrors get their means.
 
         Raises:
-            ValueError: when there is no episode, or not one of each for every episode.
+            ValueError: when there is no episode, or the arguments differ in their number of episodes.
         """
         episodes = list(zip(returns, lengths, strict=True))
         if not episodes:
@@ -155,13 +158,13 @@ class Logger:
             mirror.log({**place, **means})
 
     def finish(self, summary: Mapping[str, object]) -> None:
-        """The run did all it was asked to do; ``summary`` (JSON values) goes into its status."""
+        """Record that the run finished; ``summary`` (JSON values) becomes part of its status."""
         self._open = False
         self._run.finish(summary)
         self._close_mirrors(0, summary)
 
     def fail(self, error: BaseException) -> None:
-        """The run stopped early because of ``error``."""
+        """Record that ``error`` stopped the run."""
         self._open = False
         self._run.fail(error)
         self._close_mirrors(1, {})
@@ -190,12 +193,12 @@ class Logger:
 
 
 def check_mirrors(config: LoggerConfig) -> None:
-    """Refuse, before a run directory exists, mirrors that cannot work.
+    """Refuse mirrors that cannot work, before a run directory exists.
 
-    A W&B that is missing is only worth a warning, which the run gives itself.
+    A missing W&B is not refused: the run prints a warning.
 
     Raises:
-        UserError: when TensorBoard is asked for and is not installed.
+        UserError: when TensorBoard is requested and not installed.
     """
     if config.tensorboard and find_spec("tensorboard") is None:
         raise UserError("logger.tensorboard=true needs the tensorboard package: pip install tensorboard")
@@ -208,7 +211,7 @@ class TensorBoardMirror:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._along = along
-        # What was shown of the iterations that are done again is hidden.
+        # TensorBoard then hides the earlier rows of iterations that are repeated.
         purge = None if gone_on_from is None else gone_on_from + 1
         self._writer = SummaryWriter(str(folder), purge_step=purge)
 

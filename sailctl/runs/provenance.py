@@ -1,4 +1,4 @@
-"""How something came about: versions, commit, machine, command line."""
+"""Provenance of results: versions, commit, machine, command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COMPUTING = ("torch", "mujoco", "numpy", "gymnasium", "stable-baselines3")
 
 
 def provenance(command: Sequence[str]) -> dict[str, object]:
-    """How a run came about: versions, commit of the source checkout (if any), CPU, command line, UTC time."""
+    """Versions, commit of the source checkout (None without one), CPU, command line, start time in UTC."""
     return {
         "sailctl": __version__,
         "git": _git_state(PACKAGE.parent),
@@ -52,14 +52,15 @@ def provenance(command: Sequence[str]) -> dict[str, object]:
 
 
 def refuse_other_versions(path: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Let a run go on only under the versions that it was begun with.
+    """Refuse to resume a run under versions that differ from those it was started with.
 
     Args:
         path: the run directory.
-        begun, now: what ``provenance`` returned.
+        begun: ``provenance`` at the start of the run.
+        now: ``provenance`` of this process.
 
     Raises:
-        UserError: where a version of what computes the numbers is another one.
+        UserError: when the version of sailctl, Python or a numerical package differs.
     """
     versions = [
         {"sailctl": about.get("sailctl"), "Python": about.get("python")}
@@ -73,8 +74,8 @@ def refuse_other_versions(path: Path, begun: Mapping[str, Any], now: Mapping[str
     ]
     if changed:
         raise UserError(
-            f"{path} was begun with {', '.join(changed)}, which may change its numbers: "
-            "install those, go on with logger.any_version=true, or begin anew with --fresh"
+            f"{path} was started with {', '.join(changed)}, which may change its numbers: "
+            "install those versions, resume with logger.any_version=true, or start a new run with --fresh"
         )
 
 
@@ -86,22 +87,22 @@ def _version(package: str) -> str | None:
 
 
 def _git_state(root: Path) -> dict[str, object] | None:
-    """Commit of the checkout at ``root`` and whether files (but results) differ from it; None without one."""
+    """Commit of the checkout at ``root``, and whether files outside results/ differ; None without one."""
     if not (root / ".git").exists():
         return None
     try:
         commit = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--", ".", ":!results")
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        reason = " ".join(str(said).split())
-        print(f"sailctl: warning: the commit of the code is not known: {reason[:200]}", file=sys.stderr)
+        message = getattr(error, "stderr", None) or str(error)
+        reason = " ".join(str(message).split())
+        print(f"sailctl: warning: the commit of the code is unknown: {reason[:200]}", file=sys.stderr)
         return None
     return {"commit": commit, "dirty": bool(changed)}
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # Safe: the code of a checkout that belongs to somebody else is what runs here.
+    # Git refuses checkouts of other users. This one is safe: its code runs in this process anyway.
     command = ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 

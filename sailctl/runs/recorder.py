@@ -1,4 +1,4 @@
-"""A run directory as it is written: made once, claimed by one process, its tables flushed row by row."""
+"""Writes a run directory: created once, owned by one process, with tables flushed row by row."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ if TYPE_CHECKING:
     from sailctl.core.state import State
 
 NOTHING: State = {"metrics": 0, "evaluations": 0, "wall_s": 0.0, "last": {"env_steps": 0, "labels": 0}}
-"""What a checkpoint says of the tables, of a run that has none yet."""
+"""State of the tables of a run without a checkpoint."""
 
 SHARE = 0.01
-"""Of a run's time that checkpoints may take."""
+"""Largest share of a run's wall-clock time that writing checkpoints may take."""
 
 
 class CsvWriter:
-    """Appends rows of numbers to a file, each flushed as it is written.
+    """Appends rows of numbers to a file and flushes each row.
 
-    Integers are written as integers, floats so that ``pandas.read_csv`` gives them back bit for bit, NaN as
-    an empty cell, infinity as ``inf``.
+    Integers are written as integers, floats with all digits, so that ``pandas.read_csv`` restores them
+    exactly, NaN as an empty cell, infinity as ``inf``.
 
     Args:
-        path: file to make; one that exists is not touched.
-        columns: the header; None takes the first row's columns.
-        kept: lines of a file that exists to go on after; what follows them is cut off.
+        path: file to create; it must exist if ``kept`` is positive, and must not exist otherwise.
+        columns: the header; None takes the columns of the first row.
+        kept: lines of the existing file to keep, header included; later lines are removed.
 
     Raises:
-        FileExistsError: when there is such a file, and nothing is said of what to keep.
-        RunError: when the file is shorter than what is to be kept of it.
+        FileExistsError: when the file exists and ``kept`` is 0.
+        RunError: when the file has fewer than ``kept`` complete lines.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None, kept: int = 0) -> None:
@@ -67,12 +67,14 @@ class CsvWriter:
         self._columns: tuple[str, ...] | None = None
         if kept:
             lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-            whole = [line for line in lines if line.endswith(b"\n")]
-            if len(whole) < kept:
-                raise RunError(f"{path} has lost rows: {len(whole)} lines, {kept} at the last checkpoint")
-            os.truncate(path, sum(map(len, whole[:kept])))
-            self._columns = tuple(whole[0].decode().rstrip("\n").split(","))
-        self._file = path.open("ab" if kept else "xb", buffering=0)  # what is written is in the file at once
+            complete = [line for line in lines if line.endswith(b"\n")]
+            if len(complete) < kept:
+                raise RunError(f"{path} has lost rows: {len(complete)} lines, {kept} at the last checkpoint")
+            os.truncate(path, sum(map(len, complete[:kept])))
+            self._columns = tuple(complete[0].decode().rstrip("\n").split(","))
+        self._file = path.open(
+            "ab" if kept else "xb", buffering=0
+        )  # unbuffered: a killed process loses no row
         self._lines, self._size = kept, path.stat().st_size
         if columns is not None and not kept:
             self._write_header(columns)
@@ -81,29 +83,29 @@ class CsvWriter:
         """Write one row; the order of its keys does not matter.
 
         Raises:
-            ValueError: when its columns are not those of the header.
-            RunError: when it cannot be written (a full disk, say); no part of it is then left in the file.
+            ValueError: when its columns differ from those of the header.
+            RunError: when the row cannot be written, for example to a full disk; no part of it is left.
         """
         columns = self._columns or self._write_header(tuple(row))
         if set(row) != set(columns):
             missing, unknown = sorted(set(columns) - set(row)), sorted(set(row) - set(columns))
-            raise ValueError(f"{self._path.name}: row lacks {missing} and brings {unknown}")
+            raise ValueError(f"{self._path.name}: row lacks {missing} and has unknown {unknown}")
         self._write([_cell(row[column]) for column in columns])
 
     def settle(self) -> int:
-        """See to it that the rows so far outlast a crash of the machine; how many lines there are."""
+        """Sync the file to disk, so that rows survive a crash of the machine; return the number of lines."""
         os.fsync(self._file.fileno())
         return self._lines
 
     def has(self, column: str) -> bool:
-        """Whether the header names this column."""
+        """Whether the header contains this column."""
         return column in (self._columns or ())
 
     def widen(self, columns: Sequence[str]) -> None:
-        """Add columns at the end, 0 in the rows that are there.
+        """Add columns at the end, with 0 in the existing rows.
 
         Raises:
-            OSError: when the file cannot be written; the old one is then untouched.
+            OSError: when the file cannot be written; it then keeps its old content.
         """
         added = tuple(columns)
         header, *rows = self._path.read_bytes().splitlines()
@@ -116,8 +118,8 @@ class CsvWriter:
         self._size = self._path.stat().st_size
 
     def close(self) -> None:
-        """Close the file; nothing can be appended after that."""
-        with suppress(OSError):  # whatever could not be written was told when it was to be
+        """Close the file."""
+        with suppress(OSError):  # ``append`` has already raised for rows that could not be written
             self._file.close()
 
     def _write_header(self, columns: Sequence[str]) -> tuple[str, ...]:
@@ -141,50 +143,50 @@ class CsvWriter:
 
 
 class Run:
-    """A run directory that this process is writing; made by ``open_run``.
+    """A run directory that this process writes; created by ``open_run``.
 
     Args:
         path: the run directory.
-        claim: the right to write in it.
-        checkpoint: from which the run goes on; None at its beginning.
+        claim: this process's claim on it.
+        checkpoint: the state to resume from; None for a new run.
     """
 
     def __init__(self, path: Path, claim: Claim, checkpoint: State | None = None) -> None:
         self.path = path
         """The run directory."""
         self.checkpoint = checkpoint
-        """What the run knew when it stopped, in the words of ``keep``'s caller; None at its beginning."""
+        """The state that was passed to ``keep``, and the state of the tables; None for a new run."""
         self._claim = claim
-        kept = NOTHING if checkpoint is None else checkpoint["tables"]
-        self._began = time.monotonic() - kept["wall_s"]
+        tables = NOTHING if checkpoint is None else checkpoint["tables"]
+        self._began = time.monotonic() - tables["wall_s"]
         self._kept_at, self._cost = time.monotonic(), 0.0
-        self._last: dict[str, object] = kept["last"]
-        self._metrics = CsvWriter(path / METRICS, kept=kept["metrics"])
-        self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, kept["evaluations"])
+        self._last: dict[str, object] = tables["last"]
+        self._metrics = CsvWriter(path / METRICS, kept=tables["metrics"])
+        self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, tables["evaluations"])
         self._write_status("running", None, {})
 
     @property
     def gone_on_from(self) -> Mapping[str, int | None]:
-        """``iteration`` and ``env_steps`` that the run goes on from; None where it begins."""
+        """``iteration`` and ``env_steps`` of the checkpoint that the run resumed from; None for a new run."""
         if self.checkpoint is None:
             return {"iteration": None, "env_steps": None}
         last = self.checkpoint["tables"]["last"]
         return {"iteration": self.checkpoint["iteration"], "env_steps": last["env_steps"]}
 
     def checkpoint_due(self, every: float) -> bool:
-        """Whether the last checkpoint, or the start of this process, is so many seconds ago.
+        """Whether ``every`` seconds have passed since the last checkpoint or the start of this process.
 
-        With a large memory of answers a checkpoint takes its time: the next one then waits until it costs no
-        more than ``SHARE`` of the run (where ``every`` is 0 it comes at once all the same).
+        If a checkpoint takes long to write, the interval grows so that checkpoints take at most ``SHARE`` of
+        the time. With ``every`` 0 a checkpoint is always due.
         """
         wait = max(every, self._cost / SHARE) if every else 0.0
         return time.monotonic() - self._kept_at >= wait
 
     def keep(self, state: State) -> None:
-        """Keep a checkpoint from which ``open_run`` goes on; ``state`` names its ``iteration``.
+        """Save a checkpoint for ``open_run`` to resume from; ``state`` has the key ``iteration``.
 
         Raises:
-            RunError: when it cannot be written, or another process has taken the run over.
+            RunError: when it cannot be written, or another process has taken over the run.
         """
         from sailctl.runs.checkpoint import save_checkpoint
 
@@ -197,10 +199,10 @@ class Run:
                 "wall_s": time.monotonic() - self._began,
                 "last": self._last,
             }
-            whole = {"run": self.path.name.partition(".")[0], "tables": tables, **state}
-            save_checkpoint(self.path, state["iteration"], whole)
+            checkpoint = {"run": self.path.name.partition(".")[0], "tables": tables, **state}
+            save_checkpoint(self.path, state["iteration"], checkpoint)
         except OSError as error:
-            raise RunError(f"cannot keep a checkpoint in {self.path}: {error.strerror}") from error
+            raise RunError(f"cannot save a checkpoint in {self.path}: {error.strerror}") from error
         self._kept_at = time.monotonic()
         self._cost = self._kept_at - began
 
@@ -208,8 +210,8 @@ class Run:
         """Append one row of metrics.
 
         Raises:
-            ValueError: when it lacks one of ``PLACE_COLUMNS``, or has other columns than the first row had.
-            RunError: when another process has taken the run over.
+            ValueError: when it lacks one of ``PLACE_COLUMNS``, or its columns differ from the first row's.
+            RunError: when another process has taken over the run, or the row cannot be written.
         """
         self._claim.check()
         if missing := [column for column in PLACE_COLUMNS if column not in row]:
@@ -220,32 +222,32 @@ class Run:
     def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Append the episodes of one evaluation, each with ``EVALUATION_COLUMNS``.
 
-        Where a step of an episode said whether the task is solved, each has ``SUCCESS_COLUMNS`` too. They are
-        added to the table by the first evaluation that has them; without them an episode is no success.
+        For a task that defines success, rows also have ``SUCCESS_COLUMNS``. The first evaluation with these
+        columns adds them to the table. Episodes without them are recorded as no success (0).
 
         Raises:
-            ValueError: when a row has other columns.
-            RunError: when it cannot be written.
+            ValueError: when the columns of a row differ.
+            RunError: when a row cannot be written.
         """
-        told = any(set(SUCCESS_COLUMNS) <= set(row) for row in rows)
-        if told and not self._evaluations.has(SUCCESS_COLUMNS[0]):
+        has_success = any(set(SUCCESS_COLUMNS) <= set(row) for row in rows)
+        if has_success and not self._evaluations.has(SUCCESS_COLUMNS[0]):
             try:
                 self._evaluations.widen(SUCCESS_COLUMNS)
             except OSError as error:
                 raise RunError(f"cannot write {self.path / EVALUATIONS}: {error.strerror}") from error
-        silent = dict.fromkeys(SUCCESS_COLUMNS, 0) if self._evaluations.has(SUCCESS_COLUMNS[0]) else {}
+        defaults = dict.fromkeys(SUCCESS_COLUMNS, 0) if self._evaluations.has(SUCCESS_COLUMNS[0]) else {}
         for row in rows:
-            self._evaluations.append({**silent, **row})
+            self._evaluations.append({**defaults, **row})
 
     def finish(self, summary: Mapping[str, object]) -> None:
-        """The run did all that it was asked to do; ``summary`` (JSON values) joins its status."""
+        """Record that the run finished; ``summary`` (JSON values) becomes part of its status."""
         from sailctl.runs.checkpoint import remove_checkpoints
 
         self._end("finished", None, summary)
         remove_checkpoints(self.path)
 
     def fail(self, error: BaseException) -> None:
-        """The run stopped early: ``interrupted`` for a ``KeyboardInterrupt``, else ``failed``."""
+        """Record why the run stopped early: ``interrupted`` for a ``KeyboardInterrupt``, else ``failed``."""
         if isinstance(error, KeyboardInterrupt):
             self._end("interrupted", None, {})
         elif isinstance(error, UserError | RunError):
@@ -271,23 +273,23 @@ class Run:
 
 
 def run_path(config: RunConfig) -> Path:
-    """``<out>/<sweep>/<task>/<algorithm>/<run_id>-s<seed>``; no folder for a sweep without a name."""
+    """``<out>/<sweep>/<task>/<algorithm>/<run_id>-s<seed>``; without a sweep name that folder is left out."""
     parent = Path(config.out) / (config.logger.sweep or "") / plain_name(config.env.id) / config.algo.name
     return parent / f"{run_id(config)}-s{config.seed}"
 
 
 def open_run(config: RunConfig, command: Sequence[str]) -> Run:
-    """The run directory of ``config``, made now, or gone on with from its last checkpoint.
+    """Create the run directory of ``config``, or resume it from its last checkpoint.
 
-    With ``logger.fresh`` it is always made, and where there is one a number is put behind its name.
+    With ``logger.fresh`` a new directory is always created; if the name exists, a number is appended.
 
     Args:
         config: the composed configuration.
-        command: the command line, recorded as it is.
+        command: the command line, recorded verbatim.
 
     Raises:
-        UserError: when the run is finished, another process works on it, it cannot be written, or its
-            checkpoint is of another run, or was made by other versions of what computes the numbers.
+        UserError: when the run is finished, another process works on it, the directory is not writable, or
+            its checkpoint belongs to another run or to other versions of the numerical packages.
     """
     path = run_path(config)
     try:
@@ -308,16 +310,16 @@ def open_run(config: RunConfig, command: Sequence[str]) -> Run:
 
 
 def finished_run(config: RunConfig) -> Path | None:
-    """The directory of this run where it has been finished before and no new one is asked for, else None."""
+    """The directory of this run if it is finished and ``logger.fresh`` is not set, otherwise None."""
     path = run_path(config)
     return path if not config.logger.fresh and _state_of(path) == "finished" else None
 
 
 def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
-    from sailctl.runs.checkpoint import load_checkpoint  # torch, which whoever reads runs has no need of
+    from sailctl.runs.checkpoint import load_checkpoint  # imports torch, which readers of runs do not need
 
     if _state_of(path) == "finished":
-        raise BusyError(f"{path} has been finished by another process in this moment")
+        raise BusyError(f"{path} has just been finished by another process")
     checkpoint = load_checkpoint(path)
     try:
         if checkpoint is None:
@@ -326,19 +328,21 @@ def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str])
             write_json(path / PROVENANCE, provenance(command))
             return Run(path, claim)
         if checkpoint["run"] != path.name.partition(".")[0]:
-            raise UserError(f"the checkpoint in {path} is of another run, {checkpoint['run']}: remove it")
+            raise UserError(
+                f"the checkpoint in {path} belongs to another run, {checkpoint['run']}: remove it"
+            )
         about = read_json(path / PROVENANCE)
         if not config.logger.any_version:
             refuse_other_versions(path, about, provenance(command))
-        again = {**provenance(command), "iteration": checkpoint["iteration"]}
-        write_json(path / PROVENANCE, {**about, "resumed": [*about.get("resumed", []), again]})
+        resumed = {**provenance(command), "iteration": checkpoint["iteration"]}
+        write_json(path / PROVENANCE, {**about, "resumed": [*about.get("resumed", []), resumed]})
         return Run(path, claim, checkpoint)
     except OSError as error:
         raise UserError(f"cannot write in {path}: {error.strerror}") from error
 
 
 def _set_aside(path: Path) -> None:
-    """Rename the tables of a run that begins anew, and how they came about: nothing of it is lost."""
+    """Rename the tables and provenance of a run that restarts from the beginning, so that nothing is lost."""
     names = (METRICS, EVALUATIONS, PROVENANCE)
     number = next(n for n in itertools.count(1) if not any((path / f"{name}.{n}").exists() for name in names))
     for name in names:
@@ -349,10 +353,10 @@ def _set_aside(path: Path) -> None:
 def _unused(path: Path) -> Path:
     """``path``, or the first of ``path.2``, ``path.3``, ... that does not exist.
 
-    A job of a queue that was started again gets the one that it had made.
+    A restarted cluster job gets the directory that it created at its earlier start.
     """
-    named = itertools.chain([path], (Path(f"{path}.{number}") for number in itertools.count(2)))
-    return next(new for new in named if not new.exists() or _made_by_this_job(new))
+    candidates = itertools.chain([path], (Path(f"{path}.{number}") for number in itertools.count(2)))
+    return next(new for new in candidates if not new.exists() or _made_by_this_job(new))
 
 
 def _made_by_this_job(path: Path) -> bool:
@@ -370,7 +374,7 @@ def _state_of(path: Path) -> str:
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Write ``value`` as JSON, atomically; NaN and infinity become null (JSON has neither)."""
+    """Write ``value`` as JSON, atomically; NaN and infinity become null, because JSON has neither."""
     write_atomically(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
@@ -382,7 +386,7 @@ def _cell(value: float) -> str:
 
 
 def _finite(value: object) -> object:
-    """``value`` with numpy numbers made plain and non-finite numbers made None."""
+    """``value`` with numpy numbers converted to Python numbers and non-finite numbers to None."""
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,13 +1,13 @@
-"""The run record as it is found: what is in a run directory, and how it is read.
+"""Reads run directories.
 
 A run directory holds
 
 - ``config.yaml``: the resolved configuration;
 - ``provenance.json``: versions, commit, CPU, command line, start time;
 - ``status.json``: ``state`` (running | finished | failed | interrupted), ``error``, ``env_steps``,
-  ``labels``, ``wall_s`` and the summary that the run ended with;
-- ``metrics.csv``: one row per iteration; ``eval_return`` is empty where the policy was not evaluated;
-- ``evaluations.csv``: one row per evaluation episode; two columns more for tasks that define success.
+  ``labels``, ``wall_s`` and the summary of the finished run;
+- ``metrics.csv``: one row per iteration; ``eval_return`` is empty if the policy was not evaluated;
+- ``evaluations.csv``: one row per evaluation episode; two additional columns for tasks that define success.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ EVALUATIONS = "evaluations.csv"
 STATES = ("running", "finished", "failed", "interrupted")
 PLACE_COLUMNS = ("iteration", "env_steps", "labels")  # every row of metrics.csv has these
 EVALUATION_COLUMNS = ("env_steps", "labels", "iteration", "episode", "return", "length")
-SUCCESS_COLUMNS = ("success_max", "success_final")  # beside those, for tasks that define success
+SUCCESS_COLUMNS = ("success_max", "success_final")  # additional columns, for tasks that define success
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run directory as it was found; ``load_run`` makes it."""
+    """The content of a run directory; created by ``load_run``."""
 
     path: Path
     """The run directory."""
@@ -72,7 +72,7 @@ class RunRecord:
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row per iteration; no row and no column when the run stopped before its first one."""
+        """One row per iteration; an empty table when the run stopped before its first iteration."""
         import pandas as pd
 
         path = self.path / METRICS
@@ -92,26 +92,26 @@ def is_run(path: Path) -> bool:
 
 
 def find_runs(path: Path) -> list[Path]:
-    """``path`` itself when it is a run, else every run below it, sorted.
+    """``path`` itself if it is a run, otherwise every run below it, sorted.
 
     Raises:
-        UserError: when there is no run, or no such folder.
+        UserError: when the folder does not exist or contains no run.
     """
     if is_run(path):
         return [path]
     if not path.is_dir():
         raise UserError(f"no such folder: {path}")
-    found = sorted(config.parent for config in path.rglob(CONFIG) if is_run(config.parent))
-    if not found:
+    runs = sorted(config.parent for config in path.rglob(CONFIG) if is_run(config.parent))
+    if not runs:
         raise UserError(f"no run in {path} or below it")
-    return found
+    return runs
 
 
 def load_run(path: str | Path) -> RunRecord:
-    """Read a run directory; its two tables are read when they are first asked for.
+    """Read a run directory; its two tables are read on first access.
 
     Raises:
-        UserError: when ``path`` is not a run, or one of its files cannot be understood.
+        UserError: when ``path`` is not a run, or one of its files is not readable.
     """
     import yaml
 
@@ -126,32 +126,32 @@ def load_run(path: str | Path) -> RunRecord:
         raise UserError(f"{path / CONFIG} is not YAML: {' '.join(str(error).split())}") from error
     record = RunRecord(path, config, read_json(path / PROVENANCE), read_json(path / STATUS))
     try:
-        known = record.state in STATES and bool(record.task and record.algorithm) and record.seed >= 0
+        valid = record.state in STATES and bool(record.task and record.algorithm) and record.seed >= 0
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a run of this version: {error!r}") from error
-    if not known:
+    if not valid:
         raise UserError(f"{path} is not a run of this version: state {record.state!r}, seed {record.seed}")
     return record
 
 
 def _read_config(path: Path) -> Any:
-    """The content of a ``config.yaml``. Those of an arm differ in one line, and one of them is parsed."""
+    """The content of a ``config.yaml``. Runs that differ only in their seed line share one parse."""
     text = path.read_text(encoding="utf-8")
-    found = re.search(r"^seed: (\d+)$", text, re.MULTILINE)
-    if found is None:
+    seed = re.search(r"^seed: (\d+)$", text, re.MULTILINE)
+    if seed is None:
         return _parsed(text)
-    config = _parsed(text[: found.start()] + text[found.end() :])
+    config = _parsed(text[: seed.start()] + text[seed.end() :])
     if not isinstance(config, dict):
         return config
     groups = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
-    return {**groups, "seed": int(found[1])}
+    return {**groups, "seed": int(seed[1])}
 
 
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> Any:
     import yaml
 
-    # The parser in C, where there is one, is ten times as fast.
+    # The C parser, if installed, is ten times as fast.
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
@@ -159,8 +159,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        UserError: when it holds none.
-        OSError: when it cannot be read.
+        UserError: when the file does not hold a JSON object.
+        OSError: when the file cannot be read.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""A run's copy in Weights & Biases.
+"""Mirrors a run to Weights & Biases.
 
-Weights & Biases lives in a process of its own. In the training process it would install exit hooks that
-wait for its service without a limit, replace ``sys.excepthook`` and share the interpreter lock; a process
-at the end of a pipe can be killed, whatever it hangs on.
+W&B runs in a separate process. In the training process it would install exit hooks that wait for its service
+without a time limit, replace ``sys.excepthook`` and share the interpreter lock. A separate process can be
+killed when it hangs.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from sailctl.core.files import write_atomically
 if TYPE_CHECKING:
     from sailctl.config import RunConfig
 
-WANDB_QUEUE = 1000  # messages that wait for W&B; more are dropped
-WANDB_FINISH_S = 20.0  # seconds that the end of a run waits for W&B
+WANDB_QUEUE = 1000  # capacity of the message queue; further messages are dropped
+WANDB_FINISH_S = 20.0  # time limit for W&B at the end of a run, in seconds
 
 TAG = 64
-"""Characters that W&B allows in a tag; with a longer one it takes no row of the run."""
-_WANDB_REPORTED = 3  # exit code of the W&B process when it has already said what went wrong
+"""Maximum number of characters in a W&B tag; W&B rejects a run with a longer tag."""
+_WANDB_REPORTED = 3  # exit code of the W&B process after it has printed its error
 
 
 class WandbMirror:
-    """One W&B run, written by a process of its own; whatever happens there costs one line on stderr.
+    """One W&B run, written by a separate process; its failure costs the run one warning.
 
     Args:
-        init: keyword arguments of ``wandb.init``, JSON values only; ``OF_THE_USER`` goes before them.
+        init: keyword arguments of ``wandb.init``, JSON values only; ``OF_THE_USER`` variables override them.
         folder: existing folder that W&B writes below.
-        along: column that W&B draws the others against; None leaves that to W&B.
-        capacity: messages that may wait; more are dropped, with one warning.
-        finish_s: seconds that ``close`` waits at most before the process is killed.
+        along: column of the x axis; None leaves the choice to W&B.
+        capacity: length of the message queue; further messages are dropped, with one warning.
+        finish_s: seconds after which ``close`` kills the process.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class WandbMirror:
         code = "from sailctl.runs.wandb_mirror import wandb_process; wandb_process()"
         try:
             self._process = subprocess.Popen(
-                # -P: the working folder has a folder called wandb in it, which is not the package.
+                # -P: the working folder contains a folder named wandb, which would shadow the package.
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 text=True,
                 cwd=folder,
                 env=_wandb_environment(folder, offline=init.get("mode") == "offline"),
-                start_new_session=True,  # an interrupt at the keyboard is the run's to handle, not W&B's
+                start_new_session=True,  # Ctrl-C must reach the run only, not W&B
             )
         except OSError as error:
             _warn(f"W&B is off for this run: {error}")
             return
-        self._put({"init": _as_the_user_says(init), "along": along, "finish_s": finish_s})
+        self._put({"init": _without_user_settings(init), "along": along, "finish_s": finish_s})
         threading.Thread(target=self._write, name="wandb-mirror", daemon=True).start()
 
     def log(self, row: Mapping[str, float]) -> None:
@@ -81,13 +81,13 @@ class WandbMirror:
             self._put({"log": dict(row)})
 
     def media(self, images: Mapping[str, Path], tables: Mapping[str, Mapping[str, object]]) -> None:
-        """Log pictures (.png files) and tables (``{"columns": [...], "data": [[...], ...]}``) by name."""
+        """Log images (.png files) and tables (``{"columns": [...], "data": [[...], ...]}``) by name."""
         if self._process is not None:
             files = {name: str(path.resolve()) for name, path in images.items()}
             self._put({"images": files, "tables": dict(tables)})
 
     def outcome(self, exit_code: int, summary: Mapping[str, object]) -> None:
-        """How the run ended, for ``close`` to pass on: 0 and its summary, or 1."""
+        """Set the exit code (0 or 1) and summary that ``close`` sends."""
         self._outcome = {"exit_code": exit_code, "summary": dict(summary)}
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class WandbMirror:
             )
             return
         if code not in (0, _WANDB_REPORTED):
-            _warn(f"W&B ended by itself with exit code {code}; the run's own files are complete")
+            _warn(f"W&B exited unexpectedly with code {code}; the run's own files are complete")
 
     def _put(self, message: Mapping[str, object]) -> None:
         try:
@@ -117,10 +117,10 @@ class WandbMirror:
         except queue.Full:
             if not self._warned_full:
                 self._warned_full = True
-                _warn("W&B is too slow: rows are left out of it; the run's own files are complete")
+                _warn("W&B is too slow: some rows are not sent to it; the run's own files are complete")
 
     def _write(self) -> None:
-        """Thread: the queue into the pipe, which blocks while W&B is busy."""
+        """Copy the queue to the pipe, in a thread, because writing blocks while W&B is busy."""
         assert self._process is not None
         assert self._process.stdin is not None
         try:
@@ -129,17 +129,17 @@ class WandbMirror:
                     pipe.write(line)
                     pipe.flush()
         except OSError:
-            # The process has ended; it, or close(), says why. Rows still come and go nowhere.
+            # The process has ended; it or ``close`` reports why. Empty the queue to unblock ``close``.
             while self._queue.get() is not None:
                 pass
 
 
 def wandb_process() -> None:
-    """Body of the W&B process: JSON lines from stdin into one W&B run.
+    """Body of the W&B process: log the JSON lines of stdin to one W&B run.
 
     Lines: ``{"init": ..., "along": ..., "finish_s": ...}``, then any number of ``{"log": row}`` and
     ``{"images": ..., "tables": ...}``, then ``{"finish": ...}``.
-    An end of input without the last one means that the training process died.
+    Input that ends without ``finish`` means that the training process died.
     """
     source = os.fdopen(os.dup(0), "r")
     stderr = os.fdopen(os.dup(2), "w", buffering=1)
@@ -155,7 +155,7 @@ def wandb_process() -> None:
             messages.put(json.loads(line))
         messages.put(None)
         time.sleep(first["finish_s"])
-        os._exit(1)  # nobody is left to stop this process, and it has not stopped by itself
+        os._exit(1)  # the training process, which would kill a hanging W&B, is gone
 
     threading.Thread(target=receive, daemon=True).start()
     try:
@@ -163,7 +163,7 @@ def wandb_process() -> None:
     except BaseException as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"sailctl: warning: W&B is off for this run: {reason[:300]}", file=stderr)
-        os._exit(_WANDB_REPORTED)  # without W&B's exit hooks, which may wait for what has just failed
+        os._exit(_WANDB_REPORTED)  # skip W&B's exit hooks, which may wait for the failed service
 
 
 def _feed_wandb(
@@ -180,7 +180,7 @@ def _feed_wandb(
             end = message["finish"]
             break
         if "log" in message:
-            # By its number W&B knows a row that it has from before the run was stopped.
+            # With the step number W&B ignores rows that it received before the run was resumed.
             run.log(message["log"], step=message["log"].get("iteration"))
         else:
             pictures = {name: wandb.Image(path) for name, path in message["images"].items()}
@@ -191,21 +191,21 @@ def _feed_wandb(
 
 
 def mirror_of(path: Path, config: RunConfig, along: str) -> WandbMirror:
-    """The mirror of a run directory, not begun before."""
+    """Start the mirror of a run directory."""
     from sailctl.config import recorded
 
     task, algorithm = config.env.id, config.algo.name
     init = {
         "project": config.logger.project,
         "name": f"{algorithm}-{path.name}",
-        # The runs of one group differ in their seed alone: W&B's own averages over groups are those of arms.
+        # Runs of a group differ in their seed only, so that W&B's averages over groups are averages of arms.
         "group": wandb_group(path),
         "job_type": "train",
         "tags": [tag[:TAG] for tag in (task, algorithm)],
         "config": recorded(config),
         "mode": config.logger.wandb,
         "dir": str(path.resolve()),
-        # One run there too, however often it was stopped and went on here.
+        # A resumed run continues the same W&B run.
         "id": wandb_id(path),
         "resume": "allow",
     }
@@ -213,7 +213,7 @@ def mirror_of(path: Path, config: RunConfig, along: str) -> WandbMirror:
 
 
 def wandb_id(path: Path) -> str:
-    """The id of a run directory's W&B run: the same each time, made up when it is asked for first."""
+    """The id of a run directory's W&B run: generated on first use and stored in the directory."""
     file = path / "wandb" / "id"
     if not file.is_file():
         file.parent.mkdir(exist_ok=True)
@@ -234,26 +234,26 @@ OF_THE_USER = {
     "tags": "WANDB_TAGS",
     "dir": "WANDB_DIR",
 }
-"""What W&B's own variables of the environment say of a run, if they are set, where no configuration could."""
+"""Arguments of ``wandb.init`` that W&B's own environment variables override."""
 
 
-def _as_the_user_says(init: Mapping[str, Any]) -> dict[str, Any]:
-    """``init`` without what the environment says, so that W&B finds it there."""
+def _without_user_settings(init: Mapping[str, Any]) -> dict[str, Any]:
+    """``init`` without the arguments set in the environment, which W&B would ignore otherwise."""
     return {key: value for key, value in init.items() if not os.environ.get(OF_THE_USER.get(key, ""))}
 
 
 def _wandb_environment(folder: Path, *, offline: bool) -> dict[str, str]:
-    """This process's environment and import path, with W&B's own files kept below ``folder``."""
+    """This process's environment and import path, with W&B's cache and data below ``folder``."""
     environment = dict(os.environ)
-    environment.pop("WANDB_SERVICE", None)  # a service that belongs to another run
+    environment.pop("WANDB_SERVICE", None)  # would connect to the service of another run
     environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     store = folder.resolve() / "wandb"
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
         environment.setdefault(name, str(store / "cache"))
-    if theirs := environment.get("WANDB_DIR"):  # the process is started in another folder
-        environment["WANDB_DIR"] = os.path.abspath(theirs)
-        with suppress(OSError):  # W&B then chooses a folder of its own
-            os.makedirs(theirs, exist_ok=True)
+    if user_dir := environment.get("WANDB_DIR"):  # the process has another working folder
+        environment["WANDB_DIR"] = os.path.abspath(user_dir)
+        with suppress(OSError):  # W&B then falls back to a folder of its own
+            os.makedirs(user_dir, exist_ok=True)
     if offline:
         environment.setdefault("WANDB_ERROR_REPORTING", "false")
     return environment

@@ -83,7 +83,7 @@ class SimulatorVecEnv(VecEnv):
         }
 
     def restore(self, state: State) -> None:
-        """Take back what ``state`` handed out; there is no need to reset after it."""
+        """Load what ``state`` returned; there is no need to reset after it."""
         self.states = States.restore(state["states"])
         self._rng.bit_generator.state = state["rng"]
         self._seeds = list(state["seeds"])

@@ -1,4 +1,4 @@
-"""Many runs from one command line: composing, launching, SLURM, and where each job stands.
+"""Many runs from one command line: composition, launch, SLURM, and the state of each job.
 
 May import training and what is below.
 """

@@ -1,4 +1,4 @@
-"""From a command line to checked runs, by Hydra; and the whole configuration with what each value means."""
+"""Composes and checks the runs of a command line with Hydra, and describes a configuration."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 
 RENAMED = {"submitit_slurm": "slurm", "submitit_local": "local", "ray": "ray_tasks"}
-"""Launchers of Hydra's plugins, which are not to be used by themselves, and the one of ours for each."""
+"""Launchers of Hydra's plugins that are not supported, and the launcher of sailctl that replaces each."""
 SCHEMAS = {
     "hydra_plugins.sailctl_launchers.SlurmLauncher": "submitit_slurm",
     "hydra_plugins.sailctl_launchers.LocalLauncher": "submitit_local",
     "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher": "ray",
 }
-"""By the class of a launcher, the configuration of a plugin that has the types of its settings."""
+"""By class of a launcher: the plugin configuration that defines the types of its settings."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +49,31 @@ class Job:
     """One run of a command line, composed and checked."""
 
     overrides: list[str]
-    """``key=value`` words of this run (Hydra's own left out)."""
+    """``key=value`` words of this run, without Hydra's own."""
     composed: DictConfig
-    """Everything that Hydra composed, its own node included."""
+    """The configuration that Hydra composed, with its ``hydra`` node."""
     config: RunConfig
-    """The same as checked objects."""
+    """The checked configuration of the run."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for."""
+    """The runs of a command line, and how to launch them."""
 
     jobs: list[Job]
     multirun: bool
     """Whether Hydra runs it as a sweep (``-m``, or ``hydra.mode`` in a configuration)."""
     arguments: list[str]
-    """Overrides to hand to Hydra, the extra config folder included."""
+    """Overrides for Hydra, including the search path of the extra config folder."""
 
 
 def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: Path | None = None) -> Plan:
-    """Compose and check every run that a command line asks for, before any of them starts.
+    """Compose and check every run of a command line, before any of them starts.
 
     ``overlay`` is a user's own folder of config groups, searched after the shipped one.
 
     Raises:
-        UserError: one line about the first thing that is wrong.
+        UserError: on the first error, with a message of one line.
     """
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -83,25 +83,27 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
 
     overrides = [
         re.sub(r"^([\w.]+)=(~[^,']*)$", r"\1='\2'", word) for word in overrides
-    ]  # Hydra reads no bare ~
+    ]  # Hydra cannot parse an unquoted ~
     search_path = [] if overlay is None else [_search_path(overlay)]
     register()
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         overrides = [_as_written(parser, word) for word in overrides]
         parsed = [_parse(parser, text) for text in overrides]
-        own = [str(item.input_line) for item in parsed if item.is_hydra_override()] + search_path
-        wanted = [item for item in parsed if not item.is_hydra_override()]
-        riders = [item for item in wanted if _rides(item, wanted)]
-        fixed = [str(item.input_line) for item in wanted if not (item.is_sweep_override() or item in riders)]
-        base = _compose(own + fixed)
+        hydra_words = [str(item.input_line) for item in parsed if item.is_hydra_override()] + search_path
+        run_items = [item for item in parsed if not item.is_hydra_override()]
+        dependent = [item for item in run_items if _depends_on_sweep(item, run_items)]
+        fixed = [
+            str(item.input_line) for item in run_items if not (item.is_sweep_override() or item in dependent)
+        ]
+        base = _compose(hydra_words + fixed)
         _refuse_renamed(base)
         multirun = multirun or base.hydra.mode == RunMode.MULTIRUN
         if multirun:
             _check_launcher(base.hydra.launcher)
             if str(base.hydra.sweep.dir) != f"{base.out}/.sweeps":
                 raise UserError(
-                    "hydra.sweep.dir is chosen anew for each launch, in out: set out=FOLDER instead"
+                    "hydra.sweep.dir is a new folder below out for each launch: set out=FOLDER instead"
                 )
             if not str(base.hydra.sweeper._target_).endswith(".BasicSweeper"):
                 raise UserError("hydra/sweeper must be basic: a training returns no value to optimise")
@@ -109,23 +111,23 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
                 _parse(parser, f"{key}={value}") for key, value in (base.hydra.sweeper.params or {}).items()
             ]
             try:
-                batch = product(*(_choices(item) for item in [*params, *wanted]))
+                batch = product(*(_choices(item) for item in [*params, *run_items]))
             except HydraException as error:
-                raise UserError(f"this sweep cannot be listed: {first_line(error)}") from error
-            jobs = [_job([*words], own) for words in batch]
+                raise UserError(f"this sweep cannot be enumerated: {first_line(error)}") from error
+            jobs = [_job([*words], hydra_words) for words in batch]
             if not jobs:
                 raise UserError("the sweep is empty: one of its keys has no value")
-            _refuse_twins(jobs)
+            _refuse_duplicates(jobs)
         else:
-            _refuse_sweeps(wanted)
+            _refuse_sweeps(run_items)
             jobs = [Job(fixed, base, to_config(base))]
-    # As a choice of one, Hydra leaves a rider out of what it composes before it knows the option.
-    alone = {str(item.input_line): f"{item.key_or_group}=choice({_text(item)})" for item in riders}
-    return Plan(jobs, multirun, [*(alone.get(word, word) for word in overrides), *search_path])
+    # Hydra composes once without the swept keys. A sweep over one value keeps a dependent key out of that.
+    as_sweep = {str(item.input_line): f"{item.key_or_group}=choice({_text(item)})" for item in dependent}
+    return Plan(jobs, multirun, [*(as_sweep.get(word, word) for word in overrides), *search_path])
 
 
 def _refuse_renamed(composed: DictConfig) -> None:
-    """Refuse the launchers that ours go before, and what a user built on one of them."""
+    """Refuse the launchers of ``RENAMED``, and a user's configurations that are built on them."""
     from omegaconf import OmegaConf
 
     chosen = str(composed.hydra.runtime.choices.get("hydra/launcher"))
@@ -138,11 +140,11 @@ def _refuse_renamed(composed: DictConfig) -> None:
 
 
 def _renamed(launcher: str) -> UserError:
-    return UserError(f"hydra/launcher={launcher} is called hydra/launcher={RENAMED[launcher]} now")
+    return UserError(f"hydra/launcher={launcher} is not supported: use hydra/launcher={RENAMED[launcher]}")
 
 
 def _check_launcher(launcher: DictConfig) -> None:
-    """Refuse settings that the launcher's plugin would not understand."""
+    """Refuse settings that the launcher's plugin does not accept."""
     from hydra.core.config_store import ConfigStore
     from hydra.plugins.config_source import ConfigLoadError
     from omegaconf import OmegaConf
@@ -154,7 +156,7 @@ def _check_launcher(launcher: DictConfig) -> None:
             OmegaConf.merge(
                 schema, OmegaConf.masked_copy(launcher, [str(k) for k in schema if k in launcher])
             )
-    except ConfigLoadError:  # its plugin is not installed, which ``check_launcher`` says
+    except ConfigLoadError:  # its plugin is not installed; ``check_launcher`` raises for that
         return
     except OmegaConfBaseException as error:
         raise UserError(f"hydra.launcher.{error.full_key}: {first_line(error)}") from error
@@ -163,18 +165,18 @@ def _check_launcher(launcher: DictConfig) -> None:
 
 
 def _choices(item: Override) -> list[str]:
-    """Every ``key=value`` that one word of a sweep stands for, as Hydra's own sweeper has it."""
+    """All ``key=value`` words that one word of a sweep expands to, as in Hydra's basic sweeper."""
     key = item.get_key_element()
     if not item.is_sweep_override():
         return [f"{key}={item.get_value_element_as_str()}"]
     if not item.is_discrete_sweep():
-        raise UserError(f"this sweep cannot be listed: {item.input_line!r} stands for values without number")
+        raise UserError(f"this sweep cannot be enumerated: {item.input_line!r} is not a finite set")
     return [f"{key}={value}" for value in item.sweep_string_iterator()]
 
 
-def _rides(item: Override, wanted: Sequence[Override]) -> bool:
-    """Whether ``item`` is one value of a group that is swept: other options may have no such key."""
-    swept = {other.key_or_group for other in wanted if other.is_sweep_override()}
+def _depends_on_sweep(item: Override, items: Sequence[Override]) -> bool:
+    """Whether ``item`` sets a key within a group that is swept; other options may lack the key."""
+    swept = {other.key_or_group for other in items if other.is_sweep_override()}
     return not item.is_sweep_override() and item.key_or_group.partition(".")[0] in swept
 
 
@@ -182,8 +184,8 @@ def _text(item: Override) -> str:
     return str(item.input_line).partition("=")[2]
 
 
-def _job(words: list[str], own: list[str]) -> Job:
-    composed = _compose(own + words)
+def _job(words: list[str], hydra_words: list[str]) -> Job:
+    composed = _compose(hydra_words + words)
     return Job(words, composed, to_config(composed))
 
 
@@ -195,15 +197,15 @@ def _search_path(overlay: Path) -> str:
 
 def quoted(text: str | Path) -> str:
     """``text`` as a quoted value of a Hydra override."""
-    # A backslash stands for itself, but for those right before a quote.
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(text))
+    # Hydra reads backslashes literally, except directly before a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), str(text))
     return f"'{escaped}'"
 
 
 def _as_written(parser: OverridesParser, text: str) -> str:
-    """``text`` with quotes around what is a word here and would be read as a number, or as true or false.
+    """``text`` with quotes around values of string settings that Hydra would parse as number or boolean.
 
-    Otherwise ``out=2026_11_28`` were the folder 20261128, and ``out=1e5`` the folder 100000.0.
+    Without quotes ``out=2026_11_28`` would become the folder 20261128, and ``out=1e5`` the folder 100000.0.
     """
     from hydra.errors import HydraException
 
@@ -213,15 +215,19 @@ def _as_written(parser: OverridesParser, text: str) -> str:
     words = []
     for word in value.split(","):
         try:
-            read = parser.parse_override(f"{key}={word}").value()
+            parsed = parser.parse_override(f"{key}={word}").value()
         except HydraException:
             return text
-        words.append(quoted(word) if isinstance(read, bool | int | float) else word)
+        words.append(quoted(word) if isinstance(parsed, bool | int | float) else word)
     return f"{key}={','.join(words)}"
 
 
 def _parse(parser: OverridesParser, text: str) -> Override:
-    """One ``key=value`` word, refused when it cannot be an override of ours."""
+    """Parse one ``key=value`` word.
+
+    Raises:
+        UserError: when it cannot be parsed, or is not an override that sailctl supports.
+    """
     from hydra.errors import HydraException
 
     try:
@@ -256,12 +262,12 @@ def _compose(words: list[str]) -> DictConfig:
         return compose("config", words, return_hydra_config=True)
     except MissingConfigException as error:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        known = list(error.options or [])
+        options = list(error.options or [])
         if group == "hydra/launcher":
             if option in RENAMED:
                 raise _renamed(option) from error
-            known = [name for name in known if name not in RENAMED]
-        listed = f"{did_you_mean(option, known)} (known: {', '.join(known)})"
+            options = [name for name in options if name not in RENAMED]
+        listed = f"{did_you_mean(option, options)} (known: {', '.join(options)})"
         raise UserError(f"unknown {group or 'configuration'} '{option}'{listed}") from error
     except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
         cause = error.__cause__
@@ -273,12 +279,12 @@ def _compose(words: list[str]) -> DictConfig:
 
 
 def _chosen(group: str, words: Sequence[str]) -> str | None:
-    """The option of a group by the command line, or by the defaults of ``config.yaml``."""
+    """The option of a group: that of the command line, or the default of ``config.yaml``."""
     import yaml
 
-    told = [word.partition("=")[2] for word in words if word.partition("=")[0] == group]
-    if told:
-        return told[-1]
+    choices = [word.partition("=")[2] for word in words if word.partition("=")[0] == group]
+    if choices:
+        return choices[-1]
     defaults = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8"))["defaults"]
     return next((str(entry[group]) for entry in defaults if isinstance(entry, dict) and group in entry), None)
 
@@ -292,25 +298,22 @@ def _refuse_sweeps(parsed: Sequence[Override]) -> None:
             raise UserError(f"{text!r} holds several values; add -m to run one job for each{listed}")
 
 
-def _refuse_twins(jobs: Sequence[Job]) -> None:
+def _refuse_duplicates(jobs: Sequence[Job]) -> None:
     seen: dict[Path, int] = {}
     for number, job in enumerate(jobs):
         first = seen.setdefault(run_path(job.config), number)
         if first != number:
             same, other = " ".join(jobs[first].overrides), " ".join(job.overrides)
-            raise UserError(f"the sweep asks for the same run twice: '{same}' and '{other}'")
-
-
-# Showing
+            raise UserError(f"the sweep contains the same run twice: '{same}' and '{other}'")
 
 
 def describe(cfg: DictConfig, choices: Mapping[str, str | None]) -> str:
-    """What a run of ``cfg`` reads, resolved, as YAML, each value with what it means.
+    """The resolved settings of a run of ``cfg`` as YAML, with a comment on the meaning of each.
 
-    ``choices`` names the option of each group.
+    ``choices`` gives the option of each group.
 
     Raises:
-        UserError: as ``to_config``.
+        UserError: like ``to_config``.
     """
     config = to_config(cfg)
     values = recorded(config)

@@ -1,4 +1,4 @@
-"""Runs of a checked command line, started by Hydra: one of them here, or a sweep by one of its launchers."""
+"""Starts the runs of a checked command line with Hydra: one in this process, or a sweep by a launcher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sailctl.core.types import BusyError, RunError, UserError
 from sailctl.sweeps.cluster import check_launcher, outlives, requeueing
 from sailctl.sweeps.compose import Job, Plan, quoted
 from sailctl.sweeps.listing import LAUNCHES, differing, record_launch, root_of, write_table
-from sailctl.sweeps.outcomes import Outcome, any_failed, read_outcome, tell, write_outcome
+from sailctl.sweeps.outcomes import RESUMABLE, Outcome, any_failed, read_outcome, tell, write_outcome
 from sailctl.sweeps.standing import standing, stands, stopped_with
 from sailctl.training.stopping import Interrupted
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 FAIL_FAST = "fail-fast"
-"""File in the folder of a launch whose jobs are not to begin once one has failed."""
+"""File in the folder of a launch; if it exists, no job starts after another has failed."""
 ALONE = "alone"
-"""File that holds the number of the one job that may begin just now."""
+"""File with the number of the only job that may start."""
 
 
 def launch(hydra_arguments: Sequence[str]) -> int:
-    """Hand over to Hydra; return the exit code of a single job, 0 for a sweep."""
+    """Run Hydra with these arguments; return the exit code of a single job, or 0 for a sweep."""
     import hydra
 
-    # Hydra reads the command line itself, and without this setting prints errors and exits in our place.
+    # Hydra reads sys.argv. Without HYDRA_FULL_ERROR it prints errors and exits instead of raising.
     command, sys.argv = sys.argv, [sys.argv[0], *hydra_arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
@@ -52,17 +52,20 @@ def launch(hydra_arguments: Sequence[str]) -> int:
 
 
 class _JobEnded(BaseException):
-    """Carries the exit code of a single job out through Hydra, which keeps what a job returns to itself."""
+    """Passes the exit code of a single job through Hydra, which discards the return value of a job."""
 
     def __init__(self, code: int) -> None:
         self.code = code
 
 
 def run_job(cfg: DictConfig) -> None:
-    """One training, called by Hydra here or in a launcher's process.
+    """Train one run; called by Hydra in this process or in a launcher's process.
 
-    Never raises for a failure, so that the other jobs of a sweep go on. A job of a sweep leaves its outcome
-    in a file of the launch's folder, the one place that every launcher's processes share.
+    A job of a sweep does not raise when it fails, so that the other jobs continue. It writes its outcome to a
+    file in the folder of the launch, which the processes of all launchers share.
+
+    Raises:
+        _JobEnded: when a single job, outside a sweep, fails.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -70,7 +73,7 @@ def run_job(cfg: DictConfig) -> None:
     fit_encoding()
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
-    asked_in = Path(hydra.runtime.cwd)  # hydra.job.chdir=true has a job work elsewhere
+    asked_in = Path(hydra.runtime.cwd)  # hydra.job.chdir=true changes the working folder of a job
     if hydra.mode != RunMode.MULTIRUN:
         outcome = _attempt(cfg, overrides, asked_in, sweep=False)
         if outcome.state != "done":
@@ -81,12 +84,12 @@ def run_job(cfg: DictConfig) -> None:
     folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
     alone = folder / ALONE
     if read_outcome(folder, number) or (alone.exists() and alone.read_text() != str(number)):
-        return  # this round of the launch is about other jobs
+        return  # done before, or another job is repeated alone
     stays = outlives(hydra.launcher)
     if not (stays or stands(folder)):
-        outcome = Outcome("skipped", "the sweep was stopped before")
+        outcome = Outcome("skipped", "the sweep was stopped earlier")
     elif (folder / FAIL_FAST).exists() and any_failed(folder):
-        outcome = Outcome("skipped", "another job had failed")
+        outcome = Outcome("skipped", "another job failed")
     else:
         _begun(folder, number).touch()
         try:
@@ -95,18 +98,18 @@ def run_job(cfg: DictConfig) -> None:
                 requeueing(int(hydra.launcher.get("max_num_timeout", 0))),
             ):
                 outcome = _attempt(cfg, overrides, asked_in, sweep=True)
-        except RunError as error:  # it was told to stop, and is not queued again
+        except RunError as error:  # a signal stopped it, and it is not requeued
             outcome = Outcome("failed" if stays else "interrupted", str(error))
             tell(overrides, outcome)
         except Interrupted as stopped:
-            outcome = Outcome("interrupted", f"{stopped}; asked for again, it goes on")
+            outcome = Outcome("interrupted", f"{stopped}; {RESUMABLE}")
             tell(overrides, outcome)
     write_outcome(folder, number, overrides, outcome)
     _begun(folder, number).unlink(missing_ok=True)
 
 
 def _begun(folder: Path, number: int) -> Path:
-    """File that is there while a job runs, and stays behind where its process dies."""
+    """File that exists while a job runs, and remains if its process dies."""
     return folder / f"{number}.begun"
 
 
@@ -116,7 +119,7 @@ def _attempt(cfg: DictConfig, overrides: list[str], asked_in: Path, sweep: bool)
         from sailctl.training.train import train as train_run
 
         config = to_config(cfg, None if asked_in == Path.cwd() else asked_in)
-        if sweep:  # progress bars of jobs side by side would overwrite each other; a line says when one ends
+        if sweep:  # progress bars of parallel jobs would overwrite each other
             config = replace(config, logger=replace(config.logger, progress=False))
         with _tabled(config, sweep):
             path = train_run(config, overrides)
@@ -130,15 +133,15 @@ def _attempt(cfg: DictConfig, overrides: list[str], asked_in: Path, sweep: bool)
         print(f"sailctl: {prefix}{error}", file=sys.stderr)
         return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
     except SystemExit as error:
-        reason = f"something that the run called ends the process (exit code {error.code})"
+        reason = f"code called by the run exited the process (exit code {error.code})"
         print(f"sailctl: {prefix}{reason}", file=sys.stderr)
         return Outcome("failed", reason)
-    except Exception as error:  # let the other jobs of a sweep go on
+    except Exception as error:  # so that the other jobs of a sweep continue
         if isinstance(error, OSError) and error.errno in OUT_OF_REACH:
             reason = f"cannot write {error.filename or 'a file of the run'}: {error.strerror}"
             print(f"sailctl: {prefix}{reason}", file=sys.stderr)
             return Outcome("failed", reason)
-        traceback.print_exc()  # not foreseen
+        traceback.print_exc()
         summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(f"sailctl: {prefix}unexpected {summary} (traceback above)", file=sys.stderr)
         return Outcome("failed", summary)
@@ -146,12 +149,12 @@ def _attempt(cfg: DictConfig, overrides: list[str], asked_in: Path, sweep: bool)
 
 @contextmanager
 def _tabled(config: RunConfig, sweep: bool) -> Iterator[None]:
-    """Bring the sweep's table up to date when a job has ended, however it did."""
+    """Update the sweep's table when a job ends or fails."""
     try:
         yield
     finally:
         if sweep:
-            with suppress(OSError, UserError):  # the table can be made again, the job cannot
+            with suppress(OSError, UserError):  # a missing table can be rewritten; an aborted job is lost
                 write_table(root_of(config))
 
 
@@ -161,13 +164,13 @@ def _exit_code(outcomes: Sequence[Outcome]) -> int:
 
 
 def launch_sweep(plan: Plan, fail_fast: bool) -> int:
-    """Run the jobs of a sweep, print how each one ended, and return the exit code of all.
+    """Run the jobs of a sweep, print their outcomes, and return the exit code: 1 if any failed, 2 if refused.
 
-    With ``fail_fast`` none begins once one has failed.
+    With ``fail_fast`` no job starts after another has failed.
 
     Raises:
-        UserError: when the launcher that was chosen cannot work here.
-        Interrupted: when the sweep was told to stop; what became of each job is printed before.
+        UserError: when the chosen launcher cannot work on this machine.
+        Interrupted: when a signal stopped the sweep; the outcomes are printed first.
     """
     launcher = plan.jobs[0].composed.hydra.launcher
     check_launcher(launcher)
@@ -184,7 +187,7 @@ def launch_sweep(plan: Plan, fail_fast: bool) -> int:
         with standing(folder) as sweep:
             _launch_all(plan, folder, lambda: sweep.signal is not None)
             stopped = sweep.signal
-    unknown = Outcome("failed", "it did not finish") if stopped is None else Outcome("skipped", "not begun")
+    unknown = Outcome("failed", "it did not finish") if stopped is None else Outcome("skipped", "not started")
     outcomes = [read_outcome(folder, number) or unknown for number in range(len(plan.jobs))]
     _print_table(plan.jobs, outcomes, folder)
     if stopped is not None:
@@ -193,22 +196,22 @@ def launch_sweep(plan: Plan, fail_fast: bool) -> int:
 
 
 def _launch_all(plan: Plan, folder: Path, stopped: Callable[[], bool]) -> None:
-    """Launch the jobs until each has its outcome, also where processes of the launcher die.
+    """Launch the jobs until each has an outcome, even if processes of the launcher die.
 
-    A launcher that loses a process ends all of them. Each job that had begun is then given one more process,
-    by itself: the one that loses it again is at fault. The jobs that had not begun come after that.
+    When one process of a launcher dies, the launcher ends all of them. Each job that had started is then
+    repeated alone; a job whose process dies again has failed. The other jobs are launched afterwards.
     """
     words = ["--multirun", *plan.arguments, f"hydra.sweep.dir={quoted(folder.resolve())}"]
     numbers = range(len(plan.jobs))
     while (reason := _launched(words)) is not None and not stopped():
-        begun = [n for n in numbers if _begun(folder, n).exists() and not read_outcome(folder, n)]
-        if not begun:
+        started = [n for n in numbers if _begun(folder, n).exists() and not read_outcome(folder, n)]
+        if not started:
             print(f"sailctl: the launcher stopped: {reason}", file=sys.stderr)
             return
-        for number in begun:
+        for number in started:
             (folder / ALONE).write_text(str(number))
             if _launched(words) is not None and not stopped() and not read_outcome(folder, number):
-                outcome = Outcome("failed", f"its process ended without a word: {reason}")
+                outcome = Outcome("failed", f"its process died without an error message: {reason}")
                 write_outcome(folder, number, plan.jobs[number].overrides, outcome)
                 tell(plan.jobs[number].overrides, outcome)
             (folder / ALONE).unlink()
@@ -216,16 +219,16 @@ def _launch_all(plan: Plan, folder: Path, stopped: Callable[[], bool]) -> None:
 
 
 def _launched(words: Sequence[str]) -> str | None:
-    """Have Hydra launch a sweep; why its launcher stopped before the end, None where it did not."""
+    """Launch a sweep with Hydra; returns the error that stopped the launcher, or None."""
     try:
         launch(words)
-    except Exception as error:  # a launcher whose worker died, say
+    except Exception as error:  # for example when a worker of the launcher died
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 
 def _new_folder(parent: Path) -> Path:
-    """A fresh folder of this launch, so that sweeps never overwrite each other's bookkeeping."""
+    """Create the folder of this launch; its name is unique, so that sweeps do not overwrite each other."""
     folder = parent / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     try:
         folder.mkdir(parents=True)

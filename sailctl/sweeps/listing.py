@@ -1,8 +1,7 @@
-"""A sweep as a table: every job that was ever asked for in a folder, where it stands, and what is to come.
+"""A table of the jobs of a sweep: every job ever launched in a folder, its state, and the time left.
 
-The truth is in the run directories; the table, ``jobs.csv``, is made from them anew each time that a job
-ends. What was asked for and has no directory yet is in ``.sweeps/<time>/jobs.json``, which each
-launch leaves behind.
+The run directories are authoritative. The table ``jobs.csv`` is rewritten from them whenever a job ends. Jobs
+without a run directory are known from ``.sweeps/<time>/jobs.json``, which each launch writes.
 """
 
 from __future__ import annotations
@@ -30,31 +29,31 @@ from sailctl.sweeps.outcomes import Outcome, read_outcome
 
 TABLE = "jobs.csv"
 LAUNCHES = ".sweeps"
-"""Folder of a folder of runs in which every launch of a sweep leaves what it asked for."""
+"""Subfolder of a folder of runs, in which every launch records its jobs."""
 JOBS = "jobs.json"
 STATES = ("finished", "running", "waiting", "interrupted", "lost", "failed")
-"""``lost``: it says that it runs, and no living process works on it; asked for again, it goes on."""
+"""``lost``: the status is ``running``, but its process is dead; the same command resumes the run."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep, as it stands."""
+    """The current state of one run of a sweep."""
 
     run: str
-    """Its directory, below the sweep's folder."""
+    """Its directory, relative to the folder of the sweep."""
     differs: str
-    """The words by which it differs from the others that were launched with it; empty where nobody knows."""
+    """The words that differ from the other jobs of its launch; empty if unknown."""
     state: str
     """One of ``STATES``."""
     host: str
-    """Process and machine that work on it, or the machine that did."""
+    """Process and machine that work on the run, or the machine that last did."""
     env_steps: int
     labels: int
     last_return: float | None
     """Mean true return of its last evaluation."""
     wall_s: float
     progress: float
-    """Share of its env steps (or iterations) that is done, from 0 to 1."""
+    """Completed share of its env steps or iterations, from 0 to 1."""
     error: str
 
 
@@ -64,27 +63,27 @@ def root_of(config: RunConfig) -> Path:
 
 
 def record_launch(folder: Path, configs: Sequence[RunConfig], words: Sequence[Sequence[str]]) -> None:
-    """Leave in ``folder`` (of a launch) which runs it asks for, and by which words they differ."""
+    """Write the runs of a launch, and the words by which they differ, into its ``folder``."""
     jobs = [
-        {"run": os.path.relpath(run_path(config), root_of(configs[0])), "words": own}
-        for config, own in zip(configs, differing(words), strict=True)
+        {"run": os.path.relpath(run_path(config), root_of(configs[0])), "words": distinct}
+        for config, distinct in zip(configs, differing(words), strict=True)
     ]
     write_atomically(folder / JOBS, json.dumps(jobs, indent=1) + "\n")
 
 
 def differing(words: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The words of each job without those that all jobs have; all words of a job that is alone."""
+    """The words of each job without those common to all jobs; all words if there is only one job."""
     common = set.intersection(*map(set, words)) if len(words) > 1 else set()
-    return [[word for word in own if word not in common] for own in words]
+    return [[word for word in job if word not in common] for job in words]
 
 
 def jobs_in(folder: Path, tell: Callable[[str], None] | None = None) -> list[Job]:
-    """Every job in a folder of runs: those that were launched, in that order, then other runs below it.
+    """Every job in a folder of runs: launched jobs in the order of their launch, then other runs below it.
 
-    What no run of ours would hold is passed over, and ``tell`` is given a line that names it.
+    Invalid files are ignored; ``tell`` is called with a line about each.
 
     Raises:
-        UserError: when there is no such folder, or nothing in it.
+        UserError: when the folder does not exist or contains no run.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}")
@@ -93,32 +92,32 @@ def jobs_in(folder: Path, tell: Callable[[str], None] | None = None) -> list[Job
     outcomes: dict[str, Outcome | None] = {}
     for launch in sorted((folder / LAUNCHES).glob(f"*/{JOBS}")):
         try:
-            asked = {
+            launched = {
                 job["run"]: " ".join(job["words"]) for job in json.loads(launch.read_text(encoding="utf-8"))
             }
-            outcomes |= {run: read_outcome(launch.parent, number) for number, run in enumerate(asked)}
+            outcomes |= {run: read_outcome(launch.parent, number) for number, run in enumerate(launched)}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            tell(f"passed over {launch}, which lists no jobs ({type(error).__name__})")
+            tell(f"ignored {launch}, which lists no jobs ({type(error).__name__})")
             continue
-        words = {**asked, **words}
+        words = {**launched, **words}
     for config in sorted(folder.rglob(CONFIG)):
         if is_run(config.parent) and (config.parent / PROVENANCE).is_file():
             words.setdefault(os.path.relpath(config.parent, folder), "")
     if not words:
         raise UserError(f"no run in {folder} or below it")
     jobs = []
-    for run, own in words.items():
+    for run, distinct in words.items():
         try:
-            jobs.append(_job(folder, run, own, outcomes.get(run)))
+            jobs.append(_job(folder, run, distinct, outcomes.get(run)))
         except UserError as error:
-            tell(f"passed over {error}")
+            tell(f"ignored {error}")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            tell(f"passed over {folder / run}, whose tables are not those of a run ({type(error).__name__})")
+            tell(f"ignored {folder / run}, whose tables are not valid ({type(error).__name__})")
     return jobs
 
 
 def write_table(folder: Path) -> None:
-    """Write ``jobs.csv``: one row for every job, as it stands now."""
+    """Write ``jobs.csv`` with the current state of every job, one row per job."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Job)], lineterminator="\n")
     writer.writeheader()
@@ -129,17 +128,17 @@ def write_table(folder: Path) -> None:
 def summary(jobs: Sequence[Job]) -> str:
     """``8 jobs: 3 finished, 2 running, 3 waiting; 45% done, about 12 min left``."""
     counts = [(state, sum(job.state == state for job in jobs)) for state in STATES]
-    told = ", ".join(f"{count} {state}" for state, count in counts if count)
+    by_state = ", ".join(f"{count} {state}" for state, count in counts if count)
     left = seconds_left(jobs)
     rest = "" if left is None else f", about {duration(left)} left"
     done = sum(job.progress for job in jobs) / len(jobs)
-    return f"{len(jobs)} jobs: {told}; {done:.0%} done{rest}"
+    return f"{len(jobs)} jobs: {by_state}; {done:.0%} done{rest}"
 
 
 def seconds_left(jobs: Sequence[Job]) -> float | None:
-    """Seconds until those that run and those that wait are through, at the pace so far.
+    """Estimated seconds until all running and waiting jobs are finished, at the rate so far.
 
-    As many go on side by side as run now. None where nothing runs, or there is no pace yet.
+    The estimate assumes that as many jobs run in parallel as now. None if no job runs or has progressed.
     """
     running = sum(job.state == "running" for job in jobs)
     done = sum(job.progress for job in jobs if job.state in ("finished", "running"))
@@ -159,7 +158,7 @@ def duration(seconds: float) -> str:
 
 
 def table(jobs: Sequence[Job]) -> str:
-    """The jobs for people: a line for each, the failed ones last, where they are seen."""
+    """The jobs as text, one line each; failed jobs are last, where a terminal shows them."""
     rows = [("run", "state", "done", "env steps", "labels", "return", "time", "where, or what went wrong")]
     rows += [
         (
@@ -180,12 +179,12 @@ def table(jobs: Sequence[Job]) -> str:
 def _job(folder: Path, run: str, words: str, outcome: Outcome | None) -> Job:
     path = folder / run
     status = _status(path)
-    if not status:  # it has not begun; where it was refused, its last launch says so
+    if not status:  # it has not started; a refusal is recorded in the outcome of its last launch
         refused = outcome is not None and outcome.state in ("refused", "failed")
         state, error = ("failed", outcome.detail) if outcome is not None and refused else ("waiting", "")
         return Job(run, words, state, owner(path) or "", 0, 0, None, 0.0, 0.0, error)
-    state, living = str(status.get("state")), owner(path)
-    if state == "running" and living is None:
+    state, process = str(status.get("state")), owner(path)
+    if state == "running" and process is None:
         state = "lost"
     last = _last_row(path / METRICS)
     env_steps = int(float(last.get("env_steps", status.get("env_steps", 0))))
@@ -194,7 +193,7 @@ def _job(folder: Path, run: str, words: str, outcome: Outcome | None) -> Job:
         run=run,
         differs=words,
         state=state,
-        host=living or str(status.get("host") or ""),
+        host=process or str(status.get("host") or ""),
         env_steps=env_steps,
         labels=int(float(last.get("labels", status.get("labels", 0)))),
         last_return=_last_return(path / EVALUATIONS),
@@ -205,22 +204,22 @@ def _job(folder: Path, run: str, words: str, outcome: Outcome | None) -> Job:
 
 
 def _status(path: Path) -> dict[str, Any]:
-    """What ``status.json`` says; empty where there is none.
+    """The content of ``status.json``; empty if it does not exist.
 
     Raises:
-        UserError: when it says what no run does.
+        UserError: when it is not valid.
     """
     try:
-        found = read_json(path / STATUS)
+        status = read_json(path / STATUS)
     except OSError:
         return {}
-    if found.get("state") not in RUN_STATES:
-        raise UserError(f"{path / STATUS}: its state is {found.get('state')!r}, which no run has")
-    return found
+    if status.get("state") not in RUN_STATES:
+        raise UserError(f"{path / STATUS}: unknown state {status.get('state')!r}")
+    return status
 
 
 def _progress(path: Path, env_steps: int, iteration: int) -> float:
-    # By their lines: a table of a thousand runs is made each time that one of them ends.
+    # Regular expressions, because parsing the YAML of a thousand runs whenever one ends takes too long.
     text = (path / CONFIG).read_text(encoding="utf-8")
     done = ((r"^env_steps: (\d+)$", env_steps), (r"^algo:\n(?:  .*\n)*?  iterations: (\d+)$", iteration))
     limits = [(re.search(pattern, text, re.MULTILINE), count) for pattern, count in done]
@@ -228,7 +227,7 @@ def _progress(path: Path, env_steps: int, iteration: int) -> float:
 
 
 def _last_row(file: Path) -> dict[str, str]:
-    """The last whole row of a table, by the names in its header; empty where there is none."""
+    """The last complete row of a table, by column name; empty if there is none."""
     lines = _ends(file)
     if len(lines) < 2:
         return {}
@@ -236,7 +235,7 @@ def _last_row(file: Path) -> dict[str, str]:
 
 
 def _last_return(file: Path) -> float | None:
-    """Mean return of the episodes of the last evaluation."""
+    """Mean return of the last evaluation; None if there is none."""
     lines = _ends(file)
     if len(lines) < 2:
         return None
@@ -246,7 +245,7 @@ def _last_return(file: Path) -> float | None:
 
 
 def _ends(file: Path, size: int = 16_384) -> list[str]:
-    """The header of a table and its last whole lines, without reading what is between."""
+    """The header and the last complete lines of a table, from its last ``size`` bytes."""
     try:
         with file.open("rb") as opened:
             header = opened.readline()
@@ -260,7 +259,7 @@ def _ends(file: Path, size: int = 16_384) -> list[str]:
 
 
 def watch(folder: Path, every: float) -> None:
-    """Print where the jobs stand, again and again, until none runs or waits."""
+    """Print the states of the jobs every ``every`` seconds, until none is running."""
     while True:
         jobs = jobs_in(folder)
         print(f"\n{time.strftime('%H:%M:%S')} {summary(jobs)}\n{table(jobs)}", flush=True)
@@ -270,6 +269,6 @@ def watch(folder: Path, every: float) -> None:
 
 
 def as_json(jobs: Sequence[Job]) -> str:
-    """The jobs as JSON, for programs."""
+    """The jobs as a JSON list."""
     rows: list[Mapping[str, Any]] = [asdict(job) for job in jobs]
     return json.dumps(rows, indent=2)

@@ -1,9 +1,9 @@
-"""A job of a sweep goes on only while the command that asked for it stands.
+"""Stops the jobs of a sweep when the command that started them stops.
 
-The command holds a claim on the folder of its launch, and lets go of it when it is told to stop. Jobs look at
-that claim, whatever process a launcher runs them in. Once it is gone, or its process is, a running job ends
-its iteration, keeps a checkpoint and stops, and no other begins. So it does not matter which process a signal
-reaches.
+The command holds a claim on the folder of its launch and releases it on a signal. Jobs check the claim, in
+whichever process a launcher runs them. When the claim or its process is gone, a running job finishes its
+iteration, saves a checkpoint and stops, and no further job starts. So a signal to any of the processes stops
+the sweep.
 """
 
 from __future__ import annotations
@@ -22,55 +22,59 @@ from sailctl.runs.claims import Claim, claimed, owner
 from sailctl.training.stopping import SIGNALS, Interrupted, Stop, handled
 
 LOOKED_AT_S = 0.5
-"""Seconds between two looks of a job at the claim of its sweep."""
+"""Seconds between two checks of the claim by a job."""
 
-_own: dict[Path, Sweep] = {}
-"""Sweeps that were asked for in this process, by the folder of the launch."""
+_started_here: dict[Path, Sweep] = {}
+"""Sweeps that this process started, by the folder of the launch."""
 _running: set[Path] = set()
-"""Folders of launches of which a job runs in this process."""
+"""Folders of launches with a job that runs in this process."""
 _watched: set[Path] = set()
 
 
 class Sweep(Stop):
-    """Whether the command of a sweep has been told to stop; it then lets go of its claim."""
+    """Signal handler of the command of a sweep: records the signal and releases the claim."""
 
     def __init__(self, claim: Claim) -> None:
         super().__init__()
         self._claim = claim
 
     def __call__(self, number: int, frame: FrameType | None = None) -> None:
-        """Take note of a signal; the second one ends the command at once."""
+        """Record the first signal.
+
+        Raises:
+            Interrupted: at the second signal.
+        """
         self._claim.release()
         super().__call__(number, frame)
 
 
 @contextmanager
 def standing(folder: Path) -> Iterator[Sweep]:
-    """Within the block the jobs of the launch in ``folder`` may go on, until a signal tells it to stop."""
+    """Allow the jobs of the launch in ``folder`` to run within the block, until a signal arrives."""
     folder, claim = folder.resolve(), Claim(folder)
-    sweep = _own[folder] = Sweep(claim)
+    sweep = _started_here[folder] = Sweep(claim)
     try:
         with handled(sweep):
             yield sweep
     finally:
-        del _own[folder]
+        del _started_here[folder]
         claim.release()
 
 
 def stands(folder: Path) -> bool:
-    """Whether the jobs of the launch in ``folder`` may still begin."""
+    """Whether jobs of the launch in ``folder`` may start."""
     return owner(folder) is not None
 
 
 @contextmanager
 def stopped_with(folder: Path) -> Iterator[None]:
-    """A job of the launch in ``folder``: it stops when a signal reaches it, or its sweep stands no more.
+    """Run a job of the launch in ``folder`` within the block; a signal or the end of the sweep stops it.
 
     Raises:
-        Interrupted: out of the block, when that happened.
+        Interrupted: when the job was stopped.
     """
     folder = folder.resolve()
-    sweep = _own.get(folder)
+    sweep = _started_here.get(folder)
     if sweep is None and folder not in _watched:
         _watched.add(folder)
         threading.Thread(target=_watch, args=(folder,), name="standing", daemon=True).start()
@@ -85,7 +89,7 @@ def stopped_with(folder: Path) -> Iterator[None]:
     finally:
         _running.discard(folder)
         if multiprocessing.current_process().name != "MainProcess":
-            for number in SIGNALS:  # between jobs a signal is the launcher's to answer
+            for number in SIGNALS:  # between jobs only the launcher handles signals
                 signal.signal(number, signal.SIG_IGN)
 
 
@@ -94,19 +98,19 @@ def _raise(number: int, _: FrameType | None) -> None:
 
 
 def _watch(folder: Path) -> None:
-    """Thread: stop the running job once its sweep is gone, and end the process of a sweep that was killed."""
-    told = False
+    """In a thread, stop the running job when its sweep stops; end this process if the sweep was killed."""
+    signalled = False
     while True:
         time.sleep(LOOKED_AT_S)
         if stands(folder):
             continue
         running = signal.getsignal(signal.SIGTERM)
         if folder not in _running:
-            told = False
-            if claimed(folder):  # by a process that lives no more: nobody else will end this one
+            signalled = False
+            if claimed(folder):  # by a dead process, so that no other process ends this one
                 os._exit(128 + signal.SIGTERM)
         elif isinstance(running, Stop):
             running.signal = running.signal or signal.SIGTERM
-        elif not told:
-            told = True
+        elif not signalled:
+            signalled = True
             os.kill(os.getpid(), signal.SIGTERM)

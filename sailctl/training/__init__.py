@@ -1,4 +1,4 @@
-"""The one loop, evaluation, data sets that are collected, and how the reference policies are made.
+"""The training loop, evaluation, collection of preference data sets, and training of the reference policies.
 
 May import algorithms and what is below.
 """

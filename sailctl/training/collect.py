@@ -1,4 +1,4 @@
-"""Data sets of answers about one fixed policy: what ``sailctl collect`` writes and offline training reads."""
+"""Collects data sets of preferences about one fixed policy (``sailctl collect``), for offline training."""
 
 from __future__ import annotations
 
@@ -24,21 +24,28 @@ from sailctl.runs.provenance import provenance
 from sailctl.simulator.registry import open_simulator
 
 PATIENCE = 100
-"""Iterations in a row without an answer after which collecting is given up."""
+"""Consecutive iterations without an answer after which collection stops with an error."""
 
 
 def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) -> None:
-    """Ask the teacher about the policy that training would start from, write its answers, print one line.
+    """Label pairs of segments of the initial policy, write the data set to ``out``, print one summary line.
 
-    The policy stays as it is, observation statistics included. ``pairs`` counts answers: ties are some, pairs
-    that the teacher skips are none and are left out. ``command`` is recorded as it is.
+    The policy and its observation statistics do not change.
+
+    Args:
+        config: the composed configuration; the policy is the one that training would start from.
+        pairs: answers to collect. A tie counts. A skipped pair does not count and is not written.
+        out: file to write.
+        command: the command line, recorded verbatim.
 
     Raises:
-        UserError: when this cannot be collected, or the file exists or cannot be made; nothing is simulated.
-        RunError: when the teacher does not answer any more, or writing fails; no file is left.
+        UserError: when the configuration does not allow collection, ``out`` exists, or ``out`` cannot be
+            created. Raised before anything is simulated.
+        RunError: when the teacher skips every pair of ``PATIENCE`` consecutive iterations, or writing fails.
+            No file is left.
     """
     if not isinstance(config, Config | ActionsRun):
-        raise UserError(f"algo={config.algo.name} is a baseline: leave it out, and name algo.reference")
+        raise UserError(f"algo={config.algo.name} is a baseline: leave it out, and set algo.reference")
     _check(config, pairs)
     check_new(out)
     # One thread, as in training: the order of float additions must not depend on a thread count.
@@ -48,13 +55,13 @@ def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) ->
     policy = first_policy(config, simulator.spec, generators)
     steps, judged = segment_lengths(config)
     collector = Collector(simulator, config.rollout, steps, judged, generators)
-    # A budget of what is wanted, so that the teacher stops in the middle of an iteration.
+    # With this budget the teacher stops after exactly ``pairs`` answers, also in the middle of an iteration.
     teacher = Teacher(replace(config.oracle, budget=pairs), generators.oracle, simulator.spec.horizon)
 
     parts: list[dict[str, NDArray[Any]]] = []
-    env_steps = in_vain = 0
-    watched = config.logger.progress and sys.stderr.isatty()
-    with tqdm(total=pairs, desc=str(out), unit=" pairs", disable=not watched, dynamic_ncols=True) as bar:
+    env_steps = unanswered = 0
+    show_bar = config.logger.progress and sys.stderr.isatty()
+    with tqdm(total=pairs, desc=str(out), unit=" pairs", disable=not show_bar, dynamic_ncols=True) as bar:
         while not teacher.spent:
             collected = collector.collect(policy)
             teacher.observe_episodes(collected.episode_returns)
@@ -62,11 +69,11 @@ def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) ->
             parts.append(_answered(collected, answers, first_group=len(parts) * config.rollout.prompts))
             env_steps += collected.env_steps
             bar.update(len(answers))
-            in_vain = 0 if len(answers) else in_vain + 1
-            if in_vain == PATIENCE:
+            unanswered = 0 if len(answers) else unanswered + 1
+            if unanswered == PATIENCE:
                 raise RunError(
-                    f"the teacher skipped all pairs of {PATIENCE} iterations in a row, after "
-                    f"{teacher.labels} answers; lower oracle.skip, or take a better policy (algo.reference)"
+                    f"the teacher skipped all pairs of {PATIENCE} consecutive iterations, after "
+                    f"{teacher.labels} answers; lower oracle.skip, or set a better policy (algo.reference)"
                 )
     simulator.close()
 
@@ -85,7 +92,7 @@ def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) ->
 
 
 def _check(config: RunConfig, pairs: int) -> None:
-    """Refuse what a data set cannot hold, and what only makes sense while something learns."""
+    """Raise ``UserError`` for settings that a data set cannot represent or that require a learning policy."""
     budget, pairing = config.oracle.budget, config.rollout.pairing
     if pairs < 1:
         raise UserError(f"--pairs must be at least 1, got {pairs}")
@@ -95,13 +102,13 @@ def _check(config: RunConfig, pairs: int) -> None:
         raise UserError("rollout.pairing must be forked or unrelated: a data set holds pairs, not rankings")
     if config.oracle.rho > 0:
         raise UserError(
-            f"oracle.rho must be 0, got {config.oracle.rho}: this teacher answers against the policy that "
-            "learns, and none does while a data set is collected"
+            f"oracle.rho must be 0, got {config.oracle.rho}: this teacher is adversarial to the "
+            "policy that is trained, and collection trains no policy"
         )
 
 
 def _answered(collected: Collected, answers: Preferences, first_group: int) -> dict[str, NDArray[Any]]:
-    """The arrays of ``assemble`` for the answered pairs of one iteration, and their ``returns`` (B, 2)."""
+    """The arrays of ``assemble`` for the B answered pairs of one iteration, and their ``returns`` (B, 2)."""
     rows = np.stack([answers.pairs.first, answers.pairs.second], axis=1)
     window = collected.window
     return {

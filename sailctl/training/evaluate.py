@@ -1,4 +1,4 @@
-"""The true return of a policy: fixed seeds, whole episodes, nothing that training reads."""
+"""Evaluation: true returns of whole episodes from fixed seeds. Training never reads the results."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Evaluation:
     lengths: IntArray
     """(E,) control steps of each episode."""
     path: DoubleArray | None
-    """(T, nstate) simulator states of the first episode, when they were asked for."""
+    """(T, nstate) simulator states of the first episode, None unless requested."""
     success: BoolArray | None
-    """(E, 2) whether each episode was a success at some step, and at its last; None where no step said."""
+    """(E, 2) success at any step, and at the last step; None for a task that does not define success."""
 
     @property
     def mean(self) -> float:
@@ -44,7 +44,10 @@ Act = Callable[[DoubleArray], DoubleArray]
 def evaluate(
     policy: GaussianPolicy, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False
 ) -> Evaluation:
-    """Run ``episodes`` episodes with the mean action from initial states that ``seed`` alone decides."""
+    """Run ``episodes`` whole episodes with the mean action; ``seed`` alone determines the initial states.
+
+    With ``keep_path`` the result contains the simulator states of the first episode.
+    """
 
     def mean_action(obs: DoubleArray) -> DoubleArray:
         return policy.to_controls(policy.act(obs, None))
@@ -53,7 +56,10 @@ def evaluate(
 
 
 def play(act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bool = False) -> Evaluation:
-    """Run ``episodes`` whole episodes from initial states that ``seed`` alone decides."""
+    """Run ``episodes`` whole episodes under ``act``; ``seed`` alone determines the initial states.
+
+    With ``keep_path`` the result contains the simulator states of the first episode.
+    """
     states = simulator.reset(episodes, generator(seed, "eval"))
     rows = np.arange(episodes)
     returns, lengths = np.zeros(episodes), np.zeros(episodes, dtype=np.int64)
@@ -63,23 +69,24 @@ def play(act: Act, simulator: Simulator, episodes: int, seed: int, keep_path: bo
         step = simulator.step(states, act(states.obs))
         returns[rows] += step.reward
         lengths[rows] += 1
-        said = np.zeros(len(rows), dtype=bool) if step.success is None else step.success
+        solved = np.zeros(len(rows), dtype=bool) if step.success is None else step.success
         defined = defined or step.success is not None
-        success[rows, 0] |= said
-        success[rows, 1] = said
+        success[rows, 0] |= solved
+        success[rows, 1] = solved
         if keep_path and rows[0] == 0:
             path.append(step.states.physics[0].copy())
-        going = ~step.done
-        states, rows = step.states.take(going), rows[going]
+        running = ~step.done
+        states, rows = step.states.take(running), rows[running]
     return Evaluation(returns, lengths, np.stack(path) if keep_path else None, success if defined else None)
 
 
 def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> None:
-    """Print the true return of a run's final policy; with ``video``, film the first episode into that file.
+    """Print the true returns of a run's final policy; with ``video``, write a video of the first episode.
 
     Raises:
-        UserError: when ``run`` holds no readable policy, its task cannot be filmed, or not there.
-        RunError: when no video can be made here (the returns are printed first).
+        UserError: when ``run`` holds no readable policy, its task has no MuJoCo model to render, or the
+            folder of ``video`` is not writable.
+        RunError: when this machine cannot render (the returns are printed first).
     """
     policy = load_policy(run)
     if video is not None:
@@ -88,7 +95,7 @@ def evaluate_run(run: Path, episodes: int, seed: int, video: Path | None) -> Non
     model = simulator.model
     if video is not None and model is None:
         raise UserError(
-            f"{policy.spec.id} cannot be filmed: its MuJoCo model cannot be had; leave out --video"
+            f"{policy.spec.id} cannot be rendered: its MuJoCo model is not available; leave out --video"
         )
     result = evaluate(policy, simulator, episodes, seed, keep_path=video is not None)
     print(f"{policy.spec.id}: {episodes} episodes with the mean action, initial states of seed {seed}")

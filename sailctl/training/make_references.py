@@ -1,4 +1,4 @@
-"""Making reference policies: a run on the true reward, three of its policies, and what they earn."""
+"""Makes reference policies: trains on the true reward, chooses three snapshots, measures their returns."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from sailctl.training.evaluate import evaluate, play
 from sailctl.training.train import train
 
 SHARES = dict(zip(LEVELS, (0.15, 0.5, 1.0), strict=True))
-"""Share of what the best policy earns above random actions that each level should have."""
+"""Target of each level: its share of the best policy's gain in return over random actions."""
 EPISODES = 50
-"""Episodes behind each return of the table, from initial states that choosing the policies did not see."""
+"""Episodes per reported return; their initial states differ from those used to choose the policies."""
 SEED = 2026
-"""Seed of those initial states."""
+"""Seed of the initial states of the reported returns."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A policy in the middle of its training."""
+    """A policy during training."""
 
     env_steps: int
     mean: float
-    """Mean true return of the evaluation that was due."""
+    """Mean true return of its evaluation."""
     policy: GaussianPolicy
 
 
 def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Path:
     """Train by ``config``, choose ``weak``, ``medium`` and ``expert``; return the task's folder in ``out``.
 
-    The folder gets a policy for each level, and ``reference.json``: the configuration, provenance, the curve
-    of all policies to choose from, and returns over ``EPISODES`` episodes of other initial states.
+    The folder contains a policy for each level and ``reference.json``: configuration, provenance, learning
+    curve of all snapshots, and returns over ``EPISODES`` episodes from other initial states.
 
     Raises:
-        UserError: when the algorithm is none that trains on the true reward, or the folder exists.
-        RunError: when training had to stop; nothing is left.
+        UserError: when the algorithm does not train on the true reward, or the folder exists.
+        RunError: when training failed; no files are left.
     """
     if getattr(config.algo, "reward", "model") != "true":
         raise UserError(f"algo={config.algo.name} does not train on the true reward; choose ppo or sac")
@@ -96,33 +96,33 @@ def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Pa
 
 
 def to_text(about: dict[str, Any]) -> str:
-    """JSON with a line for each key, and one for each point of the curve."""
+    """JSON text with one key per line and one point of the curve per line."""
     points = [json.dumps(point) for point in about["curve"]]
     text = json.dumps(about | {"curve": ["@"]}, indent=1)
     return text.replace('"@"', ",\n  ".join(points)) + "\n"
 
 
 def choose(snapshots: Sequence[Snapshot], random: float) -> dict[str, Snapshot]:
-    """For each level the policy whose share of the best one's gain over ``random`` is nearest to its own."""
+    """For each level, the snapshot whose share of the best gain over ``random`` is nearest to its target."""
     best = max(snapshot.mean for snapshot in snapshots)
     shares = np.array([(snapshot.mean - random) / (best - random) for snapshot in snapshots])
     return {level: snapshots[int(np.abs(shares - share).argmin())] for level, share in SHARES.items()}
 
 
 def appraise(snapshot: Snapshot, simulator: Simulator) -> dict[str, float]:
-    """What a policy earns with its mean action, and (``noisy``) with actions as it draws them."""
-    calm = evaluate(snapshot.policy, simulator, EPISODES, SEED)
+    """True returns of a policy with its mean action, and with sampled actions (``noisy_mean``)."""
+    deterministic = evaluate(snapshot.policy, simulator, EPISODES, SEED)
     noise = generator(SEED, "policy")
 
-    def drawn(obs: DoubleArray) -> DoubleArray:
+    def sampled_action(obs: DoubleArray) -> DoubleArray:
         draws = noise.standard_normal((len(obs), snapshot.policy.spec.act_dim), dtype=np.float32)
         return snapshot.policy.to_controls(snapshot.policy.act(obs, draws))
 
-    noisy = play(drawn, simulator, EPISODES, SEED)
+    noisy = play(sampled_action, simulator, EPISODES, SEED)
     return {
         "at_env_steps": snapshot.env_steps,
-        **summary(calm.returns),
-        "length": float(calm.lengths.mean()),
+        **summary(deterministic.returns),
+        "length": float(deterministic.lengths.mean()),
         "noisy_mean": float(noisy.returns.mean()),
     }
 
@@ -131,14 +131,14 @@ def random_returns(simulator: Simulator) -> DoubleArray:
     """(EPISODES,) true returns of actions drawn uniformly from the actuators' range."""
     rng, spec = generator(SEED, "policy"), simulator.spec
 
-    def anything(obs: DoubleArray) -> DoubleArray:
+    def random_action(obs: DoubleArray) -> DoubleArray:
         return rng.uniform(spec.act_low, spec.act_high, (len(obs), spec.act_dim))
 
-    return play(anything, simulator, EPISODES, SEED).returns
+    return play(random_action, simulator, EPISODES, SEED).returns
 
 
 def summary(returns: DoubleArray) -> dict[str, float]:
-    """Mean, standard deviation (of the sample), lowest and highest return."""
+    """Mean, sample standard deviation (ddof=1), lowest and highest return."""
     return {
         "mean": float(returns.mean()),
         "sd": float(returns.std(ddof=1)),

@@ -1,4 +1,4 @@
-"""How a run is told to stop, by a signal, and brings its iteration to an end first."""
+"""Stops a run by a signal, after the current iteration."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that tell a run to stop: Ctrl-C, a polite end, and a terminal that was closed."""
+"""Signals that stop a run: Ctrl-C, termination request, closed terminal."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run stopped because it was told to, after it had kept a checkpoint."""
+    """A signal stopped the run, after it had saved a checkpoint."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)  # as it is, so that the exception can travel between processes
+        super().__init__(number)  # pickling between processes needs the constructor's arguments
         self.signal = number
         """One of ``SIGNALS``."""
 
@@ -25,13 +25,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether a run has been told to stop."""
+    """Signal handler that records a request to stop."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Take note of a signal; the second one stops at once whatever is going on."""
+        """Record the first signal.
+
+        Raises:
+            Interrupted: at the second signal, without waiting for the end of the iteration.
+        """
         if self.signal is not None:
             raise Interrupted(number)
         self.signal = number
@@ -39,7 +43,7 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Within the block ``SIGNALS`` are noted, so that an iteration can be brought to its end."""
+    """Record ``SIGNALS`` within the block, so that the current iteration can finish."""
     stop = Stop()
     with handled(stop):
         yield stop
@@ -47,9 +51,9 @@ def stoppable() -> Iterator[Stop]:
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within the block ``handler`` answers ``SIGNALS``; SIGHUP is ignored where it was (nohup).
+    """Install ``handler`` for ``SIGNALS`` within the block; an ignored SIGHUP stays ignored (nohup).
 
-    In a thread that is not the main one signals are left as they are: Python allows nothing else.
+    Outside the main thread nothing is installed, because Python allows signal handlers only there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""The training loop, one for all algorithms: iterate, evaluate, log, keep, until the run is at its end.
+"""The training loop of all algorithms: iterate, evaluate, log, save checkpoints, until the run is complete.
 
 The policy is evaluated before its first update, when an evaluation is due, and after its last update.
 """
@@ -24,20 +24,24 @@ from sailctl.training.evaluate import evaluate
 from sailctl.training.stopping import Interrupted, stoppable
 
 Keep = Callable[[int, float, GaussianPolicy], None]
-"""Takes env steps, the mean return of an evaluation, and the policy that earned it, in memory of its own."""
+"""Takes env steps, the mean return of an evaluation, and a copy of the evaluated policy."""
 
 
 def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> Path:
     """Train one policy and return its run directory.
 
-    A run that was finished before is left as it is; one that was stopped goes on from its last checkpoint, to
-    the same numbers, bit for bit. ``overrides`` are the ``key=value`` words that made ``config``, kept in the
-    run's provenance. ``keep`` is given the policy of each evaluation in this process.
+    A finished run is not trained again. A stopped run resumes from its last checkpoint and ends with
+    bit-identical numbers.
+
+    Args:
+        config: the composed configuration.
+        overrides: the ``key=value`` words that produced ``config``, recorded in the run's provenance.
+        keep: called with the policy of each evaluation in this process.
 
     Raises:
         UserError: when another process works on the run, or the reference policy does not fit the task.
-        RunError: when the run had to stop; its directory keeps all that came before.
-        Interrupted: when it was told to stop, by SIGINT or SIGTERM; its checkpoint is of that iteration.
+        RunError: when training failed; the run directory keeps everything recorded so far.
+        Interrupted: when one of ``SIGNALS`` stopped the run; its checkpoint is of the last iteration.
     """
     # One thread: the networks are small, and the order of float additions must not depend on a thread count.
     torch.set_num_threads(1)
@@ -48,13 +52,13 @@ def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> 
         algorithm = make_algorithm(config, simulator)
         run = open_run(config, ["sailctl", "train", *overrides])
         with Logger(run, config) as logger, stoppable() as stop:
-            clock, iteration, going = Clock(), 0, True
+            clock, iteration, running = Clock(), 0, True
             dump = run.path / "nonfinite.safetensors"
 
             def evaluated(place: dict[str, int]) -> float:
                 with clock.measure("evaluate_s"):
-                    policy, chosen = algorithm.policy(), config.evaluation
-                    result = evaluate(policy, simulator, chosen.episodes, chosen.seed)
+                    policy, settings = algorithm.policy(), config.evaluation
+                    result = evaluate(policy, simulator, settings.episodes, settings.seed)
                 logger.evaluation(
                     **place, returns=result.returns, lengths=result.lengths, success=result.success
                 )
@@ -70,19 +74,19 @@ def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> 
                 iteration, score = run.checkpoint["iteration"], run.checkpoint["score"]
                 clock.restore(run.checkpoint["clock"])
                 algorithm.restore(run.checkpoint["algorithm"])
-            while going:
+            while running:
                 before = algorithm.env_steps
                 with dumped_when_not_finite(dump):
                     metrics = algorithm.iterate(clock, share_left(config, iteration, algorithm))
                 iteration += 1
-                going = not at_the_end(config, iteration, algorithm)
+                running = not at_the_end(config, iteration, algorithm)
                 place = {"iteration": iteration, "env_steps": algorithm.env_steps, "labels": algorithm.labels}
-                if not going or evaluation_due(config, before, algorithm.env_steps, iteration):
+                if not running or evaluation_due(config, before, algorithm.env_steps, iteration):
                     score = evaluated(place)
                 logger.log(place | metrics | clock.read())
-                if going and (stop.signal is not None or run.checkpoint_due(config.logger.checkpoint)):
-                    known = {"clock": clock.state(), "algorithm": algorithm.state()}
-                    run.keep({"iteration": iteration, "score": score, **known})
+                if running and (stop.signal is not None or run.checkpoint_due(config.logger.checkpoint)):
+                    states = {"clock": clock.state(), "algorithm": algorithm.state()}
+                    run.keep({"iteration": iteration, "score": score, **states})
                     if stop.signal is not None:
                         raise Interrupted(stop.signal)
             save_policy(algorithm.policy(), run.path / "policy")
@@ -91,14 +95,14 @@ def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> 
 
 
 def at_the_end(config: RunConfig, iteration: int, algorithm: Algorithm) -> bool:
-    """Whether the run has simulated or iterated as much as it was asked to, or has nothing left to learn."""
+    """Whether the run reached its env steps or iterations, or the algorithm is exhausted."""
     limit = config.algo.iterations
     iterated = limit is not None and iteration >= limit
     return algorithm.exhausted or algorithm.env_steps >= config.env_steps or iterated
 
 
 def share_left(config: RunConfig, iteration: int, algorithm: Algorithm) -> float:
-    """What is left of the run, 1 at its start: of env steps, labels and iterations the smallest share."""
+    """Remaining share of the run (1 at its start): the smallest of env steps, labels and iterations."""
     shares = [algorithm.labels_left]
     if config.algo.simulates:
         shares.append(1.0 - algorithm.env_steps / config.env_steps)
@@ -108,7 +112,7 @@ def share_left(config: RunConfig, iteration: int, algorithm: Algorithm) -> float
 
 
 def evaluation_due(config: RunConfig, before: int, env_steps: int, iteration: int) -> bool:
-    """Whether this iteration passed a multiple of ``evaluation.every`` (env steps) or ``.iterations``."""
+    """Whether this iteration crossed a multiple of ``evaluation.every`` (env steps) or ``.iterations``."""
     if config.algo.simulates:
         return env_steps // config.evaluation.every > before // config.evaluation.every
     return iteration % config.evaluation.iterations == 0
@@ -116,7 +120,11 @@ def evaluation_due(config: RunConfig, before: int, env_steps: int, iteration: in
 
 @contextmanager
 def dumped_when_not_finite(path: Path) -> Iterator[None]:
-    """Write the minibatch in which NaN or infinity appeared to ``path`` before the run stops."""
+    """Write the minibatch that produced NaN or infinity to ``path``.
+
+    Raises:
+        NonFiniteError: the original error, with ``path`` added to its message.
+    """
     try:
         yield
     except NonFiniteError as error:

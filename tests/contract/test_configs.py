@@ -104,9 +104,7 @@ def test_an_algorithm_that_learns_from_data_asks_for_them() -> None:
     asking = [option for option in OPTIONS if needs_data(option)]
     assert set(asking) == {"algo=dpo_offline", "algo=sail_ddp", "algo=sail_dpp", "algo=sail_dpr"}
     for option in asking:
-        with pytest.raises(
-            UserError, match=r"algo\.data must be a file of preferences, as `sailctl collect`"
-        ):
+        with pytest.raises(UserError, match=r"algo\.data must be a data set of preferences"):
             compose_jobs([option])
 
 

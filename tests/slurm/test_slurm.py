@@ -95,10 +95,10 @@ def test_a_failing_job_is_shown_and_the_others_go_on(tmp_path: Path) -> None:
     assert "3 jobs: 2 done, 1 failed (" in done.stdout
     (line,) = done.stderr.splitlines()
     assert "seed=1" in line
-    assert ": cannot keep a checkpoint in " in line
+    assert ": cannot save a checkpoint in " in line
     status = subprocess.run(sailctl("status", str(tmp_path)), capture_output=True, text=True)
     assert status.returncode == 1
-    assert "cannot keep a checkpoint in " in status.stdout
+    assert "cannot save a checkpoint in " in status.stdout
     fault.unlink()
     again = train(*words, "seed=0,1,2", SLURM, f"out={tmp_path}")
     assert (again.returncode, again.stderr) == (0, "")
@@ -158,6 +158,6 @@ def test_a_job_that_is_cancelled_has_failed_and_does_not_come_back(tmp_path: Pat
     assert process.returncode == 1
     assert "1 jobs: 1 failed (" in said
     (line,) = errors.splitlines()
-    assert f": job {job} ended (CANCELLED) before the run did: see " in line
+    assert f": job {job} ended (CANCELLED) before its run finished: see " in line
     assert load_run(run).state == "interrupted"
     assert list((run / "checkpoints").iterdir())

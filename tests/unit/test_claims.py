@@ -32,7 +32,7 @@ def test_a_folder_has_one_owner(tmp_path: Path):
     claim = Claim(tmp_path)
     claim.check()
     assert owner(tmp_path) == f"process {os.getpid()} on {os.uname().nodename}"
-    with pytest.raises(UserError, match=f"being worked on by process {os.getpid()} "):
+    with pytest.raises(UserError, match=f"in use by process {os.getpid()} "):
         Claim(tmp_path)
     claim.release()
     assert owner(tmp_path) is None
@@ -135,11 +135,11 @@ def test_a_job_that_was_started_again_takes_what_it_had(tmp_path: Path, monkeypa
     monkeypatch.setenv("SLURM_JOB_ID", "13")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
     claim_of(tmp_path, 1, job=queued_job(), start=2)
-    with pytest.raises(UserError, match="being worked on by process 1 on elsewhere"):
+    with pytest.raises(UserError, match="in use by process 1 on elsewhere"):
         Claim(tmp_path)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     Claim(tmp_path).release()
     claim_of(tmp_path, 1, job=queued_job(), start=2)
     monkeypatch.setenv("SUBMITIT_FOLDER", "runs/.sweeps/2/.submitit/12_0")
-    with pytest.raises(UserError, match="being worked on by process 1 on elsewhere"):
+    with pytest.raises(UserError, match="in use by process 1 on elsewhere"):
         Claim(tmp_path)

@@ -357,7 +357,7 @@ def test_fail_fast_is_about_sweeps(child: list[str], tmp_path: Path) -> None:
     done = run(child, "train", "--fail-fast", cwd=tmp_path / "work")
     assert (done.returncode, done.stderr) == (
         2,
-        "sailctl: --fail-fast is about the jobs of a sweep: add -m\n",
+        "sailctl: --fail-fast applies to the jobs of a sweep: add -m\n",
     )
 
 
@@ -387,7 +387,9 @@ def test_a_worker_that_dies_is_a_failed_job_and_the_others_go_on(child: list[str
     assert done.returncode == 1
     assert "5 jobs: 4 done, 1 failed (" in done.stdout
     (line,) = done.stderr.splitlines()
-    assert line.startswith("sailctl: seed=4: its process ended without a word: TerminatedWorkerError: ")
+    assert line.startswith(
+        "sailctl: seed=4: its process died without an error message: TerminatedWorkerError: "
+    )
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "basic"])
@@ -398,7 +400,7 @@ def test_a_job_that_ends_its_process_is_a_failed_job_and_the_others_go_on(
     done = run(child, "train", "-m", *words, cwd=tmp_path / "work")
     assert done.returncode == 1
     assert "3 jobs: 1 failed, 2 done (" in done.stdout
-    assert done.stderr == ("sailctl: seed=10: something that the run called ends the process (exit code 3)\n")
+    assert done.stderr == ("sailctl: seed=10: code called by the run exited the process (exit code 3)\n")
 
 
 @pytest.mark.parametrize("launcher", [None, "joblib", "basic"])
@@ -433,7 +435,9 @@ def test_an_interrupt_is_one_line_and_exit_code_130(
         assert errors == "sailctl: interrupted\n"
         return
     told, last = errors.splitlines()
-    assert re.fullmatch("sailctl: seed=5: stopped by SIG(INT|TERM); asked for again, it goes on", told)
+    assert re.fullmatch(
+        "sailctl: seed=5: stopped by SIG(INT|TERM); run the same command again to resume", told
+    )
     assert last == "sailctl: interrupted, stopped by SIGINT"
     (launch,) = (work / "runs/.sweeps").iterdir()
     assert json.loads((launch / "0.json").read_text())["state"] == "interrupted"

@@ -81,7 +81,7 @@ def test_a_user_can_build_on_it(tmp_path: Path) -> None:
     ("old", "new"), [("submitit_slurm", "slurm"), ("submitit_local", "local"), ("ray", "ray_tasks")]
 )
 def test_an_old_name_is_refused_with_the_new_one(old: str, new: str, tmp_path: Path) -> None:
-    line = f"hydra/launcher={old} is called hydra/launcher={new} now"
+    line = f"hydra/launcher={old} is not supported: use hydra/launcher={new}"
     with pytest.raises(UserError, match=f"^{line}$"):
         compose_jobs([f"hydra/launcher={old}"])
     (tmp_path / "experiment").mkdir()
@@ -149,7 +149,7 @@ def test_a_machine_without_slurm(
     monkeypatch.chdir(tmp_path)
     assert main(["train", "-m", *TINY, "hydra/launcher=slurm"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("sailctl: hydra/launcher=slurm needs SLURM, and there is no sbatch here: ")
+    assert line.startswith("sailctl: hydra/launcher=slurm needs SLURM, but sbatch is not installed here: ")
     assert not list(tmp_path.iterdir())
 
 
@@ -222,7 +222,7 @@ def test_a_sweep_in_processes_of_submitit(tmp_path: Path) -> None:
     assert "2 jobs: 1 done, 1 failed (" in done.stdout
     (line,) = done.stderr.splitlines()
     assert "seed=1" in line
-    assert ": cannot keep a checkpoint in " in line
+    assert ": cannot save a checkpoint in " in line
     (launch,) = (apart / ".sweeps").iterdir()
     assert len(list((launch / ".submitit").glob("*/*_log.err"))) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["apart"]
@@ -305,7 +305,7 @@ def test_a_process_that_is_killed_is_a_failed_job(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "1 jobs: 1 failed (" in said
     (line,) = errors.splitlines()
-    assert "before the run did: see " in line
+    assert "before its run finished: see " in line
     assert Path(line.rpartition(" see ")[2]).is_file()
 
 
@@ -447,7 +447,7 @@ def test_a_job_is_not_queued_again_for_ever(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SLURM_RESTART_COUNT", "3")
     queue = Slurm()
     in_job(queue, tmp_path)
-    with pytest.raises(RunError, match="stopped by SIGTERM; it was queued again 3 times"), requeueing(3):
+    with pytest.raises(RunError, match="stopped by SIGTERM; it was requeued 3 times"), requeueing(3):
         stopped_by(signal.SIGTERM)
     assert queue.requeued == 0
 
@@ -461,7 +461,7 @@ def test_a_queue_that_does_not_take_a_job_back(tmp_path: Path, monkeypatch: pyte
     queue = Slurm()
     monkeypatch.setattr(queue, "_requeue", refuse)
     in_job(queue, tmp_path)
-    with pytest.raises(RunError, match="it cannot be queued again: Job not requeued because"), requeueing(20):
+    with pytest.raises(RunError, match="it cannot be requeued: Job not requeued because"), requeueing(20):
         stopped_by(signal.SIGUSR2)
 
 
@@ -469,7 +469,10 @@ def test_a_queue_that_does_not_take_a_job_back(tmp_path: Path, monkeypatch: pyte
 def test_on_this_machine_sigterm_is_the_end(tmp_path: Path) -> None:
     queue = Queue()
     in_job(queue, tmp_path)
-    with pytest.raises(RunError, match="stopped by SIGTERM; asked for again, it goes on"), requeueing(20):
+    with (
+        pytest.raises(RunError, match="stopped by SIGTERM; run the same command again to resume"),
+        requeueing(20),
+    ):
         stopped_by(signal.SIGTERM)
     assert queue.requeued == 0
 

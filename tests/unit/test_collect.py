@@ -199,7 +199,8 @@ def test_a_teacher_that_skips_everything_ends_it(tmp_path: Path, capsys: pytest.
     assert collect(out, 10_000, *PENDULUM, "oracle.skip=1e6") == 1
     error = capsys.readouterr().err
     assert re.fullmatch(
-        r"sailctl: the teacher skipped all pairs of 100 iterations in a row, after \d+ answers; .*\n", error
+        r"sailctl: the teacher skipped all pairs of 100 consecutive iterations, after \d+ answers; .*\n",
+        error,
     )
     assert list(tmp_path.iterdir()) == []
 

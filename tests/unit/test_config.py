@@ -113,12 +113,12 @@ BAD = [
         "algo.responses must be segments or data with algo=sail_dpp, got 'actions'",
     ),
     # settings of another kind of run
-    ("algo=sail algo.epochs=3", "algo.epochs is no setting of the chosen algo sail; sail_segments has it: "),
-    ("algo.minibatches=2", "algo.minibatches is no setting of the chosen algo sail_revkl; sail_revkl_seg"),
-    ("algo=dpo_online_segments algo.kappa=0", "the chosen algo dpo_online_segments; dpo_online has it: "),
-    ("algo=ppo algo.kappa=0", "algo.kappa is no setting of the chosen algo ppo: sailctl train --cfg job"),
-    ("experiment=value", "of the chosen algo sail_revkl; sail_revkl_segments has it: "),
-    ("experiment=alignment algo=sail_segments", "the chosen algo sail_segments; sail has it: "),
+    ("algo=sail algo.epochs=3", "algo.epochs is no setting of algo=sail; sail_segments has it: "),
+    ("algo.minibatches=2", "algo.minibatches is no setting of algo=sail_revkl; sail_revkl_seg"),
+    ("algo=dpo_online_segments algo.kappa=0", "of algo=dpo_online_segments; dpo_online has it: "),
+    ("algo=ppo algo.kappa=0", "algo.kappa is no setting of algo=ppo: sailctl train --cfg job"),
+    ("experiment=value", "of algo=sail_revkl; sail_revkl_segments has it: "),
+    ("experiment=alignment algo=sail_segments", "of algo=sail_segments; sail has it: "),
     # values of SAIL on actions
     ("algo.gradient=both", "algo.gradient must be pathwise or score, got 'both'"),
     ("algo.comparison=triples", "algo.comparison must be pairs or ranking"),
@@ -137,7 +137,7 @@ BAD = [
     ("algo.hidden=[]", "algo.hidden must be at least one width"),
     ("algo.initial_queries=0", "algo.initial_queries must be at least 1 with algo.reward=model"),
     ("oracle.budget=100", "oracle.budget must be at least algo.initial_queries=200, got 100"),
-    ("rollout=ranked", "rollout.pairing must be forked or unrelated with this algorithm"),
+    ("rollout=ranked", "rollout.pairing must be forked or unrelated with algo=sail_revkl"),
     ("env.discount=1", "env.discount must be below 1"),
     ("algo.average=0", "algo.average must be above 0"),
     ("algo.least_std=0", "algo.least_std must be above 0"),
@@ -194,13 +194,16 @@ BAD = [
     ("evaluation.iterations=0", "evaluation.iterations must be at least 1"),
     (
         "algo=sail_ddp",
-        "algo.data must be a file of preferences, as `sailctl collect` makes it",
+        "algo.data must be a data set of preferences with algo=",
     ),
     (
         "algo=sail_segments algo.w=0.5",
-        "algo.data must be a file of preferences, as `sailctl collect` makes it",
+        "algo.data must be a data set of preferences with algo=",
     ),
-    ("algo=sail_segments algo.responses=data", "algo.data must be a file of preferences"),
+    (
+        "algo=sail_segments algo.responses=data",
+        "algo.data must be a data set of preferences with algo=sail_segments",
+    ),
     (
         "algo=sail_segments algo.w=0.5 algo.data=nowhere",
         "algo.data must be an existing file, as `sailctl collect` makes it",
@@ -310,9 +313,9 @@ def test_bad_input_is_one_line_that_names_key_and_value(overrides: str, message:
 BAD_SWEEPS = [
     ("seed=0,1 algo.beta=0.1,-1", "algo.beta must be above 0, got -1.0"),
     ("algo=sail,sial", "unknown algo 'sial'"),
-    ("seed=0,1,0", "the sweep asks for the same run twice: 'seed=0' and 'seed=0'"),
-    ("threads=1,2", "the sweep asks for the same run twice: 'threads=1' and 'threads=2'"),
-    ("seed=interval(0,1)", "this sweep cannot be listed"),
+    ("seed=0,1,0", "the sweep contains the same run twice: 'seed=0' and 'seed=0'"),
+    ("threads=1,2", "the sweep contains the same run twice: 'threads=1' and 'threads=2'"),
+    ("seed=interval(0,1)", "this sweep cannot be enumerated"),
     ("seed=glob(*)", "the sweep is empty"),
     ("hydra.launcher.n_jobs=1,2", "Hydra's own options take one"),
     ("hydra/sweeper=foo", "unknown hydra/sweeper 'foo'"),
@@ -433,7 +436,7 @@ def test_an_experiment_may_choose_the_launcher_and_a_command_line_goes_before_it
     [
         (
             "hydra.sweep.dir=x",
-            "hydra.sweep.dir is chosen anew for each launch, in out: set out=FOLDER instead",
+            "hydra.sweep.dir is a new folder below out for each launch: set out=FOLDER instead",
         ),
         (
             "hydra.launcher.n_jobs=0",
@@ -615,9 +618,9 @@ def test_a_value_of_a_swept_group_goes_to_the_options_that_have_it() -> None:
         ("ppo", 16), ("ppo", 16), ("rlhf_ppo", 16), ("rlhf_ppo", 16),
     ]  # fmt: skip
     assert plan.arguments == ["algo=ppo,rlhf_ppo", "algo.envs=choice(16)", "policy.hidden=[8]", "seed=0,1"]
-    with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):
+    with pytest.raises(UserError, match=r"algo\.envs is no setting of algo="):
         compose_jobs(["algo=ppo,sail_segments", "algo.envs=16"], multirun=True)
-    with pytest.raises(UserError, match=r"algo\.envs is no setting of the chosen algo"):
+    with pytest.raises(UserError, match=r"algo\.envs is no setting of algo="):
         compose_jobs(["algo=sail_segments", "algo.envs=16"])
 
 

@@ -145,7 +145,7 @@ def test_directories_and_saved_evidence_mix_and_one_folder_given_twice_counts_on
         (lambda csv: csv.with_suffix(".json").write_text("[]"), "it lists no runs"),
         (
             lambda csv: csv.with_suffix(".json").write_text('{"runs": [{}], "settings": {}}'),
-            "no saved evidence",
+            "not saved evidence",
         ),
         (lambda csv: csv.write_text("run,iteration\n0,zero\n"), "cannot read .*evidence.csv"),
         (lambda csv: csv.write_text("run,iteration\n0\n"), "cannot read .*evidence.csv"),

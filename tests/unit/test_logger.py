@@ -99,7 +99,7 @@ def test_an_evaluation_belongs_to_its_own_row_only(config: Config):
 
 def test_wrong_rows_are_refused(config: Config):
     log = Logger(open_run(config, []), config)
-    with pytest.raises(ValueError, match="filled in by the logger"):
+    with pytest.raises(ValueError, match="computed by the logger"):
         log.log({**ROW, "eval_return": 1.0})
     with pytest.raises(ValueError, match="at least one episode"):
         log.evaluation(env_steps=1, labels=1, iteration=1, returns=[], lengths=[])

@@ -174,6 +174,6 @@ def test_a_run_evaluates_from_fixed_starts_and_records_success(
     assert last["length"].tolist() == [500, 500]
     assert result.success is not None
     assert last[list(SUCCESS_COLUMNS)].to_numpy().tolist() == result.success.astype(int).tolist()
-    with pytest.raises(UserError, match=f"{TASK} cannot be filmed"):
+    with pytest.raises(UserError, match=f"{TASK} cannot be rendered"):
         evaluate_run(path, 1, 0, tmp_path / "video.mp4")
     assert "true return" not in capsys.readouterr().out

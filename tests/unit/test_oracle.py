@@ -874,11 +874,11 @@ def test_presets_compose():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_return_that_is_not_finite_stops_the_run(config: OracleConfig, bad: float):
     asked = experienced(config)
-    with pytest.raises(RunError, match="the true return of 1 segments is not finite"):
+    with pytest.raises(RunError, match="the true returns of 1 segments are not finite"):
         asked.answer(chain(2), judged([0.0, bad, 1.0]))
-    with pytest.raises(RunError, match="the true return of 2 segments is not finite"):
+    with pytest.raises(RunError, match="the true returns of 2 segments are not finite"):
         asked.rank(groups(1, 3), judged([bad, bad, 1.0]))
-    with pytest.raises(RunError, match="the true return of 1 episodes is not finite"):
+    with pytest.raises(RunError, match="the true returns of 1 episodes are not finite"):
         asked.observe_episodes(np.array([1.0, bad]))
     assert (asked.labels, asked.skipped) == (0, 0)
 

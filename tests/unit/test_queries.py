@@ -115,7 +115,7 @@ def test_the_generator_is_all_the_chance_there_is(rule: str):
 @pytest.mark.parametrize("rule", MODEL_RULES)
 def test_a_rule_about_a_model_needs_one(rule: str):
     segments, pairs, _ = noise(12)
-    with pytest.raises(ValueError, match="needs the chances of a reward model"):
+    with pytest.raises(ValueError, match="requires the chances of a reward model"):
         choose(rule, 4, pairs, segments, None, np.random.default_rng(0))
 
 

@@ -211,7 +211,7 @@ def test_runs_that_fail_are_worse(baseline: Path, now, capsys: pytest.CaptureFix
 def test_better_scores_pass_and_are_noticed(baseline: Path, now, capsys: pytest.CaptureFixture[str]):
     now(trial(1000, 21.0), trial(1001, 22.0), trial(1002, 23.0))
     assert regress.check([baseline]) == 0
-    assert "better, even" in capsys.readouterr().out
+    assert "better than the baseline: " in capsys.readouterr().out
 
 
 def test_an_interrupted_gate_has_not_judged(baseline: Path, now):
@@ -259,7 +259,7 @@ def test_a_protocol_that_no_longer_composes(baseline: Path, now, capsys: pytest.
 def test_a_baseline_that_cannot_be_read(baseline: Path, capsys: pytest.CaptureFixture[str]):
     next(baseline.glob("*.json")).write_text('{"runs": []}')
     assert regress.check([baseline]) == 2
-    assert "is no baseline of this version" in capsys.readouterr().out
+    assert "is not a baseline of this version" in capsys.readouterr().out
 
 
 def test_too_few_seeds_cannot_judge(baseline: Path, now, capsys: pytest.CaptureFixture[str]):
@@ -323,7 +323,7 @@ def test_an_update_whose_run_cannot_start_writes_nothing(baseline: Path, now):
     ("protocol", "seeds", "match"),
     [
         (PROTOCOL, range(3), "cannot reach alpha"),
-        (PROTOCOL, [*range(8), 1001], "seed 1001 is one of the gate's and of the baseline's"),
+        (PROTOCOL, [*range(8), 1001], "seed 1001 is both a gate seed and a baseline seed"),
         (replace(PROTOCOL, overrides=[*TINY, "seed=3"]), range(8), "seed=3: seeds, folder and logger"),
         (replace(PROTOCOL, overrides=[*TINY, "logger.wandb=online"]), range(8), "logger of a protocol"),
         (replace(PROTOCOL, overrides=["env=reachr-v5"]), range(8), "unknown env"),
@@ -340,7 +340,7 @@ def test_a_protocol_that_could_never_judge_is_refused(
 
 def test_an_existing_baseline_is_not_made_twice(baseline: Path, now):
     now(trial(0, 1.0))
-    with pytest.raises(UserError, match="exists; make it anew without --new"):
+    with pytest.raises(UserError, match="exists; update it without --new"):
         regress.create(baseline, PROTOCOL, range(8), "why")
 
 

@@ -67,7 +67,7 @@ def test_a_run_that_is_being_worked_on_is_left_alone(config: Config):
     run = open_run(config, [])
     run.log(ROW)
     before = {file.name: file.read_bytes() for file in run.path.iterdir()}
-    with pytest.raises(UserError, match=f"^{re.escape(str(run.path))} is being worked on by process "):
+    with pytest.raises(UserError, match=f"^{re.escape(str(run.path))} is in use by process "):
         open_run(config, [])
     assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
     open_run(replace(config, seed=4), []).fail(KeyboardInterrupt())
@@ -80,7 +80,7 @@ def test_a_finished_run_is_left_alone(config: Config):
     run.finish({})
     assert recorder.finished_run(config) == run.path
     before = {file.name: file.read_bytes() for file in run.path.iterdir()}
-    with pytest.raises(UserError, match="has been finished by another process"):
+    with pytest.raises(UserError, match="has just been finished by another process"):
         open_run(config, [])
     assert {file.name: file.read_bytes() for file in run.path.iterdir()} == before
 
@@ -163,7 +163,7 @@ def test_a_run_goes_on_under_other_versions_only_where_that_is_asked_for(config:
     about["packages"]["torch"] = "0.1"
     (run.path / "provenance.json").write_text(json.dumps(about))
     with pytest.raises(
-        UserError, match=r"was begun with torch 0\.1 \(now .*logger\.any_version=true"
+        UserError, match=r"was started with torch 0\.1 \(now .*logger\.any_version=true"
     ) as refused:
         open_run(config, ["second"])
     assert "mujoco" not in str(refused.value)
@@ -192,7 +192,7 @@ def test_a_checkpoint_of_another_run_is_refused(config: Config):
         one.fail(KeyboardInterrupt())
     (file,) = (other.path / "checkpoints").iterdir()
     (run.path / "checkpoints" / "000000009.safetensors").write_bytes(file.read_bytes())
-    with pytest.raises(UserError, match=f"is of another run, {other.path.name}: remove it"):
+    with pytest.raises(UserError, match=f"belongs to another run, {other.path.name}: remove it"):
         open_run(config, [])
 
 
@@ -307,9 +307,9 @@ def test_cells_of_a_csv(tmp_path: Path):
 def test_the_header_is_fixed_by_the_first_row(tmp_path: Path):
     writer = CsvWriter(tmp_path / "t.csv")
     writer.append({"a": 1, "b": 2.0})
-    with pytest.raises(ValueError, match=r"t.csv: row lacks \['b'\] and brings \['c'\]"):
+    with pytest.raises(ValueError, match=r"t.csv: row lacks \['b'\] and has unknown \['c'\]"):
         writer.append({"a": 1, "c": 2.0})
-    with pytest.raises(ValueError, match=r"lacks \[\] and brings \['c'\]"):
+    with pytest.raises(ValueError, match=r"lacks \[\] and has unknown \['c'\]"):
         writer.append({"a": 1, "b": 2.0, "c": 2.0})
     writer.append({"b": 3.0, "a": 4})
     writer.close()
@@ -440,4 +440,4 @@ def test_a_commit_that_is_not_known_is_a_warning(
     (a_checkout(tmp_path, monkeypatch) / ".git" / "HEAD").write_text("nonsense")
     assert provenance.provenance([])["git"] is None
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("sailctl: warning: the commit of the code is not known: fatal: ")
+    assert line.startswith("sailctl: warning: the commit of the code is unknown: fatal: ")

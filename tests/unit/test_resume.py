@@ -256,7 +256,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_says_what_to_do(
     before = (path / "metrics.csv").read_bytes()
     for file in (path / "checkpoints").iterdir():
         os.truncate(file, 1000)
-    with pytest.raises(UserError, match=r"no checkpoint in .* can be used: remove that folder to begin"):
+    with pytest.raises(UserError, match=r"no checkpoint in .* is usable: remove that folder to restart"):
         train(config, [])
     assert (path / "metrics.csv").read_bytes() == before
 

@@ -118,7 +118,7 @@ def test_files_of_others_are_no_runs_and_odd_ones_are_named(folder: Path, capsys
     named = ["20250101-000000/jobs.json", *(f"{before[number].run}" for number in range(4))]
     assert len(told.err.splitlines()) == 5
     for line, name in zip(told.err.splitlines(), named, strict=True):
-        assert line.startswith("sailctl: warning: passed over ")
+        assert line.startswith("sailctl: warning: ignored ")
         assert name in line
     write_table(folder)  # the table is made all the same
 
@@ -200,7 +200,7 @@ def test_status_says_it(folder: Path, capsys: pytest.CaptureFixture[str]):
         (["."], "no run in . or below it"),
         (["--watch", "0"], "--watch must be from 0.1 to 86400 seconds, got 0"),
         (["--watch", "nan"], "--watch must be from 0.1 to 86400 seconds, got nan"),
-        (["--watch", "1", "--json"], "--watch is for people and --json for programs: choose one"),
+        (["--watch", "1", "--json"], "--watch and --json cannot be combined"),
     ],
 )
 def test_status_of_nothing(

@@ -91,4 +91,4 @@ def test_the_doctor_finds_a_folder_that_cannot_be_written(
     assert diagnose() == 1
     out = capsys.readouterr().out
     assert "simulation" in out
-    assert out.endswith("must be mended: folder\n")
+    assert out.endswith("must be fixed: folder\n")

@@ -1,8 +1,8 @@
-"""Pictures of runs: learning curves, how arms compare, how steadily they learn, what they end with.
+"""Figures of runs: learning curves, comparison of arms, stability, and final returns.
 
-Every run that is asked for is counted and shown. One that failed, was interrupted or is still running is
-drawn dotted, or as a cross, and left out of means over runs; the legend and the table say so. An algorithm
-has the same colour and marker in every picture. Pages are as wide as printed ones: letters keep their size.
+Every run is counted and shown. A run that failed, was interrupted or is still running is drawn dotted, or as
+a cross, and excluded from means over runs; the legend and the table say so. An algorithm has the same colour
+and marker in every figure. Figures have the width of a printed page, so that fonts keep their size.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ __all__ = [
 
 
 def all_figures(comparison: Comparison, folder: Path) -> dict[str, Path]:
-    """Draw every picture that the comparison has something for into ``folder``.
+    """Write every figure that applies to the comparison to ``folder``.
 
     Returns:
-        ``{name: .png file}`` in the order in which they are read: ``intervals``, ``learning_curves``,
-        ``stability``, ``profiles``, ``before_after`` and, where two numbers were swept, ``heat_map``.
+        ``{name: .png file}`` in reading order: ``intervals``, ``learning_curves``,
+        ``stability``, ``profiles``, ``before_after`` and, if two numerical settings were swept, ``heat_map``.
 
     Raises:
         UserError: when a file cannot be written.

@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-_FAINT = 100  # faint lines in a panel from which on the SVG holds them as pixels
+_FAINT = 100  # minimum number of faint lines in a panel that the SVG rasterises
 
 
 def learning_curves(
     evidence: Evidence, path: Path, axes: Sequence[str] = ("env_steps", "labels", "wall_s")
 ) -> None:
-    """Draw true return along each of ``axes`` (keys of ``evidence.AXES``), a column for each task.
+    """Draw the true return along each of ``axes`` (keys of ``evidence.AXES``), with one column per task.
 
-    Each seed is a faint line. The mean over finished seeds is a bold one, with its pointwise 95% t interval
-    from ``BAND_SEEDS`` seeds on. Where an algorithm learned from a data set alone, a row with iterations
-    joins and has its curve; elsewhere, where it does not move, it is a level line at its mean final return.
+    Each seed is a faint line. The mean over finished seeds is a bold line, with its pointwise 95% t interval
+    if there are at least ``BAND_SEEDS``. If an algorithm learns only from a data set, a row along iterations
+    is added for its curve; in the other rows it is a horizontal line at its mean final return.
 
     Args:
         evidence: the runs.
-        path: the .png file; its folder is made, and an .svg is written beside it.
-        axes: what to draw along, from top to bottom.
+        path: the .png file; its folder is created, and an .svg file of the same name is written.
+        axes: x axes, from top to bottom.
 
     Raises:
-        UserError: when ``path`` is no .png or cannot be written.
+        UserError: when ``path`` is not a .png file or cannot be written.
     """
     rows = tuple(axes)
     if "iteration" not in rows and not all(trial.simulates for trial in shown_trials(evidence)):
@@ -74,7 +74,7 @@ def learning_curves(
 
 
 def _curves(panel: Axes, trials: Sequence[Trial], axis: str, style: Style) -> None:
-    """The runs of an arm on one task along ``axis``."""
+    """Draw the runs of an arm on one task along ``axis``."""
     finished = [trial for trial in trials if trial.finished]
     if axis != "iteration" and not all(trial.simulates for trial in trials):
         if finished:
@@ -113,7 +113,7 @@ def _faint(
 
 
 def _line_entries(evidence: Evidence) -> Iterator[tuple[Artist, str]]:
-    """What is not one arm's in learning curves."""
+    """Legend entries that do not belong to a single arm."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

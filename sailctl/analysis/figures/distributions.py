@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 def before_after(evidence: Evidence, path: Path) -> None:
-    """Draw the distribution of episode returns before training (below the line) and at its end (above).
+    """Draw the distributions of episode returns before training (below the line) and at its end (above).
 
-    Episodes of an arm's finished runs are pooled; the bar spans their quartiles, its mark is the median.
+    Episodes of an arm's finished runs are pooled. The bar spans their quartiles; its mark is the median.
     Episodes of the last evaluation of runs that did not finish are crosses.
 
     Raises:
-        UserError: when ``path`` is no .png or cannot be written.
+        UserError: when ``path`` is not a .png file or cannot be written.
     """
     styles = styles_of(evidence.arms)
     labels, _ = row_labels(evidence.arms)
@@ -84,7 +84,7 @@ def _two_distributions(panel: Axes, trials: Sequence[Trial], row: int, style: St
 
 
 def _density(values: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Gaussian kernel density of values (n,) on a grid, Silverman's bandwidth; its highest value is 1."""
+    """Gaussian kernel density of values (n,) on a grid (Silverman's bandwidth), scaled to a maximum of 1."""
     high, low = np.percentile(values, [75, 25])
     spread = min(float(values.std()), float(high - low) / 1.34) or float(values.std())
     width = max(0.9 * spread * len(values) ** -0.2, 1e-3 * float(np.ptp(values)), 1e-9)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def swept(evidence: Evidence) -> tuple[str, str] | None:
-    """The two compared settings that are numbers and span a grid, at least half full, if just two do."""
+    """The two numerical compared settings, if there are exactly two and their grid is at least half full."""
     numeric = [
         key
         for key, values in evidence.compared.items()
@@ -32,24 +32,25 @@ def swept(evidence: Evidence) -> tuple[str, str] | None:
     x, y = (evidence.compared[key] for key in numeric)
     cells = {(x[arm.name], y[arm.name]) for arm in evidence.arms}
     size = len(set(x.values())) * len(set(y.values()))
-    # Fewer than four cells are a few algorithms that happen to differ in two numbers.
+    # With fewer than four cells the arms are algorithms that differ in two numbers, not a sweep.
     return (numeric[0], numeric[1]) if len(cells) >= 4 and 2 * len(cells) >= size else None
 
 
 def heat_map(comparison: Comparison, path: Path, x: str, y: str) -> None:
-    """Draw the mean final score over the values of two compared settings, over all tasks and on each one.
+    """Draw the mean final score over a grid of two compared settings, over all tasks and on each task.
 
-    A cell holds the score, its number of runs, and how many of them did not finish or collapsed; a dashed
-    frame marks a cell with such runs. Arms that share both values share a cell.
+    A cell shows the score, its number of runs, and the number of runs that did not finish or collapsed; a
+    dashed frame marks a cell with such runs. Arms with equal values of both settings share a cell.
 
     Args:
-        comparison: what was found.
-        path: the .png file; its folder is made, and an .svg is written beside it.
+        comparison: the result to draw.
+        path: the .png file; its folder is created, and an .svg file of the same name is written.
         x: setting along the horizontal axis, such as ``algo.gamma``.
-        y: setting along the vertical one.
+        y: setting along the vertical axis.
 
     Raises:
-        UserError: when ``path`` is no .png or cannot be written, or arms do not differ in ``x`` or ``y``.
+        UserError: when ``path`` is not a .png file or cannot be written, or arms do not differ in ``x`` or
+            ``y``.
     """
     evidence = comparison.evidence
     for key in (x, y):
@@ -84,7 +85,7 @@ def heat_map(comparison: Comparison, path: Path, x: str, y: str) -> None:
 
 
 def _values(evidence: Evidence, key: str) -> list[object]:
-    """Values of a setting: numbers in order, then the others."""
+    """Values of a setting: numbers in ascending order, then other values."""
 
     def rank(value: object) -> tuple[bool, float, str]:
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -96,7 +97,7 @@ def _values(evidence: Evidence, key: str) -> list[object]:
 def _cells(
     comparison: Comparison, scope: str, x: str, y: str
 ) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-    """(rows, columns) mean final score (NaN without a run), runs and failed runs of every cell."""
+    """(rows, columns) mean final score (NaN without a run), number of runs, and number of failed runs."""
     evidence = comparison.evidence
     across, up = _values(evidence, x), _values(evidence, y)
     tasks = evidence.tasks if scope == OVERALL else [scope]

@@ -1,4 +1,4 @@
-"""What several pictures draw: a mean with its band, a value with its interval, the legend of the arms."""
+"""Elements common to several figures: mean with band, value with interval, legend of the arms."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BAND_SEEDS = 3
-"""Finished seeds from which on a mean is drawn with its interval."""
+"""Minimum number of finished seeds for the interval of a mean."""
 
 
 def mean_line(panel: Axes, points: DoubleArray, curves: DoubleArray, style: Style) -> None:
-    """Mean of ``curves`` (n, E) at ``points`` (E,), and from ``BAND_SEEDS`` on its t interval."""
+    """Draw the mean of ``curves`` (n, E) at ``points`` (E,), with its t interval if n >= ``BAND_SEEDS``."""
     from matplotlib.patheffects import Normal, Stroke
 
     mean, n = curves.mean(axis=0), len(curves)
@@ -45,7 +45,7 @@ def mean_line(panel: Axes, points: DoubleArray, curves: DoubleArray, style: Styl
     if n >= BAND_SEEDS:
         quantile = float(special.stdtrit(n - 1, (1 + LEVEL) / 2))
         half = quantile * curves.std(axis=0, ddof=1) / math.sqrt(n)
-        # Curves decide the limits of a panel: the interval of a few seeds would leave nothing to see.
+        # The limits of a panel depend on the curves only, because intervals of few seeds are very wide.
         lines = panel.dataLim.frozen()
         panel.fill_between(
             points, mean - half, mean + half, color=style.colour, alpha=0.18, lw=0, zorder=1.2, label="band"
@@ -54,7 +54,7 @@ def mean_line(panel: Axes, points: DoubleArray, curves: DoubleArray, style: Styl
 
 
 def error_bar(panel: Axes, estimate: Estimate, y: float, style: Style, filled: bool = True) -> None:
-    """A value at height ``y`` with its interval, where it has one."""
+    """Draw a value at height ``y``, with its interval if defined."""
     if math.isfinite(estimate.low):
         panel.plot([estimate.low, estimate.high], [y, y], color=style.colour, lw=1.6, label="interval")
     panel.plot(
@@ -71,27 +71,29 @@ def error_bar(panel: Axes, estimate: Estimate, y: float, style: Style, filled: b
 
 
 def arm_entries(evidence: Evidence, styles: Mapping[str, Style]) -> list[tuple[Artist, str]]:
-    """A legend's entry for each arm, with its numbers of seeds and unfinished runs."""
+    """One legend entry per arm, with its numbers of seeds and unfinished runs."""
     return [(legend_key(styles[arm.name]), _counted(arm, evidence.tasks)) for arm in evidence.arms]
 
 
 def _counted(arm: Arm, tasks: Sequence[str]) -> str:
-    """Its name, seeds and unfinished runs."""
-    here = {task: trials for task in tasks if (trials := arm.on(task))}
-    sizes = sorted({len(trials) for trials in here.values()})
+    """Name, number of seeds and number of unfinished runs of an arm."""
+    by_task = {task: trials for task in tasks if (trials := arm.on(task))}
+    sizes = sorted({len(trials) for trials in by_task.values()})
     seeds = " to ".join(dict.fromkeys((str(sizes[0]), str(sizes[-1]))))
     words = f"{seeds} seed" if sizes[-1] == 1 else f"{seeds} seeds"
-    total = sum(map(len, here.values()))
-    lost = sum(not trial.finished for trials in here.values() for trial in trials)
-    if len(here) > 1:
+    total = sum(map(len, by_task.values()))
+    unfinished = sum(not trial.finished for trials in by_task.values() for trial in trials)
+    if len(by_task) > 1:
         words += " per task"
-    if lost:
-        words += f", {lost} not finished" if len(here) == 1 else f", {lost} of {total} runs not finished"
-    if len(here) < len(tasks):
-        words += f", on {' and '.join(here)} only"
+    if unfinished:
+        single_task = len(by_task) == 1
+        count = f"{unfinished} not" if single_task else f"{unfinished} of {total} runs not"
+        words += f", {count} finished"
+    if len(by_task) < len(tasks):
+        words += f", on {' and '.join(by_task)} only"
     return f"{arm.name} ({words})"
 
 
 def shown_trials(evidence: Evidence) -> list[Trial]:
-    """Its runs on the tasks that are compared; an arm may have others."""
+    """The runs of the evidence on the compared tasks; arms may have runs on other tasks."""
     return [trial for trial in evidence.trials if trial.task in evidence.tasks]

@@ -1,4 +1,4 @@
-"""Pages as wide as printed ones, so that letters keep their size; their panels, labels and legends."""
+"""Figures with the width of a printed page, so that fonts keep their size; panels, labels and legends."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 WIDTH = 7.2
-"""Inches: the text of a printed page."""
-_LETTER = 0.052  # inches: about the width of a letter
+"""Width of the text of a printed page, in inches."""
+_LETTER = 0.052  # approximate width of a letter, in inches
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -45,14 +45,18 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def page(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of so many inches; on leaving, it is written to ``path`` and as an .svg beside it."""
+    """A figure of ``width`` by ``height`` inches, written to ``path`` and an .svg file at the end.
+
+    Raises:
+        UserError: when ``path`` is not a .png file or cannot be written.
+    """
     check_png(path)
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a user's own settings would make other pictures
+        matplotlib.rcdefaults()  # ignore the user's settings, so that figures are reproducible
         matplotlib.rcParams.update(_STYLE)
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -63,7 +67,7 @@ def page(path: Path, width: float, height: float) -> Iterator[Figure]:
 def _save(figure: Figure, path: Path) -> None:
     png, svg = BytesIO(), BytesIO()
     figure.savefig(png, format="png", dpi=200)
-    figure.set_layout_engine("none")  # the layout is found; finding it again takes as long as drawing
+    figure.set_layout_engine("none")  # reuse the layout, because computing it takes as long as drawing
     figure.savefig(svg, format="svg", metadata={"Date": None})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,24 +78,24 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def check_png(path: Path) -> None:
-    """Refuse a ``path`` that is no .png: the .svg takes its name."""
+    """Raise ``UserError`` if ``path`` is not a .png file; the .svg file gets the same name."""
     if path.suffix != ".png":
         raise UserError(f"the figure must be a .png file, got {path}")
 
 
 def grid_of(panels: int, most: int) -> tuple[int, int]:
-    """Rows and columns for so many panels, evenly filled, with at most ``most`` columns."""
+    """Numbers of rows and columns for ``panels``, evenly filled, with at most ``most`` columns."""
     rows = max(1, math.ceil(panels / most))
     return rows, max(1, math.ceil(panels / rows))
 
 
 def page_width(columns: int) -> float:
-    """Inches for so many columns of panels: a single one needs no full page."""
+    """Width in inches of a figure with ``columns`` of panels; narrower for a single column."""
     return 5.0 if columns == 1 else WIDTH
 
 
 def legend(figure: Figure | SubFigure, entries: Sequence[tuple[Artist, str]]) -> None:
-    """One legend below all panels, with as many columns as fit."""
+    """Draw one legend below all panels, with as many columns as fit."""
     handles, names = zip(*entries, strict=True)
     labels = [wrapped(name, 56) for name in names]
     longest = max(len(line) for label in labels for line in label.splitlines())
@@ -103,24 +107,24 @@ def legend(figure: Figure | SubFigure, entries: Sequence[tuple[Artist, str]]) ->
 
 
 def row_labels(arms: Sequence[Arm]) -> tuple[list[str], int]:
-    """Names of arms that stand left of rows, and the lines that the longest takes."""
+    """Row labels with the names of arms, and the number of lines of the longest."""
     labels = [wrapped(arm.name, 24) for arm in arms]
     return labels, max(label.count("\n") + 1 for label in labels)
 
 
 def wrapped(text: str, width: int) -> str:
-    """``text`` in lines of at most ``width`` letters, broken between words only."""
+    """``text`` wrapped at ``width`` characters, between words only."""
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def rows_only(panel: Axes) -> None:
-    """No lines at the names of rows."""
+    """Hide the grid lines and ticks of the row labels."""
     panel.grid(axis="y", visible=False)
     panel.tick_params(axis="y", length=0)
 
 
 def plain_ticks(panel: Axes) -> None:
-    """Few ticks along x, as 100k."""
+    """Use few ticks on the x axis, formatted as 100k."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     panel.margins(x=0.04)

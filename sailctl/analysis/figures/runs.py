@@ -1,4 +1,4 @@
-"""Any runs, comparable or not: their learning curves and a table, for ``sailctl plot``."""
+"""Learning curves and a table of any runs, comparable or not, for ``sailctl plot``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sailctl.core.types import UserError
 
 
 def plot_runs(runs: Sequence[Path], out: Path) -> None:
-    """Draw the learning curves of ``runs`` into ``out`` (and an .svg beside it); print where, and a table.
+    """Draw the learning curves of ``runs`` to ``out`` and an .svg file; print a table and the path.
 
     Args:
         runs: run directories, or folders that are searched for runs.
         out: file to write, ``*.png``.
 
     Raises:
-        UserError: when there is no run, one cannot be read, two are the same run, or ``out`` is no .png.
+        UserError: when there is no run, a run cannot be read or occurs twice, or ``out`` is not a .png file.
     """
     check_png(out)
     evidence = _as_they_are(load_trials(runs))
@@ -34,7 +34,7 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
 
 
 def summary_table(evidence: Evidence) -> str:
-    """One line per task and arm: seeds, how they ended, mean and standard deviation of the final returns."""
+    """One line per task and arm: runs by state, mean and standard deviation of the final returns."""
     rows = [["task", "algorithm", "seeds", "finished", "failed", "unfinished", "final return (mean ± sd)"]]
     for task in evidence.tasks:
         for arm in evidence.arms:
@@ -58,14 +58,14 @@ def summary_table(evidence: Evidence) -> str:
 
 
 def _as_they_are(trials: Sequence[Trial]) -> Evidence:
-    """Any runs as evidence that compares nothing: with all tasks, and no curve cut to a common budget."""
+    """Evidence of any runs for display only: with all tasks and complete curves."""
     if not trials:
         raise UserError("no runs to plot")
-    whole = {trial.place: trial for trial in trials}
+    complete = {trial.place: trial for trial in trials}
     arms: dict[str, Arm] = {}
     for task in sorted({trial.task for trial in trials}):
         for arm in gather([trial for trial in trials if trial.task == task], force=True).arms:
             before = arms[arm.name].trials if arm.name in arms else ()
-            arms[arm.name] = replace(arm, trials=(*before, *(whole[trial.place] for trial in arm.trials)))
+            arms[arm.name] = replace(arm, trials=(*before, *(complete[trial.place] for trial in arm.trials)))
     ordered = tuple(arms[name] for name in sorted(arms))
     return Evidence(ordered, tuple(sorted({trial.task for trial in trials})), {}, (), ())

@@ -1,4 +1,4 @@
-"""Which arm is better: final scores with their intervals, and performance profiles."""
+"""Figures of final scores with intervals, and of performance profiles."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 def intervals(comparison: Comparison, path: Path) -> None:
     """Draw each arm's final score, its difference from the baseline and the probability of improvement.
 
-    A row for each arm, over all tasks and on each one, with 95% intervals; the scores of single runs lie
-    behind. Markers of a difference are filled where the comparison decides on it.
+    There is one row per arm, over all tasks and on each task, with 95% intervals and the scores of single
+    runs. The marker of a difference is filled if the verdict is ``better`` or ``worse``.
 
     Raises:
-        UserError: when ``path`` is no .png or cannot be written.
+        UserError: when ``path`` is not a .png file or cannot be written.
     """
     evidence = comparison.evidence
     styles = styles_of(evidence.arms)
@@ -134,10 +134,10 @@ def _forest_entries(comparison: Comparison) -> Iterator[tuple[Artist, str]]:
 
 
 def profiles(comparison: Comparison, path: Path) -> None:
-    """Draw the share of an arm's runs that end above each score, with its pointwise 95% band.
+    """Draw the share of the runs of each arm with a final score above each threshold, with its 95% band.
 
     Raises:
-        UserError: when ``path`` is no .png or cannot be written.
+        UserError: when ``path`` is not a .png file or cannot be written.
     """
     evidence = comparison.evidence
     styles = styles_of(evidence.arms)

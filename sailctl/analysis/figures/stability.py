@@ -1,4 +1,4 @@
-"""How steadily the arms learn, and how far they go from the reference policy."""
+"""Figure of the stability of learning, and of the KL divergence from the reference policy."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 def stability(comparison: Comparison, path: Path) -> None:
-    """Draw how steadily the arms learn: their stability, failed runs, and KL(ref || pi) as training goes on.
+    """Draw the stability measures of the arms, their failed runs, and KL(ref || pi) during training.
 
-    Values are over all tasks with 95% intervals, and those of single tasks faint dots below. Of dispersion
-    and risk across runs there is no interval. The KL is the mean over finished runs.
+    Values are over all tasks, with 95% intervals; faint dots below are the values of single tasks. Dispersion
+    and risk across runs have no interval. The KL is the mean over finished runs.
 
     Raises:
-        UserError: when ``path`` is no .png or cannot be written.
+        UserError: when ``path`` is not a .png file or cannot be written.
     """
     evidence = comparison.evidence
     styles = styles_of(evidence.arms)
@@ -130,14 +130,14 @@ def _kl_axis(evidence: Evidence) -> str:
 
 
 def _kl_curves(evidence: Evidence) -> dict[str, dict[str, tuple[DoubleArray, DoubleArray]]]:
-    """``{task: {arm: (points, mean KL over finished runs)}}`` of those that recorded one."""
+    """``{task: {arm: (points, mean KL over finished runs)}}`` of the arms that recorded the KL."""
     curves: dict[str, dict[str, tuple[DoubleArray, DoubleArray]]] = {}
     for task in evidence.tasks:
         for arm in evidence.arms:
-            known = [_kl_as_returns(trial) for trial in arm.on(task) if trial.finished]
-            known = [trial for trial in known if len(trial.returns)]
-            if known:
-                points, kl = common_curves(known, _kl_axis(evidence))
+            finished = [_kl_as_returns(trial) for trial in arm.on(task) if trial.finished]
+            recorded = [trial for trial in finished if len(trial.returns)]
+            if recorded:
+                points, kl = common_curves(recorded, _kl_axis(evidence))
                 curves.setdefault(task, {})[arm.name] = points, kl.mean(axis=0)
     return curves
 

@@ -1,4 +1,4 @@
-"""How arms are drawn: an algorithm has its colour and marker in every picture, each setting its line."""
+"""Styles of arms: colour and marker by algorithm, the same in every figure, and line style by setting."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
 
 GREY = "#606060"
-"""What belongs to no arm."""
+"""Colour of elements that belong to no arm."""
 
-# Okabe and Ito's colours, which stay apart for colour-blind readers and in grey. A form on segments has the
-# hue of the form on actions, darker.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, also in greyscale. A form on segments
+# has a darker shade of the colour of its form on actions.
 STYLES = {
     "sail": ("#0072B2", "o"),
     "sail_revkl": ("#D55E00", "s"),
@@ -40,20 +40,20 @@ STYLES = {
 }
 """Colour and marker of an algorithm."""
 _OTHER_STYLES = (("#8C510A", "3"), ("#3F007D", "4"), ("#67001F", "+"), ("#00441B", "x"))
-_LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # tell the settings of one algorithm apart
+_LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))  # distinguish the settings of an algorithm
 
 
 @dataclass(frozen=True)
 class Style:
-    """How an arm is drawn."""
+    """Line and marker style of an arm."""
 
     colour: str
     marker: str
     line: str | tuple[int, tuple[int, ...]]
     fill: str
-    """Colour of the inside of its marker in a line."""
+    """Fill colour of the markers of a line."""
     shift: float
-    """Where its first marker stands, as a share of the way to the next: markers of arms do not coincide."""
+    """Offset of the first marker, as a share of the marker spacing, so that markers do not coincide."""
 
 
 def style_of(algorithm: str) -> tuple[str, str]:
@@ -63,9 +63,10 @@ def style_of(algorithm: str) -> tuple[str, str]:
 
 
 def styles_of(arms: Sequence[Arm]) -> dict[str, Style]:
-    """How each arm is drawn: as its algorithm; settings of one differ in line, many in shade and filling.
+    """The style of each arm: colour and marker of its algorithm, and a line style per setting.
 
-    So do algorithms of other names, for which there are not colours enough.
+    If there are more settings than line styles, shade and fill differ too. The same applies to other
+    algorithms that share a colour.
     """
     styles: dict[str, Style] = {}
     for colour, marker in dict.fromkeys(style_of(arm.algorithm) for arm in arms):
@@ -79,7 +80,7 @@ def styles_of(arms: Sequence[Arm]) -> dict[str, Style]:
 
 
 def legend_key(style: Style) -> Artist:
-    """The line of a legend that stands for an arm."""
+    """The legend handle of an arm."""
     from matplotlib.lines import Line2D
 
     return Line2D(

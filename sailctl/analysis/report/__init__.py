@@ -1,4 +1,4 @@
-"""What a comparison is written as: one HTML page, and tables for a terminal, a README and a paper."""
+"""Output of a comparison: one HTML page, and tables for a terminal, a README and a paper."""
 
 from __future__ import annotations
 

@@ -26,16 +26,16 @@ from sailctl.analysis.report.tables import (
 from sailctl.core.terminal import columns
 
 WIDTH = 100
-"""Columns of a table at most; a narrower terminal has fewer."""
+"""Maximum width of a table in characters; a narrower terminal has fewer."""
 
-# What a page of a paper has room for.
+# Columns that fit on the page of a paper.
 _PERFORMANCE = ("arm", "runs", "failed", "final return", "final score", "area under the curve")
 _CONTRASTS = ("arm", "difference", "P(improvement)", "Hedges' g", "p (Holm)", "verdict")
 _LOST = ("seed", "what happened", "error")
 
 
 def text(comparison: Comparison) -> str:
-    """The comparison for a terminal of ``WIDTH`` columns: the verdict, then tables and notes."""
+    """The comparison as text of at most ``WIDTH`` characters per line: the verdict, then tables and notes."""
     evidence = comparison.evidence
     blocks = [_list("VERDICT", comparison.verdict)]
     caution = reminder(comparison)
@@ -70,15 +70,12 @@ def markdown(comparison: Comparison) -> str:
 
 
 def latex(comparison: Comparison) -> str:
-    """The same for LaTeX with the package booktabs, in the columns that a page has room for."""
+    """The same tables in LaTeX with the package booktabs, with the columns that fit on a page."""
     tables = [("performance", performance_table(comparison).only(*_PERFORMANCE))]
     if len(comparison.evidence.arms) > 1:
         tables.append(("contrasts", contrasts_table(comparison).only(*_CONTRASTS)))
     head = f"% made by sailctl {__version__}; needs \\usepackage{{booktabs}}\n"
     return head + "\n".join(_latex(table, label, caveat(comparison)) for label, table in tables)
-
-
-# Text
 
 
 def _width() -> int:
@@ -100,7 +97,7 @@ def _plain(table: Table, caution: str = "") -> str:
 
 
 def _fitting(table: Table) -> Iterator[Table]:
-    """The table in parts that are no wider than a terminal, each with the column that names the rows."""
+    """The table in parts that fit the terminal; each part repeats the first column."""
     names, *others = table.head
     part = [names]
     for name in others:
@@ -112,7 +109,7 @@ def _fitting(table: Table) -> Iterator[Table]:
 
 
 def _aligned(table: Table) -> list[str]:
-    """Lines of a table: cells in columns, rows indented below the name of their group."""
+    """The lines of a table: cells in columns, rows indented below the name of their group."""
     indent = "  " if table.group else ""
     cells = [
         [_short(f"*{cell.text}" if cell.bold else cell.text) for cell in row.cells] for row in table.rows
@@ -134,11 +131,8 @@ def _aligned(table: Table) -> list[str]:
 
 
 def _short(words: str) -> str:
-    """The end of what is too long for a column is cut off."""
+    """Truncate text that is too long for a column."""
     return words if len(words) <= 60 else f"{words[:57]}..."
-
-
-# Markdown
 
 
 def _markdown(table: Table, caution: str) -> str:
@@ -160,13 +154,10 @@ def _md_line(cells: Iterable[str]) -> str:
 
 
 def _md(words: str) -> str:
-    """``words`` as they are: no markup, no HTML, no new column."""
+    """``words`` with Markdown, HTML and column separators escaped."""
     plain = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     plain = re.sub(r"([\\`*|]|\](?=\())", r"\\\1", plain)
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", plain)  # within a word it is no markup
-
-
-# LaTeX
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", plain)  # within a word it is not markup
 
 
 def _latex(table: Table, label: str, caution: str) -> str:
@@ -211,6 +202,6 @@ _TEX = {
 
 
 def _tex(words: str) -> str:
-    """``words`` as they are, the sign of a negative number being a minus."""
+    """``words`` escaped for LaTeX, with a minus sign for negative numbers."""
     signed = re.split(r"(?<![\w-])(-)(?=[\d∞])", words)
     return "".join("$-$" if part == "-" else "".join(_TEX.get(c, c) for c in part) for part in signed)

@@ -1,4 +1,4 @@
-"""A sentence about each number of a report. ``docs/statistics.md`` has the formulas and their sources."""
+"""One sentence on each number of a report; ``docs/statistics.md`` gives the formulas and their sources."""
 
 from __future__ import annotations
 

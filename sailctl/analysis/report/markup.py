@@ -1,4 +1,4 @@
-"""Tables, lists and pictures of the page as HTML; what comes from runs is escaped on its way in."""
+"""Tables, lists and figures of the page as HTML; text from runs is escaped."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sailctl.analysis.report.tables import Cell, Row, Table
 from sailctl.analysis.statistics import LEVEL
 
 LARGE = 300_000
-"""Bytes from which on a picture is embedded as pixels, if that is shorter."""
+"""Size of an .svg figure in bytes above which the .png is embedded, if that is smaller."""
 PIXELS_PER_REM = 24
-"""Of a .png: so wide is a picture at most on the page."""
+"""Resolution of a .png, which limits the width of a figure on the page."""
 
-# Name of a picture: (what it shows, how it is read).
+# Name of a figure: (its content, how to read it).
 _PICTURES = {
     "intervals": (
         "Final score of each arm, its difference from the baseline and its probability of improvement",
@@ -57,7 +57,7 @@ def escaped(words: str) -> str:
 
 
 def itemised(items: Iterator[str] | Sequence[str]) -> str:
-    """A list of what is HTML already; empty without items."""
+    """A list of HTML items; empty without items."""
     inside = "".join(f"<li>{item}</li>" for item in items)
     return f"<ul>{inside}</ul>" if inside else ""
 
@@ -67,7 +67,7 @@ def details(summary: str, inside: str) -> str:
 
 
 def tabled(table: Table, caution: str = "", titled: bool = True) -> str:
-    """A table that scrolls within itself where it is wider than the page; ``titled`` shows its title."""
+    """A table that scrolls if it is wider than the page; ``titled`` shows its title."""
     head = "".join(
         f'<th scope="col" class="{side}">{escaped(name)}</th>'
         for side, name in zip(table.align, table.head, strict=True)

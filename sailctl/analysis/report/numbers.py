@@ -1,4 +1,4 @@
-"""Numbers as words: one formatting for terminal, Markdown, LaTeX and HTML."""
+"""Formats numbers in the same way for terminal, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from sailctl.analysis.statistics import Estimate
 
 NOTHING = "-"
-"""Stands where there is no number."""
+"""Shown in place of an undefined number."""
 
 
 def places(values: Iterable[float], most: int = 3) -> int:
-    """Decimals that show three significant digits of a typical one of ``values``; at ``most`` so many."""
+    """Number of decimals for three significant digits of a typical value, at most ``most``."""
     sizes = [abs(value) for value in values if math.isfinite(value) and value]
     return min(most, max(0, 2 - math.floor(math.log10(np.median(sizes))))) if sizes else 2
 
 
 def number(value: float, decimals: int, sign: str = "") -> str:
-    """``value`` with thousands separators; ``sign="+"`` shows that of positive numbers too."""
+    """``value`` with thousands separators; ``sign="+"`` shows the sign of positive numbers too."""
     if math.isnan(value):
         return NOTHING
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    rounded = round(value, decimals) + 0.0  # no -0
+    rounded = round(value, decimals) + 0.0  # turns -0 into 0
     return f"{rounded:{sign if rounded else ''},.{decimals}f}"
 
 
 def estimate(found: Estimate, decimals: int, sign: str = "") -> str:
-    """``value [low, high]``, or the value alone where it has no interval."""
+    """``value [low, high]``, or the value alone if it has no interval."""
     value = number(found.value, decimals, sign)
     if math.isnan(found.value) or math.isnan(found.low) or math.isinf(found.low):
         return value

@@ -1,6 +1,6 @@
-"""A comparison as one HTML page that needs nothing else: no network, no script, pictures and style inside.
+"""A comparison as one self-contained HTML page: no network, no script, embedded figures and style.
 
-All that comes from runs (names, errors, places, command lines) is escaped on its way into the page.
+All text from runs (names, errors, paths, command lines) is escaped.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ def write_report(
     videos: Sequence[Path] = (),
     command: str | None = None,
 ) -> dict[str, Path]:
-    """Write the page, its tables beside it as .md and .tex, and its pictures into ``<stem>_figures/``.
+    """Write the page, its tables as .md and .tex files, and its figures to ``<stem>_figures/``.
 
     Args:
-        comparison: what was found.
-        path: the .html file; its folder is made.
-        title: of the page; None says what is compared.
-        videos: .mp4 files to link beside those in or next to the run directories.
-        command: the command line that made it, to be told on the page.
+        comparison: the result to report.
+        path: the .html file; its folder is created.
+        title: title of the page; None uses the compared settings.
+        videos: .mp4 files to link in addition to those in or next to the run directories.
+        command: the command line, shown on the page.
 
     Returns:
-        ``{name: .png file}`` of the pictures, in the order of the page.
+        ``{name: .png file}`` of the figures, in the order of the page.
 
     Raises:
-        UserError: when ``path`` is no .html or cannot be written, or a video does not exist.
+        UserError: when ``path`` is not an .html file or cannot be written, or a video does not exist.
     """
     if path.suffix != ".html":
         raise UserError(f"the report must be an .html file, got {path}")
@@ -99,7 +99,7 @@ def page(
     videos: Mapping[str, str],
     command: str | None,
 ) -> str:
-    """The page; ``videos`` maps what is shown of a link to its address."""
+    """The page; ``videos`` maps the text of each link to its address."""
     sections = [section for section in _sections(comparison, figures, videos, command) if section[2]]
     contents = "".join(f'<li><a href="#{key}">{escaped(heading)}</a></li>' for key, heading, _ in sections)
     body = "".join(
@@ -119,14 +119,14 @@ def page(
     )
 
 
-# A browser that reads this asks nobody for anything.
+# This policy prevents all requests of the browser.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def _sections(
     comparison: Comparison, figures: Mapping[str, Path], videos: Mapping[str, str], command: str | None
 ) -> list[tuple[str, str, str]]:
-    """(id, heading, HTML) of each section; what is empty is left out of the page."""
+    """(id, heading, HTML) of each section; empty sections are left out of the page."""
     pictures = {name: pictured(name, path) for name, path in figures.items()}
     several = len(comparison.evidence.arms) > 1
 
@@ -166,9 +166,6 @@ def _sections(
         ("definitions", "Definitions", _definitions()),
         ("made", "How this page was made", _made(comparison, command)),
     ]
-
-
-# Words
 
 
 def _title(comparison: Comparison) -> str:
@@ -333,6 +330,6 @@ def _definitions() -> str:
 
 
 def _links(videos: Sequence[Path], path: Path) -> dict[str, str]:
-    """Address of every video as seen from the page, by the same address as it is read."""
+    """Address of each video relative to the page, by its displayed text."""
     addresses = dict.fromkeys(Path(os.path.relpath(video, path.parent)).as_posix() for video in videos)
     return {address: address for address in addresses}

@@ -1,4 +1,4 @@
-"""The tables of a comparison, as words: one formatting of numbers for terminal, Markdown, LaTeX and HTML."""
+"""The tables of a comparison as text, formatted alike for terminal, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sailctl.config import show
 
 
 class Cell(NamedTuple):
-    """What stands in a table."""
+    """A cell of a table."""
 
     text: str
     bold: bool = False
 
 
 class Row(NamedTuple):
-    """A row, below the heading of its group (empty where the table has no groups)."""
+    """A row with the heading of its group; the heading is empty if the table has no groups."""
 
     group: str
     cells: tuple[Cell, ...]
@@ -32,13 +32,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table in words, yet without a format."""
+    """A table of text, independent of the output format."""
 
     title: str
     said: tuple[tuple[str, str], ...]
-    """(column, sentence) about its numbers; the column is empty where the sentence is about all of them."""
+    """(column, sentence) explaining its numbers; the column is empty if the sentence applies to all."""
     group: str
-    """What the groups of rows are, such as ``task``; empty where there are none."""
+    """Meaning of the groups of rows, such as ``task``; empty without groups."""
     head: tuple[str, ...]
     """A name for each column; the first column names the rows."""
     align: str
@@ -46,7 +46,7 @@ class Table:
     rows: tuple[Row, ...]
 
     def only(self, *names: str) -> Table:
-        """The table with these columns alone."""
+        """The table with these columns only."""
         places = [self.head.index(name) for name in names]
         rows = tuple(Row(row.group, tuple(row.cells[i] for i in places)) for row in self.rows)
         align = "".join(self.align[i] for i in places)
@@ -55,18 +55,15 @@ class Table:
 
     @property
     def caption(self) -> str:
-        """What its numbers are, in sentences."""
+        """Explanation of its numbers, in sentences."""
         return " ".join(sentence for _, sentence in self.said)
 
 
-# Tables
-
-
 def performance_table(comparison: Comparison) -> Table:
-    """What each arm reached, over all tasks and on each one.
+    """Performance of each arm, over all tasks and on each task.
 
-    Bold is the arm with the highest score, where its difference from the baseline (the baseline's: from every
-    other arm) is decided.
+    The arm with the highest score is bold if its difference from the baseline is decided; the baseline, if
+    all its differences are decided.
     """
     head = (
         "arm", "runs", "failed", "final return", "final score", "IQM", "area under the curve",
@@ -98,7 +95,7 @@ def performance_table(comparison: Comparison) -> Table:
 
 
 def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
-    """Each arm beside the baseline: in final score and area under the curve, or in ``stability``."""
+    """Contrasts with the baseline in final score and area under the curve, or in ``stability``."""
     head = (
         "arm", "verdict", "difference", "P(improvement)", "Hedges' g", "p (Holm)", "p",
         "paired difference", "pairs", "runs",
@@ -130,7 +127,7 @@ def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
 
 
 def stability_table(comparison: Comparison) -> Table:
-    """How steadily each arm learned, over all tasks and on each one."""
+    """Stability measures of each arm, over all tasks and on each task."""
     head = (
         "arm", "dispersion across runs", *(measure.name for measure in STABILITY), "worst final scores",
         "did not finish", "collapsed", "share that failed",
@@ -165,7 +162,7 @@ def stability_table(comparison: Comparison) -> Table:
 
 
 def power_table(comparison: Comparison) -> Table:
-    """How many seeds would show a difference in final score that was stated beforehand."""
+    """Power, and seeds needed to detect a difference in final score that was fixed in advance."""
     effect, rows = comparison.options.effect, []
     for scope in _scopes(comparison):
         for c in comparison.contrasts:
@@ -189,7 +186,7 @@ def power_table(comparison: Comparison) -> Table:
 
 
 def scales_table(comparison: Comparison) -> Table:
-    """The returns that count as scores 0 and 1."""
+    """The returns of scores 0 and 1 on each task."""
     rows = []
     for task, scale in comparison.scales.items():
         ends = (scale.zero, scale.one, scale.floor)
@@ -208,7 +205,7 @@ def scales_table(comparison: Comparison) -> Table:
 
 
 def settings_table(comparison: Comparison) -> Table:
-    """The settings in which arms differ."""
+    """The settings in which the arms differ."""
     names = [arm.name for arm in comparison.evidence.arms]
     rows = tuple(
         Row("", (Cell(key), *(Cell(plain(values[name])) for name in names)))
@@ -242,7 +239,7 @@ def lost_table(comparison: Comparison) -> Table:
 
 
 def how_lost(comparison: Comparison, trial: Trial) -> str:
-    """What went wrong with a run; empty when nothing did."""
+    """The failure of a run; empty if there is none."""
     if trial.finished:
         scale = comparison.scales.get(trial.task)
         return "collapsed" if scale and collapsed(trial, scale) else ""
@@ -251,25 +248,22 @@ def how_lost(comparison: Comparison, trial: Trial) -> str:
 
 
 def place_of(trial: Trial) -> str:
-    """Where a run was read from, seen from the working directory if it lies below."""
+    """Path of a run, relative to the working directory if it is below it."""
     place = Path(trial.place)
     here = Path.cwd()
     return str(place.relative_to(here)) if place.is_relative_to(here) else trial.place
 
 
 def caveat(comparison: Comparison) -> str:
-    """What makes the comparison unfair, in a sentence; empty when it is fair."""
+    """One sentence with the caveats of the comparison; empty if it is fair."""
     caveats = comparison.evidence.caveats
     return f"Not a fair comparison: {'; '.join(caveats)}." if caveats else ""
 
 
 def reminder(comparison: Comparison) -> str:
-    """What is said beside every table of an unfair comparison whose caveats stand at the top."""
+    """Reference to the caveats at the top, shown with each table of an unfair comparison."""
     count = len(comparison.evidence.caveats)
     return f"Not a fair comparison: see the caveat{'' if count == 1 else 's'} at the top." if count else ""
-
-
-# Words
 
 
 def _about(caption: str) -> tuple[tuple[str, str], ...]:
@@ -290,7 +284,7 @@ def _named(comparison: Comparison, arm: str) -> str:
 
 
 def _leaders(comparison: Comparison, measure: str) -> set[tuple[str, str]]:
-    """(arm, task) where the arm with the highest score is shown to differ."""
+    """(arm, task) for which the arm with the highest score is shown to differ."""
     leaders = set()
     for scope in _scopes(comparison):
         verdicts = {c.arm: c.verdict for c in comparison.contrasts if (c.measure, c.task) == (measure, scope)}
@@ -306,7 +300,7 @@ def _leaders(comparison: Comparison, measure: str) -> set[tuple[str, str]]:
 
 
 def seeds_of(comparison: Comparison) -> str:
-    """How many seeds an arm has on a task."""
+    """Number of seeds of an arm on a task."""
     sizes = [row.seeds for row in comparison.performance if row.task in comparison.evidence.tasks]
     return f"{counts(sizes)} seed{'' if max(sizes) == 1 else 's'}"
 
