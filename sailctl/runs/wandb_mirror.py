@@ -109,7 +109,7 @@ class WandbMirror:
             )
             return
         if code not in (0, _WANDB_REPORTED):
-            _warn(f"W&B exited unexpectedly with code {code}; the run's own files are complete")
+            _warn(f"W&B stopped unexpectedly with exit code {code}; the run's own files are complete")
 
     def _put(self, message: Mapping[str, object]) -> None:
         try:

@@ -454,7 +454,7 @@ def test_a_wandb_that_dies_is_named(
     fake_wandb(**bodies)
     run = train(with_wandb(config))
     (line,) = warnings_of(capfd.readouterr().err)
-    assert f"ended by itself with {message}" in line
+    assert f"stopped unexpectedly with {message}" in line
     check_unhurt(run)
 
 

@@ -122,7 +122,7 @@ def test_a_rule_about_a_model_needs_one(rule: str):
 @pytest.mark.parametrize("rule", ["best", "kcenter_best", ""])
 def test_an_unknown_rule_is_refused(rule: str):
     segments, pairs, chances = noise(12)
-    with pytest.raises(ValueError, match="no rule"):
+    with pytest.raises(ValueError, match="unknown rule"):
         choose(rule, 4, pairs, segments, chances, np.random.default_rng(0))
 
 

@@ -324,8 +324,12 @@ def test_an_update_whose_run_cannot_start_writes_nothing(baseline: Path, now):
     [
         (PROTOCOL, range(3), "cannot reach alpha"),
         (PROTOCOL, [*range(8), 1001], "seed 1001 is both a gate seed and a baseline seed"),
-        (replace(PROTOCOL, overrides=[*TINY, "seed=3"]), range(8), "seed=3: seeds, folder and logger"),
-        (replace(PROTOCOL, overrides=[*TINY, "logger.wandb=online"]), range(8), "logger of a protocol"),
+        (replace(PROTOCOL, overrides=[*TINY, "seed=3"]), range(8), "seed=3: a protocol cannot set seed"),
+        (
+            replace(PROTOCOL, overrides=[*TINY, "logger.wandb=online"]),
+            range(8),
+            "a protocol cannot set seed, out or logger",
+        ),
         (replace(PROTOCOL, overrides=["env=reachr-v5"]), range(8), "unknown env"),
     ],
 )
