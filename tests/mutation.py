@@ -44,8 +44,13 @@ PRELOADED = (
 EQUIVALENT = {
     (
         "actions.py",
-        "return kappa * (first - second).abs().mean().clamp(min=SMALLEST_SPREAD)",
-        "return kappa * ((-(first - second))).abs().mean().clamp(min=SMALLEST_SPREAD)",
+        "return answers.amin(0) - 0.5 * (pessimism - 1.0) * (answers[0] - answers[1]).abs()",
+        "return answers.amin(0) - 0.5 * (pessimism - 1.0) * ((-(answers[0] - answers[1]))).abs()",
+    ): "its absolute value is taken",
+    (
+        "actions.py",
+        "return tau + doubt * (one - two).abs().mean(dim=1, keepdim=True)",
+        "return tau + doubt * ((-(one - two))).abs().mean(dim=1, keepdim=True)",
     ): "its absolute value is taken",
     (
         "actions.py",
@@ -64,14 +69,14 @@ EQUIVALENT = {
     ): "shapes are equal in any order",
     (
         "actions.py",
-        "if rho != 0:",
+        "if c != 0:",
         "if True:",
-    ): "in T2, with rho = 0 what is added is exactly 0: the test only saves time",
+    ): "with c = 0 what is added is exactly 0: the test only saves time",
     (
         "actions.py",
-        "if rho != 0:",
-        "if rho != -1:",
-    ): "in T2, with rho = 0 what is added is exactly 0, and rho is never negative",
+        "if c != 0:",
+        "if c != -1:",
+    ): "with c = 0 what is added is exactly 0, and c is never negative",
     (
         "actions.py",
         'metrics["t2_weight"] = _sampling_factor(-held, c, True).abs().mean()',

@@ -277,8 +277,7 @@ def pathwise_action_loss(
         return losses, {}
     with torch.no_grad():
         held, metrics = _held_loss(q, logp, ref_logp, temperature, beta, rho, worst_case)
-        if c != 0:
-            metrics["t2_weight"] = _sampling_factor(-held, c, True).abs().mean()
+        metrics["t2_weight"] = _sampling_factor(-held, c, True).abs().mean()
     return losses, metrics
 
 

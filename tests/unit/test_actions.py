@@ -261,6 +261,26 @@ def test_a_temperature_of_each_state_is_that_of_a_batch_of_one(form: str) -> Non
         torch.testing.assert_close(whole[state], alone[state])
 
 
+def test_one_state_without_a_temperature_is_refused_among_others() -> None:
+    case, _, draw = sample(3, forks=3)
+    for wrong in (0.0, -1.0):
+        taus = torch.tensor([[0.3], [wrong], [4.0]], dtype=torch.float64)
+        with pytest.raises(ValueError, match="a temperature above 0"):
+            replace(case, tau=taus).pathwise(draw, 0.7)
+    with pytest.raises(ValueError, match=r"must be >= 0, not -1"):
+        action_labels(draw.q, taus)
+
+
+@pytest.mark.parametrize("c", [0.0, 0.3, 1.0])
+def test_both_forms_report_the_same_metrics_and_none_where_none_are_wanted(c: float) -> None:
+    case, _, draw = sample(5, forks=3)
+    assert case.pathwise(draw, c)[1] == case.score(draw, c, baseline=True)[1]
+    held = {"temperature": case.tau, "beta": case.beta, "c": c}
+    losses, metrics = pathwise_action_loss(draw.q, draw.logp, draw.ref_logp, **held, measured=False)
+    assert metrics == {}
+    assert torch.equal(losses, case.pathwise(draw, c)[0])
+
+
 def test_equal_values_say_nothing_and_divide_nothing_by_zero() -> None:
     q = torch.full((4, 3), 1e3)
     assert label_temperature(q, 2.0).item() == pytest.approx(2e-6)
