@@ -23,6 +23,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 from benchmarks.crashes import checksums
 from benchmarks.record import arguments, write
@@ -165,16 +166,15 @@ def kept(kind: str, words: Sequence[str], seconds: float, out: Path) -> tuple[li
         times.append(time.perf_counter() - began)
 
     clock = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGTERM))
-    Run.keep = timed  # type: ignore[method-assign]
     began = time.perf_counter()
     clock.start()
     try:
-        train(job.config, list(words))
+        with patch.object(Run, "keep", timed):
+            train(job.config, list(words))
     except Interrupted:
         wall = time.perf_counter() - began
     finally:
         clock.cancel()
-        Run.keep = true_keep  # type: ignore[method-assign]
     (file, *_) = sorted(out.glob("*/*/*/checkpoints/*"), reverse=True)
     share = sum(times) / wall
     rows = [
