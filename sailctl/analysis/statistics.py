@@ -188,17 +188,18 @@ def proportion(count: int, total: int) -> Estimate:
 
 
 def time_to_threshold(times: DoubleArray, reached: BoolArray) -> float:
-    """Kaplan-Meier median of times (n,) that are right-censored where ``reached`` (n,) is False.
+    """Median of times (n,) that are right-censored where ``reached`` (n,) is False (Kaplan and Meier 1958).
 
-    The first time at which the survival curve is at most 1/2; inf if it stays above. It has no interval,
-    because no interval of a median has sufficient coverage for few seeds.
-
-    Raises:
-        UserError: when ``times`` is empty.
+    The first time at which the survival is at most 1/2; inf if it stays above. No interval of a median covers
+    for few seeds, so it has none. Empty ``times`` raise a ``UserError``.
     """
-    at, survival = _kaplan_meier(times, reached)
-    below = np.flatnonzero(survival <= 0.5 + 1e-12)
-    return float(at[below[0]]) if len(below) else math.inf
+    from scipy.stats import CensoredData, ecdf  # slow to load
+
+    if len(times) == 0:
+        raise UserError("no times given: at least one run is needed")
+    survival = ecdf(CensoredData.right_censored(times, ~reached)).sf
+    below = np.flatnonzero(survival.probabilities <= 0.5 + 1e-12)
+    return float(survival.quantiles[below[0]]) if len(below) else math.inf
 
 
 def area_under_curve(x: DoubleArray, y: DoubleArray) -> float:
@@ -380,16 +381,6 @@ def _split(scores: DoubleArray, chosen: DoubleArray) -> tuple[DoubleArray, Doubl
     deviations[deviations < 1e-12 * total_square] = 0.0
     weights = [1 / (n * max(1, n - 1)), 1 / (m * max(1, m - 1))]
     return sums / n + sums / m, np.asarray(weights @ deviations)
-
-
-def _kaplan_meier(times: DoubleArray, reached: BoolArray) -> tuple[DoubleArray, DoubleArray]:
-    """Times, and the survival function at each (Kaplan and Meier 1958)."""
-    if len(times) == 0:
-        raise UserError("no times given: at least one run is needed")
-    distinct = np.unique(times)
-    at_risk = (times >= distinct[:, None]).sum(axis=1)
-    events = ((times == distinct[:, None]) & reached).sum(axis=1)
-    return np.r_[0.0, distinct], np.r_[1.0, np.cumprod((at_risk - events) / at_risk)]
 
 
 def _worst(values: DoubleArray) -> float:
