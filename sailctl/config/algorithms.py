@@ -11,6 +11,10 @@ MODEL_RULES = ("disagreement", "entropy", "kcenter_disagreement", "kcenter_entro
 """Rules of ``algo.selection`` that look at a reward model."""
 
 
+LEARNER = "the algorithm underneath: ppo | sac"
+QUERY_INTERVAL = "env steps between sessions; a learned reward alone"
+
+
 @dataclass(frozen=True)
 class AlgoConfig:
     """``conf/algo``, where it names no other kind: SAIL on segments, its reference and optimiser."""
@@ -263,11 +267,11 @@ class ActionsConfig:
 
 
 @dataclass(frozen=True)
-class PPOConfig:
-    """``conf/algo``, where ``learner`` is ``ppo``: PPO of Stable-Baselines3 on a true or a learned reward."""
+class BaselineConfig:
+    """Settings of both kinds of baseline: what they maximise, and what they ask the teacher for it."""
 
     name: str = needed("names the run directory and the group of runs")
-    learner: str = setting("ppo", "the algorithm underneath: ppo | sac")
+    learner: str = needed(LEARNER)
     reward: str = setting(
         "true", "what it maximises: true (the task's own reward) | model (learned from the teacher's answers)"
     )
@@ -275,12 +279,22 @@ class PPOConfig:
         0, "comparisons put to the teacher in the first session; a learned reward alone"
     )
     queries: int = setting(0, "comparisons put to the teacher in each later session; a learned reward alone")
-    query_interval: int = setting(10_000, "env steps between sessions; a learned reward alone")
+    query_interval: int = setting(10_000, QUERY_INTERVAL)
     selection: str = setting(
         "uniform",
         "how questions are chosen: uniform | disagreement | entropy | kcenter | kcenter_disagreement | "
         "kcenter_entropy (all but uniform choose among ten times as many)",
     )
+
+    simulates: ClassVar[bool] = True
+    iterations: ClassVar[None] = None
+
+
+@dataclass(frozen=True)
+class PPOConfig(BaselineConfig):
+    """``conf/algo``, where ``learner`` is ``ppo``: PPO of Stable-Baselines3 on a true or a learned reward."""
+
+    learner: str = setting("ppo", LEARNER)
     learning_starts: int = setting(
         0, "env steps before the first session, in which the policy only acts; a learned reward alone"
     )
@@ -302,29 +316,13 @@ class PPOConfig:
         "from it",
     )
 
-    simulates: ClassVar[bool] = True
-    iterations: ClassVar[None] = None
-
 
 @dataclass(frozen=True)
-class SACConfig:
+class SACConfig(BaselineConfig):
     """``conf/algo``, where ``learner`` is ``sac``: SAC of Stable-Baselines3 on a true or a learned reward."""
 
-    name: str = needed("names the run directory and the group of runs")
-    learner: str = setting("sac", "the algorithm underneath: ppo | sac")
-    reward: str = setting(
-        "true", "what it maximises: true (the task's own reward) | model (learned from the teacher's answers)"
-    )
-    initial_queries: int = setting(
-        0, "comparisons put to the teacher in the first session; a learned reward alone"
-    )
-    queries: int = setting(0, "comparisons put to the teacher in each later session; a learned reward alone")
-    query_interval: int = setting(20_000, "env steps between sessions; a learned reward alone")
-    selection: str = setting(
-        "uniform",
-        "how questions are chosen: uniform | disagreement | entropy | kcenter | kcenter_disagreement | "
-        "kcenter_entropy (all but uniform choose among ten times as many)",
-    )
+    learner: str = setting("sac", LEARNER)
+    query_interval: int = setting(20_000, QUERY_INTERVAL)
     learning_starts: int = setting(
         10_000, "env steps of uniformly drawn actions, without an update, at the start"
     )
@@ -353,7 +351,4 @@ class SACConfig:
         50_000,
         "env steps between snapshots of the actor as the new reference of the KL; 0 keeps the first for ever",
     )
-
-    simulates: ClassVar[bool] = True
-    iterations: ClassVar[None] = None
     reference: ClassVar[str] = "initial"

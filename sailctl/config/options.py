@@ -37,10 +37,10 @@ def defaults_of(kind: str) -> dict[str, Any]:
     """Defaults of a kind of algorithm (a key of ``RUNS``) or of a group; ``???`` where there is none."""
     found: dict[str, Any] = {}
     for item in fields(_dataclass(kind)):
-        made = item.default_factory
-        found[item.name] = (
-            made() if made is not MISSING else "???" if item.default is MISSING else item.default
-        )
+        if item.default_factory is not MISSING:
+            found[item.name] = item.default_factory()
+        else:
+            found[item.name] = "???" if item.default is MISSING else item.default
     return found
 
 
