@@ -18,9 +18,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,17 +28,17 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.record import RESULTS, arguments, write
-from sailctl.algorithms.learner import Learner
+from sailctl.algorithms import actor, learner
 from sailctl.analysis.evidence import Trial
 from sailctl.analysis.statistics import proportion
 from sailctl.analysis.trials import load_trials
+from sailctl.config import ActionsConfig, AlgoConfig
 from sailctl.core.types import DoubleArray, RunError
 from sailctl.gate import golden
 from sailctl.gate.baselines import Baseline, load_baseline
 from sailctl.gate.ranksum import mean_difference, operating, scores_of, worse_p
-from sailctl.objectives import sail
-from sailctl.policies.policy import GaussianPolicy
-from sailctl.preferences.labeller import Labeller
+from sailctl.objectives import kl_penalty, sail
+from sailctl.preferences.asker import Asker
 from sailctl.sweeps.compose import compose_jobs
 from sailctl.training.train import train
 
@@ -60,43 +59,71 @@ PROCESSORS = {
 
 
 def wrong_sign_of_t2() -> AbstractContextManager[object]:
-    right = sail.score_function_terms
+    """T2 with a minus sign, on segments and on actions."""
+    on_segments, on_actions = sail.score_function_terms, actor.pathwise_action_loss
 
-    def wrong(losses, *, c, group, drawn):
-        return right(losses, c=-c, group=group, drawn=drawn)
+    def wrong_on_segments(losses, *, c, group, drawn):
+        return on_segments(losses, c=-c, group=group, drawn=drawn)
 
-    return patch.object(sail, "score_function_terms", wrong)
+    def wrong_on_actions(q, logp, ref_logp, *, c, **others):
+        return on_actions(q, logp, ref_logp, c=-c, **others)
 
-
-def learner_with(**changes: Callable[[float], float]) -> AbstractContextManager[object]:
-    right = Learner.__init__
-
-    def wrong(self, policy, reference, config, *rest):
-        changed = {name: change(getattr(config, name)) for name, change in changes.items()}
-        right(self, policy, reference, replace(config, **changed), *rest)
-
-    return patch.object(Learner, "__init__", wrong)
+    patches = ExitStack()
+    patches.enter_context(patch.object(sail, "score_function_terms", wrong_on_segments))
+    patches.enter_context(patch.object(actor, "pathwise_action_loss", wrong_on_actions))
+    return patches
 
 
-def reference_that_never_refreshes() -> AbstractContextManager[object]:
-    return patch.object(GaussianPolicy, "snapshot", cache(GaussianPolicy.snapshot))
+def wrong_sign_of_kl() -> AbstractContextManager[object]:
+    """A penalty that drives the policy away from its reference."""
+
+    def wrong(direction, *densities):
+        return -kl_penalty(direction, *densities)
+
+    patches = ExitStack()
+    for module in (learner, actor):
+        patches.enter_context(patch.object(module, "kl_penalty", wrong))
+    return patches
+
+
+def settings_changed(**changes: Callable[[float], float]) -> AbstractContextManager[object]:
+    """Other settings than those asked for, wherever a policy is updated."""
+    patches = ExitStack()
+    for owner in (learner.Learner, actor.Actor):
+        patches.enter_context(patch.object(owner, "__init__", _with_changed(owner.__init__, changes)))
+    return patches
+
+
+def _with_changed(right, changes):
+    def wrong(self, *given):
+        changed = [
+            replace(each, **{name: change(getattr(each, name)) for name, change in changes.items()})
+            if isinstance(each, AlgoConfig | ActionsConfig)
+            else each
+            for each in given
+        ]
+        right(self, *changed)
+
+    return wrong
 
 
 def teacher_that_flips() -> AbstractContextManager[object]:
-    right = Labeller.__init__
+    """One answer in five is wrong."""
+    right = Asker.__init__
 
-    def wrong(self, config, *rest):
-        right(self, replace(config, oracle=replace(config.oracle, mistake=0.2)), *rest)
+    def wrong(self, oracle, *others):
+        right(self, replace(oracle, mistake=0.2), *others)
 
-    return patch.object(Labeller, "__init__", wrong)
+    return patch.object(Asker, "__init__", wrong)
 
 
 CONDITIONS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "clean": nullcontext,
     "t2_sign": wrong_sign_of_t2,
-    "gamma_ignored": lambda: learner_with(gamma=lambda weight: 0 * weight),
-    "lr_x3": lambda: learner_with(lr=lambda lr: 3 * lr),
-    "stale_reference": reference_that_never_refreshes,
+    "kl_sign": wrong_sign_of_kl,
+    "gamma_ignored": lambda: settings_changed(gamma=lambda weight: 0 * weight),
+    "lr_x3": lambda: settings_changed(lr=lambda lr: 3 * lr),
+    "stale_reference": lambda: settings_changed(reference_interval=lambda interval: 0 * interval),
     "flips_20": teacher_that_flips,
 }
 
@@ -209,6 +236,7 @@ def main() -> None:
         help="its CSV",
     )
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks/gate"), help="folder of the runs")
+    parser.add_argument("--name", default="gate", help="begins the names of the results")
     parser.add_argument("--clean", type=int, default=40, help="repetitions without a change")
     parser.add_argument("--broken", type=int, default=4, help="repetitions with each bug")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
@@ -283,9 +311,9 @@ def main() -> None:
         "golden_tolerance": golden.TOLERANCE,
         "commits_of_the_runs": sorted(commits),
     }
-    write(asked.results, "gate_repetitions", each, about)
-    write(asked.results, "gate_golden", drifts, {**about, "processors": PROCESSORS})
-    write(asked.results, "gate", summary, about)
+    write(asked.results, f"{asked.name}_repetitions", each, about)
+    write(asked.results, f"{asked.name}_golden", drifts, {**about, "processors": PROCESSORS})
+    write(asked.results, asked.name, summary, about)
 
 
 if __name__ == "__main__":
