@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-
-STREAMS = (
-    "init",
-    "sim",
-    "policy",
-    "prompts",
-    "oracle",
-    "minibatch",
-    "labels",
-    "ensemble",
-    "value",
-    "queries",
-    "data",
-    "actions",
-)
 
 
 @dataclass(frozen=True)
@@ -61,6 +46,10 @@ class Generators:
         """Restore what ``state`` returned, in place, so that references to the generators stay valid."""
         for name in STREAMS:
             getattr(self, name).bit_generator.state = state[name]
+
+
+STREAMS = tuple(field.name for field in fields(Generators))
+"""Names of the generators."""
 
 
 def named_generators(seed: int) -> Generators:
