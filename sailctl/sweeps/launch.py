@@ -73,9 +73,9 @@ def run_job(cfg: DictConfig) -> None:
     fit_encoding()
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
-    asked_in = Path(hydra.runtime.cwd)  # hydra.job.chdir=true changes the working folder of a job
+    started_in = Path(hydra.runtime.cwd)  # hydra.job.chdir=true changes the working folder of a job
     if hydra.mode != RunMode.MULTIRUN:
-        outcome = _attempt(cfg, overrides, asked_in, sweep=False)
+        outcome = _attempt(cfg, overrides, started_in, sweep=False)
         if outcome.state != "done":
             raise _JobEnded(_exit_code([outcome]))
         print(outcome.detail)
@@ -85,8 +85,8 @@ def run_job(cfg: DictConfig) -> None:
     alone = folder / ALONE
     if read_outcome(folder, number) or (alone.exists() and alone.read_text() != str(number)):
         return  # done before, or another job is repeated alone
-    stays = outlives(hydra.launcher)
-    if not (stays or stands(folder)):
+    on_cluster = outlives(hydra.launcher)
+    if not (on_cluster or stands(folder)):
         outcome = Outcome("skipped", "the sweep was stopped earlier")
     elif (folder / FAIL_FAST).exists() and any_failed(folder):
         outcome = Outcome("skipped", "another job failed")
@@ -94,12 +94,12 @@ def run_job(cfg: DictConfig) -> None:
         _begun(folder, number).touch()
         try:
             with (
-                nullcontext() if stays else stopped_with(folder),
+                nullcontext() if on_cluster else stopped_with(folder),
                 requeueing(int(hydra.launcher.get("max_num_timeout", 0))),
             ):
-                outcome = _attempt(cfg, overrides, asked_in, sweep=True)
+                outcome = _attempt(cfg, overrides, started_in, sweep=True)
         except RunError as error:  # a signal stopped it, and it is not requeued
-            outcome = Outcome("failed" if stays else "interrupted", str(error))
+            outcome = Outcome("failed" if on_cluster else "interrupted", str(error))
             tell(overrides, outcome)
         except Interrupted as stopped:
             outcome = Outcome("interrupted", f"{stopped}; {RESUMABLE}")
@@ -113,38 +113,37 @@ def _begun(folder: Path, number: int) -> Path:
     return folder / f"{number}.begun"
 
 
-def _attempt(cfg: DictConfig, overrides: list[str], asked_in: Path, sweep: bool) -> Outcome:
-    prefix = f"{' '.join(overrides)}: " if sweep and overrides else ""
+def _attempt(cfg: DictConfig, overrides: list[str], started_in: Path, sweep: bool) -> Outcome:
+    """Train one run, print its outcome (of a single job only a failure), and return it."""
+    words = overrides if sweep else []
     try:
         from sailctl.training.train import train as train_run
 
-        config = to_config(cfg, None if asked_in == Path.cwd() else asked_in)
+        config = to_config(cfg, None if started_in == Path.cwd() else started_in)
         if sweep:  # progress bars of parallel jobs would overwrite each other
             config = replace(config, logger=replace(config.logger, progress=False))
         with _tabled(config, sweep):
             path = train_run(config, overrides)
-        if sweep:
-            print(f"{prefix}done", flush=True)
-        return Outcome("done", str(path))
+        outcome = Outcome("done", str(path))
     except BusyError as error:
-        print(f"sailctl: {prefix}{error}", file=sys.stderr)
-        return Outcome("busy" if sweep else "refused", str(error))
+        outcome = Outcome("busy" if sweep else "refused", str(error))
     except (UserError, RunError) as error:
-        print(f"sailctl: {prefix}{error}", file=sys.stderr)
-        return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
+        outcome = Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
     except SystemExit as error:
         reason = f"code called by the run exited the process (exit code {error.code})"
-        print(f"sailctl: {prefix}{reason}", file=sys.stderr)
-        return Outcome("failed", reason)
+        outcome = Outcome("failed", reason)
     except Exception as error:  # so that the other jobs of a sweep continue
         if isinstance(error, OSError) and error.errno in OUT_OF_REACH:
             reason = f"cannot write {error.filename or 'a file of the run'}: {error.strerror}"
-            print(f"sailctl: {prefix}{reason}", file=sys.stderr)
-            return Outcome("failed", reason)
-        traceback.print_exc()
-        summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"sailctl: {prefix}unexpected {summary} (traceback above)", file=sys.stderr)
-        return Outcome("failed", summary)
+            outcome = Outcome("failed", reason)
+        else:
+            traceback.print_exc()
+            summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            tell(words, Outcome("failed", f"unexpected {summary} (traceback above)"))
+            return Outcome("failed", summary)
+    if sweep or outcome.state != "done":
+        tell(words, outcome)
+    return outcome
 
 
 @contextmanager
@@ -246,5 +245,5 @@ def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path)
         (" ".join(words) or "(none)", outcome.state, outcome.detail)
         for words, outcome in zip(differing([job.overrides for job in jobs]), outcomes, strict=True)
     ]
-    room = columns()
-    print(indent(in_columns(rows, most=None if room is None else room - 2), "  "))
+    width = columns()
+    print(indent(in_columns(rows, most=None if width is None else width - 2), "  "))
