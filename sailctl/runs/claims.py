@@ -91,9 +91,7 @@ def _take(folder: Path) -> Path:
         partial = folder / f".{path.name}.{secrets.token_hex(6)}"
         partial.write_text(json.dumps(_this_process()) + "\n", encoding="utf-8")
         try:
-            os.link(
-                partial, path
-            )  # unlike a rename it fails if the target exists, and the content is complete
+            os.link(partial, path)  # atomic, and unlike a rename it fails if the target exists
         except FileExistsError:
             continue
         finally:

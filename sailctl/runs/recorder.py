@@ -53,30 +53,28 @@ class CsvWriter:
     exactly, NaN as an empty cell, infinity as ``inf``.
 
     Args:
-        path: file to create; it must exist if ``kept`` is positive, and must not exist otherwise.
+        path: file to create; it must exist if ``keep`` is positive, and must not exist otherwise.
         columns: the header; None takes the columns of the first row.
-        kept: lines of the existing file to keep, header included; later lines are removed.
+        keep: number of lines of the existing file to keep, header included; later lines are removed.
 
     Raises:
-        FileExistsError: when the file exists and ``kept`` is 0.
-        RunError: when the file has fewer than ``kept`` complete lines.
+        FileExistsError: when the file exists and ``keep`` is 0.
+        RunError: when the file has fewer than ``keep`` complete lines.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str] | None = None, kept: int = 0) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] | None = None, keep: int = 0) -> None:
         self._path = path
         self._columns: tuple[str, ...] | None = None
-        if kept:
+        if keep:
             lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
             complete = [line for line in lines if line.endswith(b"\n")]
-            if len(complete) < kept:
-                raise RunError(f"{path} has lost rows: {len(complete)} lines, {kept} at the last checkpoint")
-            os.truncate(path, sum(map(len, complete[:kept])))
+            if len(complete) < keep:
+                raise RunError(f"{path} has lost rows: {len(complete)} lines, {keep} at the last checkpoint")
+            os.truncate(path, sum(map(len, complete[:keep])))
             self._columns = tuple(complete[0].decode().rstrip("\n").split(","))
-        self._file = path.open(
-            "ab" if kept else "xb", buffering=0
-        )  # unbuffered: a killed process loses no row
-        self._lines, self._size = kept, path.stat().st_size
-        if columns is not None and not kept:
+        self._file = path.open("ab" if keep else "xb", buffering=0)  # so that a killed process loses no row
+        self._lines, self._size = keep, path.stat().st_size
+        if columns is not None and not keep:
             self._write_header(columns)
 
     def append(self, row: Mapping[str, float]) -> None:
@@ -93,7 +91,7 @@ class CsvWriter:
         self._write([_cell(row[column]) for column in columns])
 
     def settle(self) -> int:
-        """Sync the file to disk, so that rows survive a crash of the machine; return the number of lines."""
+        """Sync the file to disk, so that rows survive a crash of the machine; returns the number of lines."""
         os.fsync(self._file.fileno())
         return self._lines
 
@@ -161,12 +159,12 @@ class Run:
         self._began = time.monotonic() - tables["wall_s"]
         self._kept_at, self._cost = time.monotonic(), 0.0
         self._last: dict[str, object] = tables["last"]
-        self._metrics = CsvWriter(path / METRICS, kept=tables["metrics"])
+        self._metrics = CsvWriter(path / METRICS, keep=tables["metrics"])
         self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, tables["evaluations"])
         self._write_status("running", None, {})
 
     @property
-    def gone_on_from(self) -> Mapping[str, int | None]:
+    def resumed_from(self) -> Mapping[str, int | None]:
         """``iteration`` and ``env_steps`` of the checkpoint that the run resumed from; None for a new run."""
         if self.checkpoint is None:
             return {"iteration": None, "env_steps": None}
