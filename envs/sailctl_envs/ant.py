@@ -14,7 +14,7 @@ from sailctl_envs.base import (
     Physics,
     World,
     flat,
-    uniform_and_normal_around,
+    uniformly_around,
 )
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
@@ -56,7 +56,7 @@ class Ant(GymnasiumTask):
     fields: ClassVar[tuple[str, ...]] = ("xpos", "cfrc_ext")
 
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
-        return uniform_and_normal_around(world, n, RESET_NOISE, rng)
+        return uniformly_around(world, n, RESET_NOISE, rng, normal_velocities=True)
 
     def remember(self, now: Physics, world: World) -> Array:
         """x of the torso in ``MjData`` (m), from which the next step's speed is computed."""

@@ -188,17 +188,15 @@ def start(world: World, qpos: Array, qvel: Array, memory: Array | None = None) -
     return Physics(qpos, qvel, idle, np.zeros((n, 0)) if memory is None else memory)
 
 
-def uniformly_around(world: World, n: int, noise: float, rng: np.random.Generator) -> Physics:
-    """``n`` initial states with uniform noise of half width ``noise`` on positions and velocities."""
+def uniformly_around(
+    world: World, n: int, noise: float, rng: np.random.Generator, normal_velocities: bool = False
+) -> Physics:
+    """``n`` initial states with uniform noise of half width ``noise`` on positions and velocities.
+
+    With ``normal_velocities`` the noise of the velocities is normal, with standard deviation ``noise``.
+    """
     init = world.init
     qpos = init.qpos + rng.uniform(-noise, noise, (n, init.qpos.shape[1]))
-    qvel = init.qvel + rng.uniform(-noise, noise, (n, init.qvel.shape[1]))
-    return start(world, qpos, qvel)
-
-
-def uniform_and_normal_around(world: World, n: int, noise: float, rng: np.random.Generator) -> Physics:
-    """``n`` states: like ``uniformly_around``, but with normal noise of std ``noise`` on the velocities."""
-    init = world.init
-    qpos = init.qpos + rng.uniform(-noise, noise, (n, init.qpos.shape[1]))
-    qvel = init.qvel + noise * rng.standard_normal((n, init.qvel.shape[1]))
-    return start(world, qpos, qvel)
+    shape = (n, init.qvel.shape[1])
+    shift = noise * rng.standard_normal(shape) if normal_velocities else rng.uniform(-noise, noise, shape)
+    return start(world, qpos, init.qvel + shift)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, GymnasiumTask, Part, Physics, World, uniform_and_normal_around
+from sailctl_envs.base import Array, GymnasiumTask, Part, Physics, World, uniformly_around
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 CONTROL_COST = 0.1  # reward lost per squared unit of control
@@ -32,7 +32,7 @@ class HalfCheetah(GymnasiumTask):
     reward_in_words: ClassVar[str] = "forward speed (m/s) - 0.1 |control|^2"
 
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
-        return uniform_and_normal_around(world, n, RESET_NOISE, rng)
+        return uniformly_around(world, n, RESET_NOISE, rng, normal_velocities=True)
 
     def observe(self, now: Physics) -> Array:
         return np.concatenate([now.qpos[:, 1:], now.qvel], axis=1)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Bools, GymnasiumTask, Part, Physics, World, uniform_and_normal_around
+from sailctl_envs.base import Array, Bools, GymnasiumTask, Part, Physics, World, uniformly_around
 
 HEALTHY_REWARD = 10.0  # reward per control step while the poles are up
 SIDEWAYS_COST, DROP_COST = 0.01, 1.0  # reward lost per squared distance of the tip from x = 0, z = 2 (m^2)
@@ -43,7 +43,7 @@ class InvertedDoublePendulum(GymnasiumTask):
     fields: ClassVar[tuple[str, ...]] = ("site_xpos", "qfrc_constraint")
 
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
-        return uniform_and_normal_around(world, n, RESET_NOISE, rng)
+        return uniformly_around(world, n, RESET_NOISE, rng, normal_velocities=True)
 
     def observe(self, now: Physics) -> Array:
         cart, poles = now.qpos[:, :1], now.qpos[:, 1:]
