@@ -337,6 +337,6 @@ def _contrasts_caption(comparison: Comparison) -> str:
         f"Difference: arm minus {comparison.baseline} in units of score, mean over runs, then over tasks; "
         f"{seeds_of(comparison)} per arm and task. {_brackets(comparison)} P(improvement): probability that "
         f"a run of the arm is better than a run of {comparison.baseline}. p: two-sided permutation test of "
-        "the difference. p (Holm): adjusted over the arms (for single tasks, and the tasks) of one measure. "
+        "the difference. p (Holm): adjusted over the arms (and, for single tasks, the tasks) of one measure. "
         f"Verdict: decided if p (Holm) < {ALPHA:g} and the interval excludes 0, otherwise undecided."
     )
