@@ -52,7 +52,7 @@ class Logger:
         self._run = run
         self._mirrors: list[Mirror] = []
         self._wandb: WandbMirror | None = None
-        self._evaluated: tuple[int, float] | None = None
+        self._last_evaluation: tuple[int, float] | None = None
         self._open = True
         # Without simulation env steps stay constant, so progress is measured in iterations.
         along = "env_steps" if config.algo.simulates else "iteration"
@@ -82,9 +82,9 @@ class Logger:
         if "eval_return" in row:
             raise ValueError("eval_return is computed by the logger; leave it out of the row")
         mean = math.nan
-        if self._evaluated is not None and self._evaluated[0] == row["iteration"]:
-            mean = self._evaluated[1]
-        self._evaluated = None
+        if self._last_evaluation is not None and self._last_evaluation[0] == row["iteration"]:
+            mean = self._last_evaluation[1]
+        self._last_evaluation = None
         self._run.log({**row, "eval_return": mean})
         for mirror in self._mirrors:
             mirror.log(row)
@@ -129,7 +129,7 @@ class Logger:
                 key: sum(row[key] for row in rows) / len(rows) for key in ("success_max", "success_final")
             }
         self._run.evaluation(rows)
-        self._evaluated = (iteration, means["eval_return"])
+        self._last_evaluation = (iteration, means["eval_return"])
         for mirror in self._mirrors:
             mirror.log({**place, **means})
 

@@ -156,9 +156,9 @@ class Run:
         """The state that was passed to ``keep``, and the state of the tables; None for a new run."""
         self._claim = claim
         tables = NOTHING if checkpoint is None else checkpoint["tables"]
-        self._began = time.monotonic() - tables["wall_s"]
-        self._kept_at, self._cost = time.monotonic(), 0.0
-        self._last: dict[str, object] = tables["last"]
+        self._start = time.monotonic() - tables["wall_s"]
+        self._saved_at, self._save_s = time.monotonic(), 0.0
+        self._progress: dict[str, object] = tables["last"]
         self._metrics = CsvWriter(path / METRICS, keep=tables["metrics"])
         self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, tables["evaluations"])
         self._write_status("running", None, {})
@@ -177,8 +177,8 @@ class Run:
         If a checkpoint takes long to write, the interval grows so that checkpoints take at most ``SHARE`` of
         the time. With ``every`` 0 a checkpoint is always due.
         """
-        wait = max(every, self._cost / SHARE) if every else 0.0
-        return time.monotonic() - self._kept_at >= wait
+        wait = max(every, self._save_s / SHARE) if every else 0.0
+        return time.monotonic() - self._saved_at >= wait
 
     def keep(self, state: State) -> None:
         """Save a checkpoint for ``open_run`` to resume from; ``state`` has the key ``iteration``.
@@ -189,20 +189,20 @@ class Run:
         from sailctl.runs.checkpoint import save_checkpoint
 
         self._claim.check()
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             tables = {
                 "metrics": self._metrics.settle(),
                 "evaluations": self._evaluations.settle(),
-                "wall_s": time.monotonic() - self._began,
-                "last": self._last,
+                "wall_s": time.monotonic() - self._start,
+                "last": self._progress,
             }
             checkpoint = {"run": self.path.name.partition(".")[0], "tables": tables, **state}
             save_checkpoint(self.path, state["iteration"], checkpoint)
         except OSError as error:
             raise RunError(f"cannot save a checkpoint in {self.path}: {error.strerror}") from error
-        self._kept_at = time.monotonic()
-        self._cost = self._kept_at - began
+        self._saved_at = time.monotonic()
+        self._save_s = self._saved_at - start
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append one row of metrics.
@@ -215,7 +215,7 @@ class Run:
         if missing := [column for column in PLACE_COLUMNS if column not in row]:
             raise ValueError(f"{METRICS}: row lacks {missing}")
         self._metrics.append(row)
-        self._last = {"env_steps": int(row["env_steps"]), "labels": int(row["labels"])}
+        self._progress = {"env_steps": int(row["env_steps"]), "labels": int(row["labels"])}
 
     def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Append the episodes of one evaluation, each with ``EVALUATION_COLUMNS``.
@@ -264,8 +264,8 @@ class Run:
         self._claim.release()
 
     def _write_status(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
-        wall = round(time.monotonic() - self._began, 3)
-        place = {**self._last, "wall_s": wall, "host": socket.gethostname()}
+        wall = round(time.monotonic() - self._start, 3)
+        place = {**self._progress, "wall_s": wall, "host": socket.gethostname()}
         status = {"state": state, "error": error, **place, **summary}
         write_json(self.path / STATUS, status)
 
@@ -301,7 +301,7 @@ def open_run(config: RunConfig, command: Sequence[str]) -> Run:
     except OSError as error:
         raise UserError(f"cannot make {path}: {error.strerror}") from error
     try:
-        return _opened(path, claim, config, command)
+        return _open_claimed(path, claim, config, command)
     except BaseException:
         claim.release()
         raise
@@ -313,7 +313,7 @@ def finished_run(config: RunConfig) -> Path | None:
     return path if not config.logger.fresh and _state_of(path) == "finished" else None
 
 
-def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
+def _open_claimed(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
     from sailctl.runs.checkpoint import load_checkpoint  # imports torch, which readers of runs do not need
 
     if _state_of(path) == "finished":
@@ -321,7 +321,7 @@ def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str])
     checkpoint = load_checkpoint(path)
     try:
         if checkpoint is None:
-            _set_aside(path)
+            _rename_tables(path)
             write_atomically(path / CONFIG, to_yaml(config))
             write_json(path / PROVENANCE, provenance(command))
             return Run(path, claim)
@@ -339,7 +339,7 @@ def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str])
         raise UserError(f"cannot write in {path}: {error.strerror}") from error
 
 
-def _set_aside(path: Path) -> None:
+def _rename_tables(path: Path) -> None:
     """Rename the tables and provenance of a run that restarts from the beginning, so that nothing is lost."""
     names = (METRICS, EVALUATIONS, PROVENANCE)
     number = next(n for n in itertools.count(1) if not any((path / f"{name}.{n}").exists() for name in names))
