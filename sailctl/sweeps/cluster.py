@@ -274,17 +274,17 @@ def requeueing(most: int) -> Iterator[None]:
             running(number, frame)
 
     numbers = {number, signal.SIGTERM, signal.SIGINT}
-    for each in numbers:
-        signal.signal(each, forward)
+    for handled in numbers:
+        signal.signal(handled, forward)
     try:
         yield
     except Interrupted as stopped:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
+        for handled in numbers:
+            signal.signal(handled, signal.SIG_IGN)
         raise RunError(f"{stopped}; {_requeued(queue, number, stopped.signal, most)}") from stopped
     finally:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)  # the job is about to end
+        for handled in numbers:
+            signal.signal(handled, signal.SIG_IGN)  # the job is about to end
 
 
 def _submitits_handler() -> SignalHandler | None:

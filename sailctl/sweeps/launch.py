@@ -91,7 +91,7 @@ def run_job(cfg: DictConfig) -> None:
     elif (folder / FAIL_FAST).exists() and any_failed(folder):
         outcome = Outcome("skipped", "another job failed")
     else:
-        _begun(folder, number).touch()
+        _marker(folder, number).touch()
         try:
             with (
                 nullcontext() if on_cluster else stopped_with(folder),
@@ -105,10 +105,10 @@ def run_job(cfg: DictConfig) -> None:
             outcome = Outcome("interrupted", f"{stopped}; {RESUMABLE}")
             tell(overrides, outcome)
     write_outcome(folder, number, overrides, outcome)
-    _begun(folder, number).unlink(missing_ok=True)
+    _marker(folder, number).unlink(missing_ok=True)
 
 
-def _begun(folder: Path, number: int) -> Path:
+def _marker(folder: Path, number: int) -> Path:
     """File that exists while a job runs, and remains if its process dies."""
     return folder / f"{number}.begun"
 
@@ -122,7 +122,7 @@ def _attempt(cfg: DictConfig, overrides: list[str], started_in: Path, sweep: boo
         config = to_config(cfg, None if started_in == Path.cwd() else started_in)
         if sweep:  # progress bars of parallel jobs would overwrite each other
             config = replace(config, logger=replace(config.logger, progress=False))
-        with _tabled(config, sweep):
+        with _table_updated(config, sweep):
             path = train_run(config, overrides)
         outcome = Outcome("done", str(path))
     except BusyError as error:
@@ -147,7 +147,7 @@ def _attempt(cfg: DictConfig, overrides: list[str], started_in: Path, sweep: boo
 
 
 @contextmanager
-def _tabled(config: RunConfig, sweep: bool) -> Iterator[None]:
+def _table_updated(config: RunConfig, sweep: bool) -> Iterator[None]:
     """Update the sweep's table when a job ends or fails."""
     try:
         yield
@@ -202,22 +202,22 @@ def _launch_all(plan: Plan, folder: Path, stopped: Callable[[], bool]) -> None:
     """
     words = ["--multirun", *plan.arguments, f"hydra.sweep.dir={quoted(folder.resolve())}"]
     numbers = range(len(plan.jobs))
-    while (reason := _launched(words)) is not None and not stopped():
-        started = [n for n in numbers if _begun(folder, n).exists() and not read_outcome(folder, n)]
+    while (reason := _launch_error(words)) is not None and not stopped():
+        started = [n for n in numbers if _marker(folder, n).exists() and not read_outcome(folder, n)]
         if not started:
             print(f"sailctl: the launcher stopped: {reason}", file=sys.stderr)
             return
         for number in started:
             (folder / ALONE).write_text(str(number))
-            if _launched(words) is not None and not stopped() and not read_outcome(folder, number):
+            if _launch_error(words) is not None and not stopped() and not read_outcome(folder, number):
                 outcome = Outcome("failed", f"its process died without an error message: {reason}")
                 write_outcome(folder, number, plan.jobs[number].overrides, outcome)
                 tell(plan.jobs[number].overrides, outcome)
             (folder / ALONE).unlink()
-            _begun(folder, number).unlink(missing_ok=True)
+            _marker(folder, number).unlink(missing_ok=True)
 
 
-def _launched(words: Sequence[str]) -> str | None:
+def _launch_error(words: Sequence[str]) -> str | None:
     """Launch a sweep with Hydra; returns the error that stopped the launcher, or None."""
     try:
         launch(words)
