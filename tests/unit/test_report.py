@@ -238,7 +238,7 @@ def test_the_baseline_is_bold_only_where_all_others_are_worse():
 
 
 def test_every_column_is_in_the_glossary(decided: Comparison):
-    plain = {"runs", "reached it", "pairs", "did not finish", "share that failed", "verdict"}
+    plain = {"runs", "reached it", "pairs", "did not finish", "share of failed runs", "verdict"}
     known = {word for term in GLOSSARY for word in (term, *term.split(", "))}
     tables = performance_table(decided), contrasts_table(decided), stability_table(decided)
     assert {name for table in tables for name in table.head} - known == plain

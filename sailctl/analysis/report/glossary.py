@@ -61,6 +61,6 @@ GLOSSARY = {
     "short-term risk": "Mean of the lowest 5% of the changes between evaluations: the size of sudden drops.",
     "long-term risk": "Mean of the largest 5% of the drops below the best score so far.",
     "final drop from the best": "Best score of a run minus its last score.",
-    "worst final scores": "Mean final score of the worst 5% of runs.",
+    "risk across runs": "Mean final score of the worst 5% of runs.",
     "performance profile": "Share of runs with a final score above each threshold.",
 }

@@ -128,8 +128,8 @@ def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
 def stability_table(comparison: Comparison) -> Table:
     """Stability measures of each arm, over all tasks and on each task."""
     head = (
-        "arm", "dispersion across runs", *(measure.name for measure in STABILITY), "worst final scores",
-        "did not finish", "collapsed", "share that failed",
+        "arm", "dispersion across runs", *(measure.name for measure in STABILITY), "risk across runs",
+        "did not finish", "collapsed", "share of failed runs",
     )  # fmt: skip
     rows = []
     for scope in comparison.scopes:
@@ -155,7 +155,7 @@ def stability_table(comparison: Comparison) -> Table:
     caption = (
         f"In units of score, over finished runs, with {LEVEL:.0%} t intervals. Lower is steadier for the "
         "dispersions, the long-term risk and the final drop; higher is steadier for the short-term risk and "
-        "the worst final scores. Share that failed (did not finish, or collapsed): with Wilson interval."
+        "the risk across runs. Share of failed runs (not finished, or collapsed): with Wilson interval."
     )
     return Table("Stability", _about(caption), "task", head, "l" + "r" * (len(head) - 1), tuple(rows))
 
