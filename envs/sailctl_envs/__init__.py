@@ -1,4 +1,4 @@
-"""Tasks of sailctl: batched, forkable, each the same task as its original in Gymnasium or dm_control."""
+"""Batched tasks, each equivalent to its original in Gymnasium or dm_control."""
 
 from __future__ import annotations
 

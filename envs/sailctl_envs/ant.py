@@ -1,4 +1,4 @@
-"""Ant-v5: a four-legged walker in three dimensions that feels what it touches."""
+"""Ant-v5: a four-legged walker in three dimensions that observes contact forces."""
 
 from __future__ import annotations
 
@@ -6,15 +6,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Bools, GymnasiumTask, Part, Physics, World, flat, start
+from sailctl_envs.base import (
+    Array,
+    Bools,
+    GymnasiumTask,
+    Part,
+    Physics,
+    World,
+    flat,
+    uniformly_around,
+)
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 HEALTHY_REWARD = 1.0  # reward per control step in a healthy state
 CONTROL_COST = 0.5  # reward lost per squared unit of control
 CONTACT_COST = 5e-4  # reward lost per squared unit of contact force
-CONTACT_CLIP = 1.0  # contact forces and torques stay within this (N, N m)
+CONTACT_CLIP = 1.0  # bound of contact forces and torques (N, N m)
 RESET_NOISE = 0.1  # half width of the uniform noise on positions (m, rad); std of the velocities
-HEALTHY_HEIGHT = (0.2, 1.0)  # torso between these (m)
+HEALTHY_HEIGHT = (0.2, 1.0)  # range of the torso (m)
 TORSO = 1  # body of the model
 
 
@@ -47,13 +56,10 @@ class Ant(GymnasiumTask):
     fields: ClassVar[tuple[str, ...]] = ("xpos", "cfrc_ext")
 
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
-        init = world.init
-        qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
-        qvel = init.qvel + RESET_NOISE * rng.standard_normal((n, init.qvel.shape[1]))
-        return start(world, qpos, qvel)
+        return uniformly_around(world, n, RESET_NOISE, rng, normal_velocities=True)
 
     def remember(self, now: Physics, world: World) -> Array:
-        """Where MuJoCo left the torso along x (m): the next step's speed is counted from there."""
+        """x of the torso in ``MjData`` (m), from which the next step's speed is computed."""
         return now.read["xpos"][:, TORSO, :1]
 
     def observe(self, now: Physics) -> Array:
@@ -75,5 +81,5 @@ class Ant(GymnasiumTask):
 
 
 def contact_forces(now: Physics) -> Array:
-    """(N, B, 6) torque and force of contacts on each body, within ``CONTACT_CLIP``."""
+    """(N, B, 6) torque and force of contacts on each body, clipped to ``CONTACT_CLIP``."""
     return np.clip(now.read["cfrc_ext"], -CONTACT_CLIP, CONTACT_CLIP)

@@ -1,4 +1,4 @@
-"""What a task is: one class whose methods are vectorised numpy functions of batched MuJoCo states."""
+"""Base classes of tasks. The methods of a task are vectorised numpy functions of batched MuJoCo states."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Physics:
-    """Batched state of N simulations, and what a task reads beside it."""
+    """States of N simulations, and further values that a task reads."""
 
     qpos: Array
     """(N, nq) joint positions (m, rad)."""
     qvel: Array
     """(N, nv) joint velocities (m/s, rad/s)."""
     act: Array
-    """(N, na) activations of actuators with a state of their own; most tasks have none (N, 0)."""
+    """(N, na) activations of stateful actuators; most tasks have none (N, 0)."""
     memory: Array
-    """(N, M) what ``Task.remember`` carries along beside MuJoCo's state; most tasks need nothing (N, 0)."""
+    """(N, M) state outside MuJoCo's, from ``Task.remember``; most tasks have none (N, 0)."""
     read: Mapping[str, Array] = field(default_factory=dict)
-    """``Task.fields`` (N, ...) and ``Task.sensors`` (N, D) by name, as the original finds them."""
+    """``Task.fields`` (N, ...) and ``Task.sensors`` (N, D) by name, with the original's values."""
 
 
 class World(Protocol):
-    """What a simulator offers to a task that draws initial states."""
+    """Functions of a simulator for tasks that draw initial states."""
 
     @property
     def model(self) -> mujoco.MjModel:
@@ -46,59 +46,60 @@ class World(Protocol):
 
     @property
     def init(self) -> Physics:
-        """The model's own start, one row."""
+        """The initial state of the model file, one row."""
 
     def contacts(self, qpos: Array) -> Ints:
         """(N,) number of contacts at joint positions (N, nq)."""
 
     def settle(self, start: Physics, substeps: int) -> Physics:
-        """The states (``read`` left out) that ``substeps`` physics sub-steps without control lead to."""
+        """The states (without ``read``) after ``substeps`` physics sub-steps without control."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One line in the table of what a policy observes."""
+    """One row in the table of observations."""
 
-    what: str
-    """In words, such as ``joint angles: hip, knee, ankle``."""
+    name: str
+    """Description, such as ``joint angles: hip, knee, ankle``."""
     size: int
-    """Count of numbers."""
+    """Number of values."""
     unit: str
-    """``m``, ``rad``, ``m/s``, ``rad/s``, ``N m`` ...; ``1`` for a number without a unit."""
+    """``m``, ``rad``, ``m/s``, ``rad/s``, ``N m`` ...; ``1`` for a dimensionless number."""
 
 
 class Task(ABC):
-    """One control task, the same task as an original in Gymnasium or dm_control.
+    """One control task, equivalent to an original in Gymnasium or dm_control.
 
-    Nothing here imports MuJoCo until ``make_model`` is called, so that sizes can be checked first.
+    MuJoCo is imported by ``make_model`` only, so that sizes are available without it.
     """
 
     id: ClassVar[str]
-    """Name, with the original's version where it has one: ``hopper-v5``."""
+    """Name, with the version of the original if it has one: ``hopper-v5``."""
     original: ClassVar[str]
-    """The original's name where it lives: ``Gymnasium Hopper-v5``."""
+    """Library and name of the original: ``Gymnasium Hopper-v5``."""
     frame_skip: ClassVar[int]
     """Physics sub-steps in one control step."""
     horizon: ClassVar[int]
     """Control steps in an episode (the time limit)."""
     timestep: ClassVar[float]
-    """Seconds in one physics sub-step (as the model file says; checked by a contract test)."""
+    """Seconds in one physics sub-step, as in the model file."""
     camera: ClassVar[dict[str, float]]
     """Free-camera settings for videos: distance (m), elevation (degrees), height of the look-at point (m)."""
     observation: ClassVar[tuple[Part, ...]]
-    """What the policy observes, in order; a contract test compares the sizes."""
+    """Parts of the observation, in order."""
     reward_in_words: ClassVar[str]
-    """The reward of one control step, as one sentence or formula."""
+    """The reward of one control step, as a sentence or formula."""
     end_in_words: ClassVar[str] = "only at the time limit"
     """When an episode ends."""
     fields: ClassVar[tuple[str, ...]] = ()
-    """Fields of ``mujoco.MjData`` that the original reads after a step, as MuJoCo leaves them: with the
-    Runge-Kutta integrator those of its last stage. Steps one state at a time; ``cfrc_ext`` is computed."""
+    """Fields of ``mujoco.MjData`` that the original reads after a step, with the values that MuJoCo leaves in
+    them (those of the last stage of a Runge-Kutta integrator). States are then stepped one at a time.
+    ``cfrc_ext`` is computed in addition."""
     sensors: ClassVar[tuple[str, ...]] = ()
-    """Sensors of the model that are read after a step: accelerations and forces of the last sub-step."""
+    """Sensors of the model that are read after a step; accelerations and forces are of the last sub-step."""
     looks: ClassVar[bool] = True
-    """Whether sensors of positions and velocities are those of the state reached, as dm_control has them, or
-    those of the state before the last sub-step, where ``mj_step`` leaves them."""
+    """Whether sensors of positions and velocities belong to the state reached, as in dm_control, or to the
+    state before the last sub-step, as ``mj_step`` leaves them."""
 
     @property
     def dt(self) -> float:
@@ -107,17 +108,17 @@ class Task(ABC):
 
     @abstractmethod
     def make_model(self) -> mujoco.MjModel:
-        """A fresh MuJoCo model, compiled from the file that ships with the original."""
+        """A new MuJoCo model, compiled from the model file of the original."""
 
     @abstractmethod
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
-        """Initial states of ``n`` episodes (``read`` left out)."""
+        """Initial states of ``n`` episodes (without ``read``)."""
 
     def remember(self, now: Physics, world: World) -> Array:
-        """(N, M) what the original carries on from ``now`` beside MuJoCo's state.
+        """(N, M) state of the original in ``now``, outside MuJoCo's state.
 
-        ``now.memory`` is what was carried here, and goes on as it is unless a task says otherwise: a target
-        drawn by ``reset`` stays. The other methods see the answer, as ``now.memory`` or ``before.memory``.
+        On entry ``now.memory`` is that of the previous step. By default it does not change: a target drawn by
+        ``reset`` stays. The other methods get the result as ``now.memory`` or ``before.memory``.
         """
         return now.memory
 
@@ -130,7 +131,7 @@ class Task(ABC):
         """(N,) true reward of the control step ``action`` (N, A) that led from ``before`` to ``now``."""
 
     def terminated(self, now: Physics) -> Bools:
-        """(N,) whether the episode ended in ``now`` for good (a time limit is not a termination)."""
+        """(N,) whether the episode terminates in ``now``; the time limit is not a termination."""
         return np.zeros(len(now.qpos), dtype=bool)
 
 
@@ -140,10 +141,10 @@ class GymnasiumTask(Task):
     gymnasium_id: ClassVar[str]
     """The original's id in Gymnasium."""
     xml: ClassVar[str]
-    """File name of the model among Gymnasium's assets."""
+    """File name of the model in Gymnasium's assets."""
     bodies: ClassVar[tuple[str, ...]] = ()
-    """Bodies whose positions (``xpos``) the original reads as ``mj_step`` leaves them: sensors of their own
-    here, since that is faster than ``fields``. Not with the Runge-Kutta integrator, which leaves others."""
+    """Bodies whose position (``xpos``) the original reads after ``mj_step``. They get position sensors, which
+    are faster than ``fields``. Not for the Runge-Kutta integrator, which leaves other values."""
     looks: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
@@ -169,27 +170,33 @@ class GymnasiumTask(Task):
             mujoco.set_mju_user_warning(before)
 
     def _warn(self, message: str) -> None:
-        # The originals' model files use deprecated attributes; MuJoCo would say so, and log it into the
-        # working folder, at every start. Whoever runs a task cannot mend it, so only other warnings pass.
+        # The model files of the originals use deprecated attributes. MuJoCo would warn at every start, and
+        # write a log into the working folder. Users cannot fix this, so only other warnings are shown.
         if "deprecated" not in message:
             warnings.warn(f"{self.xml}: {message}", stacklevel=2)
 
 
 def flat(values: Array) -> Array:
-    """(N, ...) as (N, K), for no rows too."""
+    """``values`` (N, ...) as (N, K), also for N = 0."""
     return values.reshape(len(values), math.prod(values.shape[1:]))
 
 
 def start(world: World, qpos: Array, qvel: Array, memory: Array | None = None) -> Physics:
-    """States (N, nq), (N, nv) with idle actuators; ``memory`` (N, M) is empty unless it is given."""
+    """States of positions (N, nq) and velocities (N, nv), with idle actuators and ``memory`` (N, M)."""
     n = len(qpos)
     idle = np.zeros((n, world.init.act.shape[1]))
     return Physics(qpos, qvel, idle, np.zeros((n, 0)) if memory is None else memory)
 
 
-def uniformly_around(world: World, n: int, noise: float, rng: np.random.Generator) -> Physics:
-    """``n`` states with uniform noise of half width ``noise`` on each position and velocity of the start."""
+def uniformly_around(
+    world: World, n: int, noise: float, rng: np.random.Generator, normal_velocities: bool = False
+) -> Physics:
+    """``n`` initial states with uniform noise of half width ``noise`` on positions and velocities.
+
+    With ``normal_velocities`` the noise of the velocities is normal, with standard deviation ``noise``.
+    """
     init = world.init
     qpos = init.qpos + rng.uniform(-noise, noise, (n, init.qpos.shape[1]))
-    qvel = init.qvel + rng.uniform(-noise, noise, (n, init.qvel.shape[1]))
-    return start(world, qpos, qvel)
+    shape = (n, init.qvel.shape[1])
+    shift = noise * rng.standard_normal(shape) if normal_velocities else rng.uniform(-noise, noise, shape)
+    return start(world, qpos, init.qvel + shift)

@@ -1,4 +1,4 @@
-"""HalfCheetah-v5: a planar two-legged runner that never falls for good."""
+"""HalfCheetah-v5: a planar two-legged runner without termination."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, GymnasiumTask, Part, Physics, World, start
+from sailctl_envs.base import Array, GymnasiumTask, Part, Physics, World, uniformly_around
 
 FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 CONTROL_COST = 0.1  # reward lost per squared unit of control
@@ -32,10 +32,7 @@ class HalfCheetah(GymnasiumTask):
     reward_in_words: ClassVar[str] = "forward speed (m/s) - 0.1 |control|^2"
 
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
-        init = world.init
-        qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
-        qvel = init.qvel + RESET_NOISE * rng.standard_normal((n, init.qvel.shape[1]))
-        return start(world, qpos, qvel)
+        return uniformly_around(world, n, RESET_NOISE, rng, normal_velocities=True)
 
     def observe(self, now: Physics) -> Array:
         return np.concatenate([now.qpos[:, 1:], now.qvel], axis=1)

@@ -12,10 +12,10 @@ FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 HEALTHY_REWARD = 1.0  # reward per control step in a healthy state
 CONTROL_COST = 1e-3  # reward lost per squared unit of control
 RESET_NOISE = 5e-3  # half width of the uniform noise on positions (m, rad) and velocities
-VELOCITY_CLIP = 10.0  # observed velocities stay within this (m/s, rad/s)
-HEALTHY_STATE = 100.0  # every position from the torso angle on, and every velocity, within this
-HEALTHY_HEIGHT = 0.7  # torso above this (m)
-HEALTHY_ANGLE = 0.2  # torso angle within this (rad)
+VELOCITY_CLIP = 10.0  # bound of observed velocities (m/s, rad/s)
+HEALTHY_STATE = 100.0  # bound of the velocities, and of the positions except x and z
+HEALTHY_HEIGHT = 0.7  # minimum height of the torso (m)
+HEALTHY_ANGLE = 0.2  # bound of the torso angle (rad)
 
 
 class Hopper(GymnasiumTask):

@@ -12,10 +12,10 @@ FORWARD_WEIGHT = 1.25  # reward per (m/s) of forward speed
 HEALTHY_REWARD = 5.0  # reward per control step in a healthy state
 CONTROL_COST = 0.1  # reward lost per squared unit of control
 CONTACT_COST = 5e-7  # reward lost per squared unit of contact force
-MOST_CONTACT_COST = 10.0  # reward lost to contact in one control step, at most
+MOST_CONTACT_COST = 10.0  # maximum reward lost to contact in one control step
 RESET_NOISE = 1e-2  # half width of the uniform noise on positions (m, rad) and velocities
-HEALTHY_HEIGHT = (1.0, 2.0)  # torso strictly between these (m)
-ROOT = 6  # the first velocities are those of the torso, which nothing actuates
+HEALTHY_HEIGHT = (1.0, 2.0)  # open range of the torso (m)
+ROOT = 6  # number of velocities of the torso, which has no actuators
 
 OBSERVED_FIELDS = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 OBSERVED = (
@@ -59,7 +59,7 @@ class Humanoid(GymnasiumTask):
         return uniformly_around(world, n, RESET_NOISE, rng)
 
     def remember(self, now: Physics, world: World) -> Array:
-        """Where MuJoCo left the centre of mass along x (m): the next step's speed is counted from there."""
+        """x of the centre of mass in ``MjData`` (m), from which the next step's speed is computed."""
         mass: Array = world.model.body_mass
         centre: Array = np.einsum("b,nbj->nj", mass, now.read["xipos"])[:, :1] / mass.sum()
         return centre
@@ -82,7 +82,7 @@ class Humanoid(GymnasiumTask):
 
 
 def observe_body(now: Physics) -> Array:
-    """(N, 348) positions without x and y, velocities, and ``OBSERVED_FIELDS`` of everything but the world."""
+    """(N, 348) positions without x and y, velocities, and ``OBSERVED_FIELDS`` of all bodies but the world."""
     read = now.read
     return np.concatenate(
         [

@@ -1,4 +1,4 @@
-"""HumanoidStandup-v5: the body of Humanoid-v5, lying on its back, that gets up."""
+"""HumanoidStandup-v5: the body of Humanoid-v5 gets up from its back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEIGHT_WEIGHT = 1.0  # reward per metre of height and second of a physics sub-st
 ALIVE_REWARD = 1.0  # reward per control step
 CONTROL_COST = 0.1  # reward lost per squared unit of control
 IMPACT_COST = 0.5e-6  # reward lost per squared unit of contact force
-MOST_IMPACT_COST = 10.0  # reward lost to contact in one control step, at most
+MOST_IMPACT_COST = 10.0  # maximum reward lost to contact in one control step
 RESET_NOISE = 1e-2  # half width of the uniform noise on positions (m, rad) and velocities
 
 

@@ -6,14 +6,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from sailctl_envs.base import Array, Bools, GymnasiumTask, Part, Physics, World, start
+from sailctl_envs.base import Array, Bools, GymnasiumTask, Part, Physics, World, uniformly_around
 
 HEALTHY_REWARD = 10.0  # reward per control step while the poles are up
-SIDEWAYS_COST, DROP_COST = 0.01, 1.0  # reward lost per squared metre that the tip is off x = 0, z = 2
+SIDEWAYS_COST, DROP_COST = 0.01, 1.0  # reward lost per squared distance of the tip from x = 0, z = 2 (m^2)
 SPIN_COSTS = (1e-3, 5e-3)  # reward lost per squared angular velocity of the two poles ((rad/s)^2)
-TIP_HEIGHT = 2.0  # where the tip should be (m)
+TIP_HEIGHT = 2.0  # target height of the tip (m)
 LOWEST_TIP = 1.0  # the episode ends when the tip is no higher than this (m)
-OBSERVED_WITHIN = 10.0  # observed velocities and force stay within this (m/s, rad/s, N)
+OBSERVED_WITHIN = 10.0  # bound of observed velocities and force (m/s, rad/s, N)
 RESET_NOISE = 0.1  # half width of the uniform noise on positions (m, rad); std of the velocities
 
 
@@ -43,16 +43,13 @@ class InvertedDoublePendulum(GymnasiumTask):
     fields: ClassVar[tuple[str, ...]] = ("site_xpos", "qfrc_constraint")
 
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
-        init = world.init
-        qpos = init.qpos + rng.uniform(-RESET_NOISE, RESET_NOISE, (n, init.qpos.shape[1]))
-        qvel = init.qvel + RESET_NOISE * rng.standard_normal((n, init.qvel.shape[1]))
-        return start(world, qpos, qvel)
+        return uniformly_around(world, n, RESET_NOISE, rng, normal_velocities=True)
 
     def observe(self, now: Physics) -> Array:
         cart, poles = now.qpos[:, :1], now.qpos[:, 1:]
-        felt = np.concatenate([now.qvel, now.read["qfrc_constraint"][:, :1]], axis=1)
-        felt = np.clip(felt, -OBSERVED_WITHIN, OBSERVED_WITHIN)
-        return np.concatenate([cart, np.sin(poles), np.cos(poles), felt], axis=1)
+        rest = np.concatenate([now.qvel, now.read["qfrc_constraint"][:, :1]], axis=1)
+        clipped = np.clip(rest, -OBSERVED_WITHIN, OBSERVED_WITHIN)
+        return np.concatenate([cart, np.sin(poles), np.cos(poles), clipped], axis=1)
 
     def reward(self, before: Physics, now: Physics, action: Array) -> Array:
         x, z = tip(now)
@@ -67,6 +64,6 @@ class InvertedDoublePendulum(GymnasiumTask):
 
 
 def tip(now: Physics) -> tuple[Array, Array]:
-    """(N,) and (N,) position of the upper pole's tip along x and z (m)."""
-    place = now.read["site_xpos"][:, 0]
-    return place[:, 0], place[:, 2]
+    """(N,), (N,) position of the upper pole's tip along x and z (m)."""
+    position = now.read["site_xpos"][:, 0]
+    return position[:, 0], position[:, 2]

@@ -9,7 +9,7 @@ import numpy as np
 from sailctl_envs.base import Array, Bools, GymnasiumTask, Part, Physics, World, uniformly_around
 
 RESET_NOISE = 0.01  # half width of the uniform noise on positions (m, rad) and velocities
-UPRIGHT_ANGLE = 0.2  # the episode ends when the pole leans further than this (rad)
+UPRIGHT_ANGLE = 0.2  # the episode ends beyond this lean of the pole (rad)
 
 
 class InvertedPendulum(GymnasiumTask):

@@ -12,9 +12,9 @@ NEAR_WEIGHT = 0.5  # reward lost per metre between the arm's tips and the cylind
 DISTANCE_WEIGHT = 1.0  # reward lost per metre between cylinder and goal
 CONTROL_COST = 0.1  # reward lost per squared unit of control
 VELOCITY_NOISE = 0.005  # half width of the uniform noise on the arm's joint velocities (rad/s)
-CYLINDER = (np.array([-0.3, -0.2]), np.array([0.0, 0.2]))  # corners of where it may start (m)
-CLEARANCE = 0.17  # the cylinder starts further than this from the goal (m)
-JOINTS = 7  # of the arm; the cylinder has two slides after them, the goal two more
+CYLINDER = (np.array([-0.3, -0.2]), np.array([0.0, 0.2]))  # corners of its initial positions (m)
+CLEARANCE = 0.17  # minimum initial distance of the cylinder from the goal (m)
+JOINTS = 7  # number of joints of the arm; two slides of the cylinder and two of the goal follow
 
 
 class Pusher(GymnasiumTask):
@@ -55,8 +55,8 @@ class Pusher(GymnasiumTask):
         return start(world, qpos, qvel)
 
     def observe(self, now: Physics) -> Array:
-        places = [now.read[body] for body in self.bodies]
-        return np.concatenate([now.qpos[:, :JOINTS], now.qvel[:, :JOINTS], *places], axis=1)
+        positions = [now.read[body] for body in self.bodies]
+        return np.concatenate([now.qpos[:, :JOINTS], now.qvel[:, :JOINTS], *positions], axis=1)
 
     def reward(self, before: Physics, now: Physics, action: Array) -> Array:
         tips, cylinder, goal = (now.read[body] for body in self.bodies)
@@ -67,7 +67,7 @@ class Pusher(GymnasiumTask):
 
 
 def cylinders(n: int, rng: np.random.Generator) -> Array:
-    """(n, 2) positions uniform in ``CYLINDER`` off the goal, by rejection as the original draws them."""
+    """(n, 2) positions uniform in ``CYLINDER`` off the goal, by rejection sampling as in the original."""
     accepted = np.empty((0, 2))
     while len(accepted) < n:
         draw = rng.uniform(*CYLINDER, (n, 2))

@@ -61,7 +61,7 @@ class Reacher(GymnasiumTask):
 
 
 def targets(n: int, rng: np.random.Generator) -> Array:
-    """(n, 2) points uniform in the disc of ``TARGET_RADIUS``, by rejection as the original draws them."""
+    """(n, 2) points uniform in the disc of ``TARGET_RADIUS``, by rejection sampling as in the original."""
     accepted = np.empty((0, 2))
     while len(accepted) < n:
         draw = rng.uniform(-TARGET_RADIUS, TARGET_RADIUS, (n, 2))

@@ -12,9 +12,9 @@ FORWARD_WEIGHT = 1.0  # reward per (m/s) of forward speed
 HEALTHY_REWARD = 1.0  # reward per control step in a healthy state
 CONTROL_COST = 1e-3  # reward lost per squared unit of control
 RESET_NOISE = 5e-3  # half width of the uniform noise on positions (m, rad) and velocities
-VELOCITY_CLIP = 10.0  # observed velocities stay within this (m/s, rad/s)
-HEALTHY_HEIGHT = (0.8, 2.0)  # torso strictly between these (m)
-HEALTHY_ANGLE = 1.0  # torso angle within this (rad)
+VELOCITY_CLIP = 10.0  # bound of observed velocities (m/s, rad/s)
+HEALTHY_HEIGHT = (0.8, 2.0)  # open range of the torso (m)
+HEALTHY_ANGLE = 1.0  # bound of the torso angle (rad)
 
 
 class Walker2d(GymnasiumTask):

@@ -1,4 +1,4 @@
 """Analysis of learning curves: statistics, verdicts, figures and reports.
 
-May import sweeps and what is below; it uses config, policies and runs.
+May import sweeps and the folders below; it uses config, policies and runs.
 """

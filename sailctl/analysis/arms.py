@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -108,7 +107,7 @@ def _arms_of(trials: Sequence[Trial], varying: Sequence[str]) -> list[Arm]:
     arms = []
     for members in groups.values():
         first = members[0]
-        words = [f"{key}={_plain(first.settings.get(key))}" for key in splitting[first.algorithm]]
+        words = [f"{key}={plain(first.settings.get(key))}" for key in splitting[first.algorithm]]
         members.sort(key=lambda trial: (trial.task, trial.seed))
         settings = {
             key: _common([trial.settings[key] if trial.has(key) else None for trial in members])
@@ -120,11 +119,12 @@ def _arms_of(trials: Sequence[Trial], varying: Sequence[str]) -> list[Arm]:
 
 def _common(values: Sequence[object]) -> object:
     """The value of a setting; all values as text if it varies with the task."""
-    texts = dict.fromkeys(map(_plain, values))
+    texts = dict.fromkeys(map(plain, values))
     return values[0] if len(texts) == 1 else ", ".join(texts)
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """The value of a setting as text, without quotes around strings."""
     return value if isinstance(value, str) else show(value)
 
 
@@ -137,22 +137,22 @@ def _foreign(arms: Sequence[Arm]) -> Iterator[str]:
 
 def _other_settings(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
     for key in keys:
-        values = dict.fromkeys(_plain(arm.settings[key]) for arm in arms if arm.has(key))
+        values = dict.fromkeys(plain(arm.settings[key]) for arm in arms if arm.has(key))
         if len(values) > 1:
             yield f"{key} differs ({', '.join(values)})"
 
 
 def _not_shared(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
-    """Notes on those of ``keys`` that an arm lacks and another has; a wholly missing group is ``group.*``."""
-    known = [key for key in keys if any(arm.has(key) for arm in arms)]
+    """Notes on settings that some arms have and others lack; a group without any setting is ``group.*``."""
+    present = [key for key in keys if any(arm.has(key) for arm in arms)]
     for arm in (arm for arm in arms if not arm.trials[0].foreign):
         groups = {key.partition(".")[0] for key in arm.trials[0].settings if arm.has(key)}
-        lacking = [key.partition(".") for key in known if not arm.has(key)]
+        lacking = [key.partition(".") for key in present if not arm.has(key)]
         names = dict.fromkeys("".join(parts) if parts[0] in groups else f"{parts[0]}.*" for parts in lacking)
         if names:
             yield f"not shared: {arm.name} has no {', '.join(names)}"
         if not arm.asks and any(other.asks for other in arms):
-            yield f"not shared: {arm.name} is told the true reward and asks for no labels"
+            yield f"not shared: {arm.name} trains on the true reward and uses no labels"
 
 
 def _other_versions(trials: Sequence[Trial]) -> Iterator[str]:
@@ -160,22 +160,16 @@ def _other_versions(trials: Sequence[Trial]) -> Iterator[str]:
         versions = dict.fromkeys(str(trial.origin.get(name)) for trial in trials)
         if len(versions) > 1:
             values = ", ".join(value[:10] for value in list(versions)[:4])
-            what = "the commit of the code" if name == "commit" else f"the version of {name}"
-            yield f"{what} differs ({values}{', ...' if len(versions) > 4 else ''})"
+            subject = "the commit of the code" if name == "commit" else f"the version of {name}"
+            yield f"{subject} differs ({values}{', ...' if len(versions) > 4 else ''})"
 
 
 def _unfinished(trials: Sequence[Trial]) -> Iterator[str]:
-    open_ends = [trial for trial in trials if trial.state in ("running", "interrupted")]
-    if open_ends:
-        states = Counter(trial.state for trial in open_ends)
+    unfinished = [trial for trial in trials if trial.state in ("running", "interrupted")]
+    if unfinished:
+        states = Counter(trial.state for trial in unfinished)
         counts = " and ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        yield f"{counts} of {len(trials)} runs, such as {_relative(open_ends[0].place)}: they count as failed"
-
-
-def _relative(place: str) -> str:
-    """``place`` relative to the working folder, if it is below it."""
-    path, here = Path(place), Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else place
+        yield f"{counts} of {len(trials)} runs, such as {unfinished[0].relative_place}: they count as failed"
 
 
 def _missing_tasks(arms: Sequence[Arm]) -> Iterator[str]:
@@ -215,14 +209,14 @@ def _windowed(arms: Sequence[Arm]) -> list[Arm]:
         configured = float(str(trial.settings.get("env_steps", trial.budget)))
         budgets[trial.task] = min(budgets.get(trial.task, np.inf), configured)
 
-    def placed(trial: Trial) -> Trial:
+    def windowed(trial: Trial) -> Trial:
         if not trial.simulates or trial.task not in windows:
             return trial
         keep = slice(0, int(np.searchsorted(trial.env_steps, budgets[trial.task])) + 1)
         cut = {name: getattr(trial, name)[keep] for name in CURVES}
         return replace(trial, window=windows[trial.task], **cut)
 
-    return [replace(arm, trials=tuple(placed(trial) for trial in arm.trials)) for arm in arms]
+    return [replace(arm, trials=tuple(windowed(trial) for trial in arm.trials)) for arm in arms]
 
 
 def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:
@@ -230,7 +224,7 @@ def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:
     for task in tasks:
         seeds = {arm.name: tuple(trial.seed for trial in arm.on(task)) for arm in arms}
         if len(set(seeds.values())) > 1:
-            common = set.intersection(*(set(of_arm) for of_arm in seeds.values()))
+            common = set.intersection(*(set(arm_seeds) for arm_seeds in seeds.values()))
             yield f"arms were not run with the same seeds on {task}: {len(common)} are common to all"
     if any(trial.origin.get("dirty") for trial in trials):
         yield "some runs were made by code that differs from its commit"

@@ -100,6 +100,11 @@ class Comparison:
         return OVERALL if len(tasks) > 1 else tasks[0]
 
     @property
+    def scopes(self) -> list[str]:
+        """``scope``, then each single task."""
+        return list(dict.fromkeys([self.scope, *self.evidence.tasks]))
+
+    @property
     def headlines(self) -> list[Contrast]:
         """The contrasts in the final score over all tasks, one per arm other than the baseline."""
         return [c for c in self.contrasts if c.measure == FINAL.key and c.task == self.scope]
@@ -109,7 +114,7 @@ class Comparison:
         """The main conclusions: one sentence per arm, then the caveats."""
         sentences = [contrast.sentence for contrast in self.headlines]
         if not sentences:
-            sentences = ["One arm only: there is nothing to compare it with."]
+            sentences = ["There is only one arm, and so no comparison."]
         return [*sentences, *self.caveats]
 
     @property

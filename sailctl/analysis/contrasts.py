@@ -20,8 +20,8 @@ from sailctl.core.types import DoubleArray
 
 OVERALL = "all tasks"
 """Task name of results over all tasks."""
-ALPHA = 0.05
-POWER = 0.8
+ALPHA, POWER = 0.05, 0.8
+"""Level of all tests, and power for which the number of seeds needed is computed."""
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 """The estimate from too few runs."""
 
@@ -99,18 +99,18 @@ def contrasts(evidence: Evidence, baseline: str, scores: Scores, options: Option
     others = [arm for arm in evidence.arms if arm.name != baseline]
     baseline_arm = evidence.arm(baseline)
     scopes = scopes_of(evidence)
-    judged: list[Contrast] = []
+    results: list[Contrast] = []
     for measure in MEASURES:
         for single in (True, False):
             scoped = [s for s in scopes if (len(s) == 1) == single and (measure is FINAL or s is scopes[-1])]
             family = [(arm, scope) for arm in others for scope in scoped]
             tests = [_tested(arm, baseline_arm, scope, measure, scores, options) for arm, scope in family]
             adjusted = statistics.holm(np.array([test.p for test in tests])) if tests else np.zeros(0)
-            judged += [
+            results += [
                 _judged(test, measure, float(p_holm), len(family), options.effect)
                 for test, p_holm in zip(tests, adjusted, strict=True)
             ]
-    return tuple(judged)
+    return tuple(results)
 
 
 def _tested(
@@ -170,13 +170,9 @@ def _paired(
 
 def _judged(contrast: Contrast, measure: Measure, p_holm: float, family: int, effect: float) -> Contrast:
     """The contrast with adjusted p-value, verdict and sentence."""
-    judged = replace(
-        contrast,
-        p_holm=p_holm,
-        family=family,
-        verdict=verdict_of(contrast.difference, p_holm, measure.better),
-    )
-    return replace(judged, sentence=_sentence(judged, measure, effect))
+    verdict = verdict_of(contrast.difference, p_holm, measure.better)
+    contrast = replace(contrast, p_holm=p_holm, family=family, verdict=verdict)
+    return replace(contrast, sentence=_sentence(contrast, measure, effect))
 
 
 def verdict_of(difference: Estimate, p: float, better: int = 1) -> str:
@@ -196,34 +192,35 @@ def _sentence(c: Contrast, measure: Measure, effect: float) -> str:
     seeds = f"{ours} seeds" if ours == theirs else f"{ours} and {theirs} seeds"
     d, chance = c.difference, c.improvement
     if not math.isfinite(d.low):
-        shown = f"{_signed(d.value)} in {measure.name}, " if math.isfinite(d.value) else ""
+        value = f"{_signed(d.value)} in {measure.name}, " if math.isfinite(d.value) else ""
         per_arm = seeds.removesuffix("s") if ours == theirs == 1 else seeds
-        return f"{c.arm} beside {c.baseline} {where}: {shown}{per_arm} per arm, {TOO_FEW}."
-    likely = f"{chance.value:.2f}"
+        return f"{c.arm} versus {c.baseline} {where}: {value}{per_arm} per arm, {TOO_FEW}."
+    improvement = f"{chance.value:.2f}"
     if math.isfinite(chance.low):
-        likely += f" [{chance.low:.2f}, {chance.high:.2f}]"
+        improvement += f" [{chance.low:.2f}, {chance.high:.2f}]"
     numbers = (
         f"{_signed(d.value)} [{_signed(d.low)}, {_signed(d.high)}] in {measure.name}, {seeds} per arm, "
-        f"probability of improvement {likely}, {_p_value(c)}"
+        f"probability of improvement {improvement}, {_p_value(c)}"
     )
     if c.verdict != "undecided":
         return f"{c.arm} is {c.verdict} than {c.baseline} {where}: {numbers}."
     if not math.isfinite(c.power):
-        more = "runs of an arm do not differ, so that its spread is unknown"
+        reason = "the runs of an arm do not differ, so that its spread is unknown"
     elif c.power >= POWER:
-        sure = f"{c.power:.0%}" if c.power < 0.995 else "more than 99%"
-        more = f"a difference of {effect:g} would be seen with a chance of {sure}"
-        return f"No difference shown between {c.arm} and {c.baseline} {where}: {numbers}; {more}."
+        power = f"{c.power:.0%}" if c.power < 0.995 else "more than 99%"
+        reason = f"the power to detect a difference of {effect:g} is {power}"
+        return f"No difference shown between {c.arm} and {c.baseline} {where}: {numbers}; {reason}."
     elif c.seeds_needed is None:
-        more = f"more than 1,000 seeds per arm would be needed to see a difference of {effect:g}"
+        reason = f"detecting a difference of {effect:g} would need more than 1,000 seeds per arm"
     else:
-        more = f"a difference of {effect:g} would need {c.seeds_needed} seeds per arm for {POWER:.0%} power"
-    return f"Not enough seeds to tell {c.arm} from {c.baseline} {where}: {numbers}; {more}."
+        needed = f"{c.seeds_needed} seeds per arm"
+        reason = f"detecting a difference of {effect:g} with {POWER:.0%} power needs {needed}"
+    return f"Not enough seeds to distinguish {c.arm} from {c.baseline} {where}: {numbers}; {reason}."
 
 
 def _p_value(c: Contrast) -> str:
-    shown = f"p = {c.p_holm:.3f}" if c.p_holm >= 0.001 else "p < 0.001"
-    return f"{shown} (Holm over {c.family})" if c.family > 1 else shown
+    text = f"p = {c.p_holm:.3f}" if c.p_holm >= 0.001 else "p < 0.001"
+    return f"{text} (Holm over {c.family})" if c.family > 1 else text
 
 
 def _signed(value: float) -> str:

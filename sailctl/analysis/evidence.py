@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,12 @@ class Trial:
     def finished(self) -> bool:
         """Whether the run is finished and was evaluated after training began."""
         return self.state == "finished" and bool((self.iteration > 0).any())
+
+    @property
+    def relative_place(self) -> str:
+        """``place``, relative to the working folder if it is below it."""
+        path, here = Path(self.place), Path.cwd()
+        return str(path.relative_to(here)) if path.is_relative_to(here) else self.place
 
     @property
     def foreign(self) -> bool:
@@ -203,8 +210,8 @@ class Evidence:
         for arm in self.arms:
             if arm.name == name:
                 return arm
-        known = ", ".join(repr(arm.name) for arm in self.arms)
-        raise UserError(f"no arm is called '{name}'; the arms are {known}")
+        names = ", ".join(repr(arm.name) for arm in self.arms)
+        raise UserError(f"no arm is called '{name}'; the arms are {names}")
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, object]:

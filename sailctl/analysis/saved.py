@@ -39,21 +39,21 @@ def whole(path: Path, run: Mapping[str, object], curves: Mapping[str, DoubleArra
     Raises:
         UserError: when a row is missing, duplicated, incomplete or changed.
     """
-    who = f"run {run['run']} ({run['algorithm']} on {run['task']}, seed {run['seed']})"
+    run_name = f"run {run['run']} ({run['algorithm']} on {run['task']}, seed {run['seed']})"
     order = np.argsort(curves["iteration"], kind="stable")
     curves = {name: values[order] for name, values in curves.items()}
     iterations = curves["iteration"]
     for name in NEEDED:
         if len(empty := np.flatnonzero(np.isnan(curves[name]))):
-            raise _damaged(path, f"{who} has no number in a row (of iteration {iterations[empty[0]]:g})")
-    if len(twice := np.flatnonzero(np.diff(iterations) == 0)):
-        raise _damaged(path, f"{who} has the row of iteration {iterations[twice[0]]:g} twice")
+            raise _damaged(path, f"{run_name} has no number in a row (of iteration {iterations[empty[0]]:g})")
+    if len(repeated := np.flatnonzero(np.diff(iterations) == 0)):
+        raise _damaged(path, f"{run_name} has the row of iteration {iterations[repeated[0]]:g} twice")
     actual = seal(curves)
     if (rows := run.get("rows", actual["rows"])) != actual["rows"]:
         last = f", the last of iteration {iterations[-1]:g}" if len(iterations) else ""
-        raise _damaged(path, f"{who} has {actual['rows']} rows{last}, and {rows} were saved")
+        raise _damaged(path, f"{run_name} has {actual['rows']} rows{last}, and {rows} were saved")
     if run.get("checksum", actual["checksum"]) != actual["checksum"]:
-        raise _damaged(path, f"{who} has other numbers in its rows than were saved")
+        raise _damaged(path, f"{run_name} has other numbers in its rows than were saved")
     return curves
 
 

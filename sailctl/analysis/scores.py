@@ -53,7 +53,6 @@ STABILITY = (
 MEASURES = (FINAL, AUC, *STABILITY)
 """All measures that are compared between arms."""
 
-
 SCALES = {
     "runs": "0: before training, 1: the best run",
     "references": "0: random actions, 1: the expert reference",
@@ -76,24 +75,24 @@ class Scale:
         return (returns - self.zero) / (self.one - self.zero)
 
 
-def choose_scale(wanted: str | None, tasks: Sequence[str]) -> tuple[dict[str, tuple[float, float]], str]:
+def choose_scale(source: str | None, tasks: Sequence[str]) -> tuple[dict[str, tuple[float, float]], str]:
     """The scale of the reference policies, or an empty one, which means that of the runs; and its source.
 
     Args:
-        wanted: ``references``, ``runs``, or None for the references if all ``tasks`` have them.
+        source: ``references``, ``runs``, or None for the references if all ``tasks`` have them.
         tasks: ids of the tasks.
 
     Returns:
         ``{task: (return of score 0, return of score 1)}``, and ``references`` or ``runs``.
 
     Raises:
-        UserError: when ``references`` are wanted and a task has none.
+        UserError: when ``source`` is ``references`` and a task has none.
     """
-    if wanted == "runs":
+    if source == "runs":
         return {}, "runs"
     references = scale_of_references()
     if missing := [task for task in tasks if task not in references]:
-        if wanted == "references":
+        if source == "references":
             raise UserError(f"--scale references: there is no reference policy of {', '.join(missing)}")
         return {}, "runs"
     return {task: references[task] for task in tasks}, "references"
@@ -125,8 +124,8 @@ def read_scale(path: Path) -> dict[str, tuple[float, float]]:
     return {str(task): (float(ends[0]), float(ends[1])) for task, ends in table.items()}
 
 
-def scale_of(task: str, evidence: Evidence, given: Mapping[str, tuple[float, float]]) -> Scale:
-    """The scale of a task: that of ``given``, otherwise from its runs.
+def scale_of(task: str, evidence: Evidence, scales: Mapping[str, tuple[float, float]]) -> Scale:
+    """The scale of a task: from ``scales`` if it is there, otherwise from its runs.
 
     Raises:
         UserError: when no run on the task was evaluated.
@@ -137,8 +136,8 @@ def scale_of(task: str, evidence: Evidence, given: Mapping[str, tuple[float, flo
     if not returns:
         raise UserError(f"no run on {task} was ever evaluated")
     floor = float(min(curve.min() for curve in returns))
-    if task in given:
-        return Scale(*given[task], floor)
+    if task in scales:
+        return Scale(*scales[task], floor)
     untrained = [trial.returns[0] for trial in trials if len(trial.returns) and trial.iteration[0] == 0]
     zero = float(np.mean(untrained)) if untrained else floor
     one = max([zero, *finals])

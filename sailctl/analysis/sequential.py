@@ -64,9 +64,10 @@ def decide(
     Returns:
         A decision per arm. The test ends at the first batch that an undecided arm lacks.
     """
+    seed = int(rng.integers(2**32))  # all arms use the same exchanges
     sums = {
-        name: _sums(scores, baseline[: len(scores)], arm_rng, draws)
-        for name, scores, arm_rng in _seeded(arms, rng)
+        name: _sums(scores, baseline[: len(scores)], np.random.default_rng(seed), draws)
+        for name, scores in arms.items()
     }
     decisions = {name: Decision("undecided", 0, float("nan")) for name in arms}
     undecided = list(arms)
@@ -84,14 +85,6 @@ def decide(
             decisions[largest] = Decision("better" if difference > 0 else "worse", look, difference)
             undecided.remove(largest)
     return decisions
-
-
-def _seeded(
-    arms: Mapping[str, Batches], rng: np.random.Generator
-) -> list[tuple[str, Batches, np.random.Generator]]:
-    """Each arm with a generator of the same seed, so that all comparisons use the same exchanges."""
-    seed = int(rng.integers(2**32))
-    return [(name, scores, np.random.default_rng(seed)) for name, scores in arms.items()]
 
 
 def _sums(ours: Batches, theirs: Batches, rng: np.random.Generator, draws: int) -> DoubleArray:
@@ -118,8 +111,8 @@ def _boundary(sums: DoubleArray, plan: Plan) -> float:
     for look, size in enumerate(largest, start=1):
         crossed = int((~inside).sum())
         may_cross = int(look / plan.batches * plan.alpha * len(inside) + 1e-9) - crossed
-        left = np.sort(size[inside])[::-1]
-        high = float(left[may_cross]) if may_cross < len(left) else -np.inf
+        remaining = np.sort(size[inside])[::-1]
+        high = float(remaining[may_cross]) if may_cross < len(remaining) else -np.inf
         inside &= size <= high * (1 + 1e-9)
     return high
 
@@ -184,29 +177,30 @@ def _batches(comparison: Comparison, arm: str, batches: list[list[int]]) -> Batc
 
 def _sentence(arm: str, baseline: str, decision: Decision, plan: Plan) -> str:
     if decision.look == 0:
-        return f"{arm} beside {baseline}: no whole batch of {plan.batch} seeds yet."
+        return f"{arm} versus {baseline}: no complete batch of {plan.batch} seeds yet."
     after = f"after {decision.look} of {plan.batches} batches ({decision.look * plan.batch} seeds)"
     score = f"{decision.difference:+.2f} in {FINAL.name}"
     if decision.verdict != "undecided":
         return f"{arm} is {decision.verdict} than {baseline}: decided {after}, {score}."
     if decision.look == plan.batches:
         return f"No difference shown between {arm} and {baseline} {after}, {score}."
-    return f"{arm} beside {baseline}: undecided {after}, {score}."
+    return f"{arm} versus {baseline}: undecided {after}, {score}."
 
 
 def _next(decisions: Mapping[str, Decision], seeds: list[int], plan: Plan) -> str:
     """Whether to stop, and otherwise what to run next."""
-    error = f"the chance of any wrong decision is at most {plan.alpha:.0%}, over all arms and looks"
-    waiting = [
+    error = f"the probability of any wrong decision is at most {plan.alpha:.0%}, over all arms and looks"
+    undecided = [
         name
         for name, decision in decisions.items()
         if decision.verdict == "undecided" and decision.look < plan.batches
     ]
-    if not waiting:
+    if not undecided:
         return f"Stop: {error}."
-    done = min(decisions[name].look for name in waiting)
+    done = min(decisions[name].look for name in undecided)
     batch = seeds[done * plan.batch : (done + 1) * plan.batch]
-    more = (
-        f"seeds {', '.join(map(str, batch))}" if len(batch) == plan.batch else f"the next {plan.batch} seeds"
-    )
-    return f"Continue: run {more} of {', '.join(waiting)} and of the baseline; {error}."
+    if len(batch) < plan.batch:
+        next_seeds = f"the next {plan.batch} seeds"
+    else:
+        next_seeds = f"seeds {', '.join(map(str, batch))}"
+    return f"Continue: run {next_seeds} of {', '.join(undecided)} and of the baseline; {error}."

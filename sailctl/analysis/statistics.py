@@ -47,15 +47,13 @@ class Estimate:
 
 
 def iqm(scores: DoubleArray, axis: int = -1) -> DoubleArray:
-    """Interquartile mean: the mean without the floor(n/4) lowest and highest scores.
+    """Interquartile mean (Agarwal et al. 2021): the mean without the floor(n/4) lowest and highest scores.
 
-    Equal to ``scipy.stats.trim_mean(scores, 0.25)``, as in rliable (Agarwal et al. 2021). It has no interval
-    here, because no interval has sufficient coverage for few seeds.
+    It has no interval here, because no interval has sufficient coverage for few seeds.
     """
-    n = scores.shape[axis]
-    cut = n // 4
-    ordered = np.moveaxis(np.sort(scores, axis=axis), axis, -1)
-    return np.asarray(ordered[..., cut : n - cut].mean(axis=-1))
+    from scipy.stats import trim_mean  # slow to load
+
+    return np.asarray(trim_mean(scores, 0.25, axis=axis))
 
 
 def mean(strata: Strata) -> Estimate:
@@ -92,10 +90,10 @@ def probability_of_improvement(ours: Strata, theirs: Strata) -> Estimate:
     """
     pairs = _tasks(ours, theirs)
     wins = [(np.sign(x[:, None] - y[None, :]) + 1) / 2 for x, y in pairs]
-    share = math.fsum(float(won.mean()) for won in wins) / len(pairs)
+    share = math.fsum(float(task_wins.mean()) for task_wins in wins) / len(pairs)
     if _fewest(side for pair in pairs for side in pair) < SEEDS_OF_A_SHARE:
         return Estimate(share, math.nan, math.nan)
-    variance = math.fsum(_bootstrap_variance(won) for won in wins) / len(pairs) ** 2
+    variance = math.fsum(_bootstrap_variance(task_wins) for task_wins in wins) / len(pairs) ** 2
     comparisons = len(pairs) ** 2 / sum(1 / min(len(x), len(y)) for x, y in pairs)
     return _wilson(share, _trials(share, variance, comparisons))
 
@@ -273,13 +271,13 @@ def power(
 
 
 def seeds_needed(
-    effect: float, ours: Strata, theirs: Strata, wanted: float = 0.8, at_most: int = 1000
+    effect: float, ours: Strata, theirs: Strata, target: float = 0.8, at_most: int = 1000
 ) -> int | None:
-    """Minimum seeds per arm and task with a ``power`` of ``wanted``; None if ``at_most`` are not enough."""
-    if not power(effect, ours, theirs, at_most) >= wanted:
+    """Minimum seeds per arm and task with a ``power`` of ``target``; None if ``at_most`` are not enough."""
+    if not power(effect, ours, theirs, at_most) >= target:
         return None
     return 2 + bisect_left(
-        range(2, at_most + 1), wanted, key=lambda seeds: power(effect, ours, theirs, seeds)
+        range(2, at_most + 1), target, key=lambda seeds: power(effect, ours, theirs, seeds)
     )
 
 

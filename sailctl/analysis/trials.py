@@ -24,20 +24,9 @@ from sailctl.core.files import write_atomically
 from sailctl.core.types import DoubleArray, UserError
 from sailctl.runs.results import EVALUATIONS, METRICS, RunRecord, find_runs, load_run
 
-_HEAD = (
-    "run",
-    "task",
-    "algorithm",
-    "seed",
-    "iteration",
-    "env_steps",
-    "labels",
-    "wall_s",
-    "return",
-    "length",
-    "kl",
-    "cpu_s",
-)
+_CURVES = ("iteration", "env_steps", "labels", "wall_s", "return", "length", "kl", "cpu_s")
+"""Columns of ``CURVES`` in saved evidence."""
+_HEAD = ("run", "task", "algorithm", "seed", *_CURVES)
 
 
 def load_trials(places: Sequence[str | Path]) -> list[Trial]:
@@ -101,7 +90,7 @@ def trial_of(record: RunRecord) -> Trial:
         name: dict(zip(metrics["iteration"], metrics[name], strict=True)) for name in ("wall_s", "cpu_s")
     }
 
-    def by_then(name: str) -> DoubleArray:
+    def at_evaluations(name: str) -> DoubleArray:
         return np.array([0.0 if i == 0 else time_at[name].get(i, np.nan) for i in iteration])
 
     provenance, git = record.provenance, record.provenance.get("git") or {}
@@ -127,8 +116,8 @@ def trial_of(record: RunRecord) -> Trial:
         iteration=iteration,
         env_steps=evaluations["env_steps"][first],
         labels=evaluations["labels"][first],
-        wall_s=by_then("wall_s"),
-        cpu_s=by_then("cpu_s"),
+        wall_s=at_evaluations("wall_s"),
+        cpu_s=at_evaluations("cpu_s"),
         returns=mean("return"),
         lengths=mean("length"),
         kl=_means_between(iteration, metrics["iteration"], metrics["kl_ref_pi"]),
@@ -213,12 +202,12 @@ def read_about(path: Path) -> dict[str, Any]:
 
 def _load_saved(path: Path) -> list[Trial]:
     about = read_about(path)
-    table = read_columns(path, ("run", *_HEAD[4:]), ended=True)
+    table = read_columns(path, ("run", *_CURVES), ended=True)
     trials = []
     try:
         for run in about["runs"]:
             rows = table["run"] == run["run"]
-            columns = {name: table[column][rows] for name, column in zip(CURVES, _HEAD[4:], strict=True)}
+            columns = {name: table[column][rows] for name, column in zip(CURVES, _CURVES, strict=True)}
             curves: dict[str, Any] = dict(whole(path, run, columns))
             trials.append(
                 Trial(

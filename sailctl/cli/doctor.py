@@ -19,6 +19,8 @@ import numpy as np
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from sailctl.core.files import check_writable
+from sailctl.core.types import UserError
 from sailctl.simulator.video import offscreen_backend
 
 DISK_GB = 1.0
@@ -39,7 +41,7 @@ run.finish()
 class Finding:
     """The result of one check."""
 
-    what: str
+    name: str
     works: bool
     detail: str
     """Result of the check, or advice."""
@@ -55,21 +57,21 @@ def diagnose() -> int:
         findings += [*check_extras(), rendering.result(), wandb.result(), check_slurm()]
     if not any(finding.needed and not finding.works for finding in findings):
         findings.append(check_threads())  # last, so that no other check uses the cores
-    width = max(len(finding.what) for finding in findings)
+    width = max(len(finding.name) for finding in findings)
     for finding in findings:
         word = "ok" if finding.works else "FAILS" if finding.needed else "missing"
-        print(f"{finding.what:<{width}}  {word:<7}  {finding.detail}")
-    broken = [finding.what for finding in findings if finding.needed and not finding.works]
+        print(f"{finding.name:<{width}}  {word:<7}  {finding.detail}")
+    broken = [finding.name for finding in findings if finding.needed and not finding.works]
     print(f"\nmust be fixed: {', '.join(broken)}" if broken else "\nsailctl works here")
     return 1 if broken else 0
 
 
 def check_python() -> Finding:
     """Whether this Python is new enough."""
-    wanted = metadata.metadata("sailctl")["Requires-Python"]
+    required = metadata.metadata("sailctl")["Requires-Python"]
     version = ".".join(map(str, sys.version_info[:3]))
-    fits = SpecifierSet(wanted).contains(version)
-    return Finding("Python", fits, version if fits else f"{version} is not {wanted}")
+    fits = SpecifierSet(required).contains(version)
+    return Finding("Python", fits, version if fits else f"{version} is not {required}")
 
 
 def check_packages() -> list[Finding]:
@@ -192,10 +194,10 @@ def check_folder() -> list[Finding]:
     here = Path.cwd()
     free = shutil.disk_usage(here).free / 1e9
     try:
-        with tempfile.TemporaryFile(dir=here):
-            folder = Finding("folder", True, f"{here} is writable")
-    except OSError as error:
-        folder = Finding("folder", False, f"{here}: {error.strerror}; choose another with out=FOLDER")
+        check_writable(here)
+        folder = Finding("folder", True, f"{here} is writable")
+    except UserError as error:
+        folder = Finding("folder", False, f"{error}; choose another with out=FOLDER")
     disk = f"{free:.0f} GB free" if free >= DISK_GB else f"{free:.1f} GB free, less than {DISK_GB:.0f}"
     return [folder, Finding("disk", free >= DISK_GB, disk)]
 

@@ -15,12 +15,8 @@ from sailctl.simulator.speed import measure
 from sailctl_envs import ALL_TASKS, GymnasiumTask, Task
 from sailctl_envs.dmc.base import SuiteMissingError
 
-METAWORLD_SIZES = (
-    "39",
-    "4",
-    str(METAWORLD_HORIZON),
-    "0.0125",
-)  # obs, act, horizon, s/step of all Meta-World tasks
+METAWORLD_SIZES = ("39", "4", str(METAWORLD_HORIZON), "0.0125")
+"""obs, act, horizon and s/step of all Meta-World tasks."""
 HEAD = ("task", "original", "obs", "act", "horizon", "s/step", "needs")
 END = "an episode ends"
 FOOT = """
@@ -49,7 +45,7 @@ def print_task(task_id: str) -> None:
     """Print one task's page.
 
     Raises:
-        UserError: when there is no page for this id, or what the task needs is missing.
+        UserError: when there is no page for this id, or a package that the task needs is missing.
     """
     if task_id not in ALL_TASKS:
         raise UserError(f"no page for task {task_id!r}; there is one for {', '.join(ALL_TASKS)}")
@@ -62,7 +58,7 @@ def print_task(task_id: str) -> None:
 def page(task: Task) -> str:
     """Markdown description of a task: observation, actions, reward, horizon, termination."""
     goal = (type(task).__doc__ or "").partition(". ")[0].partition(".\n")[0]
-    parts = [(part.what, str(part.size), part.unit) for part in task.observation]
+    parts = [(part.name, str(part.size), part.unit) for part in task.observation]
     total = sum(part.size for part in task.observation)
     length = f"{task.horizon} control steps of {task.dt:g} s, each {task.frame_skip} physics sub-steps"
     return "\n\n".join(

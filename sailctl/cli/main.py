@@ -12,14 +12,7 @@ from pathlib import Path
 from sailctl import __version__
 from sailctl.cli.comparing import compare, plot, report
 from sailctl.cli.parser import Parser
-from sailctl.cli.usage import (
-    COLLECT_HELP,
-    HELP,
-    REFERENCE_HELP,
-    REGRESS_HELP,
-    STATUS_HELP,
-    TRAIN_HELP,
-)
+from sailctl.cli.usage import COLLECT_HELP, HELP, REFERENCE_HELP, REGRESS_HELP, STATUS_HELP, TRAIN_HELP
 from sailctl.core.terminal import fit_encoding, shortened
 
 
@@ -37,18 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Set before numpy is imported: one thread per linear algebra call, because runs share the cores.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    if os.environ.get("WANDB_DISABLED", "").lower() in (
-        "true",
-        "1",
-        "yes",
-        "y",
-        "on",
-    ):  # W&B's older variable
+    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes", "y", "on"):  # an older variable
         os.environ.setdefault("WANDB_MODE", "disabled")
     if "MUJOCO_GL" in os.environ:  # importing MuJoCo fails if that OpenGL is missing
-        os.environ.setdefault(
-            "SAILCTL_MUJOCO_GL", os.environ["MUJOCO_GL"]
-        )  # for the processes that render videos
+        # The processes that render videos read the other variable.
+        os.environ.setdefault("SAILCTL_MUJOCO_GL", os.environ["MUJOCO_GL"])
         os.environ["MUJOCO_GL"] = "disable"
     os.environ["MPLBACKEND"] = "agg"  # no window is opened, and another backend may be missing
     from sailctl.core.files import NO_PLACE, OUT_OF_REACH
@@ -210,11 +196,11 @@ def _guard(options: argparse.Namespace) -> int:
 
     overrides = [word for word in options.words if "=" in word and not place(word).exists()]
     places = [place(word) for word in options.words if word not in overrides] or [Path("results/baselines")]
-    of_new = {"--seeds": options.seeds, "--gate-seeds": options.gate_seeds, "--alpha": options.alpha}
+    new_options = {"--seeds": options.seeds, "--gate-seeds": options.gate_seeds, "--alpha": options.alpha}
     if options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, got {options.jobs}")
     if options.new is None:
-        if misplaced := [name for name, value in of_new.items() if value is not None] or overrides:
+        if misplaced := [name for name, value in new_options.items() if value is not None] or overrides:
             raise UserError(
                 f"{misplaced[0]} belongs to a new protocol: add --new NAME (see sailctl regress --help)"
             )

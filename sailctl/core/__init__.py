@@ -1,4 +1,4 @@
-"""What everything else is written in: types, named random generators, exact states, files, tasks.
+"""The foundation of all other folders: data types, random generators, saved states, files, task ids.
 
-Imports nothing of sailctl.
+Imports no other folder of sailctl.
 """

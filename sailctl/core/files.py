@@ -1,4 +1,4 @@
-"""Paths as people write them, where a saved policy is found, and files that are never half written."""
+"""Paths of the user, the location of a saved policy, and atomic writes."""
 
 from __future__ import annotations
 
@@ -10,44 +10,43 @@ from pathlib import Path
 from sailctl.core.types import UserError
 
 POLICY = "policy.json"
-"""Describes the policy in its folder, and holds a checksum of all of it."""
-
+"""File that describes the policy of its folder, with a checksum."""
 
 OUT_OF_REACH = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""Why a file cannot be written, through no fault of this program."""
+"""Errors of the machine, not of this program, that prevent writing a file."""
 NO_PLACE = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
-"""Why there can be no file of the name that was asked for."""
+"""Errors of a path that no file can have."""
 
 
 def place(text: str | Path, base: Path | None = None) -> Path:
-    """``text`` as a path: ``~`` at its start is the home folder; a relative path begins at ``base``.
+    """``text`` as a path, with ``~`` at its start expanded; a relative path is relative to ``base``.
 
     Raises:
-        UserError: when there is no such home folder.
+        UserError: when the home folder is unknown.
     """
     try:
         path = Path(text).expanduser()
     except RuntimeError as error:
-        raise UserError(f"'{text}' names no home folder that is known here") from error
+        raise UserError(f"'{text}' names an unknown home folder") from error
     return path if base is None else base / path
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder, or one that is yet to be made, in which no file can be made.
+    """Check that files can be created in a folder, or in its nearest existing parent.
 
     Raises:
-        UserError: with the reason.
+        UserError: when they cannot; the message gives the reason.
     """
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise UserError(f"cannot write into {there}: {error.strerror}") from error
+        raise UserError(f"cannot write into {existing}: {error.strerror}") from error
 
 
 def find_policy(place: str | Path) -> Path | None:
-    """``policy.json`` of ``place``: of a policy folder, or of a run directory (in its folder ``policy``)."""
+    """``policy.json`` in a policy folder, or in the folder ``policy`` of a run directory; else None."""
     for file in (Path(place) / POLICY, Path(place) / "policy" / POLICY):
         if file.is_file():
             return file
@@ -55,10 +54,10 @@ def find_policy(place: str | Path) -> Path | None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write ``content`` (text as UTF-8): a reader, or a crash, finds the old file or the whole new one.
+    """Write ``content`` (text as UTF-8) atomically: a crash leaves the old or the complete new file.
 
     Raises:
-        OSError: when it cannot be written; the old file is then untouched.
+        OSError: when it cannot be written; the old file is then unchanged.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,27 +1,12 @@
-"""One seed, many named generators: what one part draws never shifts what another one draws."""
+"""Independent random generators from one seed: draws from one never change the draws from another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-
-STREAMS = (
-    "init",
-    "sim",
-    "policy",
-    "prompts",
-    "oracle",
-    "minibatch",
-    "labels",
-    "ensemble",
-    "value",
-    "queries",
-    "data",
-    "actions",
-)
 
 
 @dataclass(frozen=True)
@@ -35,38 +20,42 @@ class Generators:
     policy: np.random.Generator
     """Noise of the actions."""
     prompts: np.random.Generator
-    """Phases of the chains, and which prompts are episode starts."""
+    """Phases of the chains, and the choice of the prompts that are episode starts."""
     oracle: np.random.Generator
     """Answers of a stochastic teacher."""
     minibatch: np.random.Generator
     """Order of the pairs in each epoch."""
     labels: np.random.Generator
-    """Labels that the policy or a reward model gives."""
+    """Labels drawn by the policy or by a reward model."""
     ensemble: np.random.Generator
     """Initial parameters and minibatches of the reward model."""
     value: np.random.Generator
-    """Initial parameters and minibatches of the value of states."""
+    """Initial parameters and minibatches of the state-value function."""
     queries: np.random.Generator
-    """Which pairs are put to the teacher."""
+    """Choice of the pairs that the teacher compares."""
     data: np.random.Generator
-    """Which pairs of a data set an iteration learns from."""
+    """Choice of the pairs of a data set for each iteration."""
     actions: np.random.Generator
-    """Actions that are compared with each other, or valued, and never taken."""
+    """Actions that are compared or valued, but not executed."""
 
     def state(self) -> dict[str, Any]:
-        """Where each generator stands."""
+        """The state of each generator."""
         return {name: getattr(self, name).bit_generator.state for name in STREAMS}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Set the generators to where they stood, in place: whoever holds one goes on drawing from there."""
+        """Restore what ``state`` returned, in place, so that references to the generators stay valid."""
         for name in STREAMS:
             getattr(self, name).bit_generator.state = state[name]
+
+
+STREAMS = tuple(field.name for field in fields(Generators))
+"""Names of the generators."""
 
 
 def named_generators(seed: int) -> Generators:
     """Independent generators for every name in ``STREAMS``, derived from ``seed`` and the name alone.
 
-    A name added later leaves the others' draws as they were, because each stream is keyed by its own name.
+    Each stream depends on its own name only, so that a new name does not change the other streams.
 
     Raises:
         ValueError: when ``seed`` is negative.
@@ -75,7 +64,7 @@ def named_generators(seed: int) -> Generators:
 
 
 def seed_of_32_bits(seed: int) -> int:
-    """The seed for a library that takes 32 bits: ``seed`` itself where it fits, else one drawn with it."""
+    """A seed for libraries that accept 32 bits: ``seed`` if it fits, otherwise one derived from it."""
     return seed if seed < 2**32 else int(generator(seed, "narrow").integers(2**32))
 
 

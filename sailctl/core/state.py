@@ -1,7 +1,7 @@
-"""What a run knows at one moment, as nested dictionaries, and as bytes that show when a bit of them is wrong.
+"""Complete states of a run as nested dictionaries, and their serialisation with a checksum.
 
-Everything that remembers something from one iteration to the next has ``state()``, which hands it out, and
-``restore(state)``, which takes it back: training goes on from there bit for bit as if it had never stopped.
+Every object that keeps data between iterations has ``state()``, which returns the data, and
+``restore(state)``, which loads it. A restored run continues bit for bit like one that was never stopped.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch import nn
 
 
 class DamagedError(Exception):
-    """These bytes are not those of a state, or not all of them are."""
+    """The bytes are not a serialised state, or are damaged."""
 
 
 State = dict[str, Any]
-"""Names and what is kept under them: arrays, tensors, numbers, texts, None, lists of those but arrays and
-tensors, and further such dictionaries. Read from bytes, tensors come back as arrays."""
+"""Values by name: arrays, tensors, numbers, strings, None, nested dictionaries, and lists without arrays or
+tensors. Deserialised tensors are arrays."""
 
 PLAIN, CHECKSUM = "plain", "sha256"
 _ARRAY = "array"
 
 
 def to_bytes(state: State) -> bytes:
-    """The state as the content of a safetensors file: no pickle, and a checksum over all of it."""
+    """The state as the content of a safetensors file (no pickle), with a checksum."""
     from safetensors.numpy import save
 
     arrays: dict[str, np.ndarray[Any, Any]] = {}
@@ -38,21 +38,21 @@ def to_bytes(state: State) -> bytes:
 
 
 def from_bytes(content: bytes) -> State:
-    """The state that ``to_bytes`` made bytes of, arrays in place of tensors.
+    """The state that ``to_bytes`` serialised, with arrays instead of tensors.
 
     Raises:
-        DamagedError: when it did not, or when they have changed since.
+        DamagedError: when ``content`` is not the unchanged output of ``to_bytes``.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
     try:
         end = 8 + int.from_bytes(content[:8], "little")
-        about = json.loads(content[8:end])["__metadata__"]
+        metadata = json.loads(content[8:end])["__metadata__"]
         arrays = load(content)
-        if about[CHECKSUM] != _checksum(about[PLAIN], arrays):
+        if metadata[CHECKSUM] != _checksum(metadata[PLAIN], arrays):
             raise DamagedError("its checksum is wrong")
-        state: State = _with_arrays(json.loads(about[PLAIN]), arrays)
+        state: State = _with_arrays(json.loads(metadata[PLAIN]), arrays)
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise DamagedError(f"{type(error).__name__}: {error}") from error
     return state
@@ -64,27 +64,27 @@ def module_state(module: nn.Module) -> State:
 
 
 def restore_module(module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Put parameters and buffers back, in place.
+    """Load parameters and buffers, in place.
 
     Raises:
-        RuntimeError: when they are those of another module.
+        RuntimeError: when names or shapes do not match the module.
     """
     module.load_state_dict({name: torch.as_tensor(value) for name, value in state.items()})
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> State:
-    """What the optimiser remembers of each parameter, by the parameter's number; its settings left out."""
-    known = optimiser.state_dict()["state"]
-    return {str(number): dict(values) for number, values in known.items()}
+    """The optimiser's statistics of each parameter, by the parameter's number, without its settings."""
+    statistics = optimiser.state_dict()["state"]
+    return {str(number): dict(values) for number, values in statistics.items()}
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put back what the optimiser remembered; its settings stay as they are."""
-    known = {
+    """Load the optimiser's statistics, and keep its settings."""
+    statistics = {
         int(number): {name: torch.as_tensor(value) for name, value in values.items()}
         for number, values in state.items()
     }
-    optimiser.load_state_dict({"state": known, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimiser.load_state_dict({"state": statistics, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
@@ -102,15 +102,15 @@ def _with_arrays(value: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
     if not isinstance(value, dict):
         return value
     if set(value) == {_ARRAY}:
-        return arrays[value[_ARRAY]].copy()  # those of safetensors cannot be written to
+        return arrays[value[_ARRAY]].copy()  # the arrays of safetensors are read-only
     return {key: _with_arrays(item, arrays) for key, item in value.items()}
 
 
 def _checksum(plain: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """SHA-256 of everything: numbers and texts, and name, type, shape and content of each array."""
-    found = hashlib.sha256(plain.encode())
+    """SHA-256 of the plain values, and of name, type, shape and content of each array."""
+    digest = hashlib.sha256(plain.encode())
     for name in sorted(arrays):
         array = arrays[name]
-        found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

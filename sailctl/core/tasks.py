@@ -1,7 +1,7 @@
-"""Which tasks there are and how long their episodes last: what can be said before a simulator is built.
+"""Task ids and episode lengths, which are known before a simulator is built.
 
-A task is one of the suite's own, one of Meta-World's that are stepped by EnvPool, or the id of any other
-MuJoCo environment registered with Gymnasium, a user's own included: ``my_module:MyEnv-v0``.
+A task is one of sailctl's own, a Meta-World task (simulated by EnvPool), or any other MuJoCo environment
+registered with Gymnasium, including the user's own: ``my_module:MyEnv-v0``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ METAWORLD = {
     "drawer-open-v3": "MetaWorld/DrawerOpen-v3",
     "window-open-v3": "MetaWorld/WindowOpen-v3",
 }
-"""Meta-World's tasks and what EnvPool calls them."""
+"""Meta-World tasks, with their ids in EnvPool."""
 
 METAWORLD_HORIZON = 500
 """Control steps in an episode of every Meta-World task."""
 
 
 def known_tasks() -> tuple[str, ...]:
-    """Ids that work without registering anything: the suite's own, then Meta-World's."""
+    """Ids that need no registration: sailctl's own tasks, then Meta-World's."""
     return (*ALL_TASKS, *METAWORLD)
 
 
@@ -38,7 +38,7 @@ def horizon(task_id: str) -> int:
     """Control steps in an episode of the task.
 
     Raises:
-        UserError: when there is no such task, or Gymnasium knows no time limit for it.
+        UserError: when the task is unknown, or is registered without a time limit.
     """
     if task_id in ALL_TASKS:
         return ALL_TASKS[task_id].horizon
@@ -54,15 +54,15 @@ def horizon(task_id: str) -> int:
 
 
 def forks_anywhere(task_id: str) -> bool:
-    """Whether a segment can begin at any state of an episode; of Meta-World's tasks, at its start alone."""
+    """Whether segments can begin at any state; in Meta-World they begin only at the start of an episode."""
     return task_id not in METAWORLD
 
 
 def registration(task_id: str) -> EnvSpec:
-    """What Gymnasium's registry says of ``task_id``; the module before a colon is imported first.
+    """The entry of ``task_id`` in Gymnasium's registry; the module before a colon is imported first.
 
     Raises:
-        UserError: when nothing is registered by this name, or the module cannot be imported.
+        UserError: when there is no entry, or the module cannot be imported.
     """
     import gymnasium
 
@@ -70,10 +70,10 @@ def registration(task_id: str) -> EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except Exception as error:  # whatever the user's module does when it is imported
+        except Exception as error:  # the user's module may raise anything
             raise UserError(
                 f"env.id={task_id}: importing {module} fails ({type(error).__name__}: {error}); "
-                "its folder has to be on PYTHONPATH"
+                "its folder must be on PYTHONPATH"
             ) from error
     if name not in gymnasium.registry:
         raise UserError(
@@ -85,6 +85,6 @@ def registration(task_id: str) -> EnvSpec:
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     names = [*known]
-    near = difflib.get_close_matches(word, names, n=1)
-    near = near or [name for name in names if name.casefold() == word.casefold()][:1]
-    return f"; did you mean '{near[0]}'?" if near else ""
+    matches = difflib.get_close_matches(word, names, n=1)
+    matches = matches or [name for name in names if name.casefold() == word.casefold()]
+    return f"; did you mean '{matches[0]}'?" if matches else ""

@@ -1,4 +1,4 @@
-"""What is printed, fit for the terminal."""
+"""Formats output for the terminal."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import textwrap
 from collections.abc import Collection, Sequence
 
 LEAST = 60
-"""Columns below which nothing is made narrower."""
+"""Minimum width of the output, in columns."""
 
 
 def fit_encoding() -> None:
-    """From now on print a replacement for each letter that the output cannot show, where it would fail."""
+    """Print a replacement for each character that the encoding of the output lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def shortened(text: str, most: int = 100) -> str:
-    """``text`` with what is too much of its middle left out."""
+    """``text`` of at most ``most`` characters; the middle of a longer text is replaced by dots."""
     end = (most - 3) // 2
     return text if len(text) <= most else f"{text[: most - 3 - end]}...{text[-end:]}"
 
 
 def columns() -> int | None:
-    """Columns of the terminal that is printed to (or ``COLUMNS``); None where it is none, such as a file."""
+    """Width of the terminal (or ``COLUMNS``) in columns; None if the output is not a terminal."""
     if not (sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()):
         return None
     return max(shutil.get_terminal_size().columns, LEAST)
 
 
 def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), most: int | None = None) -> str:
-    """Rows of cells as lines of a table, the first row being its head.
+    """Format rows of cells as a table; the first row is the header.
 
-    Where a line would be wider than ``most``, its last cell goes below it, over as many lines as it takes.
-    Where that is not enough, the middle of what is in the first column is left out.
+    If a line is wider than ``most``, its last cell is wrapped below it. If that is not enough, the cells of
+    the first column are shortened.
 
     Args:
-        rows: cells, as many in each row.
-        right: numbers of the columns that are aligned to the right.
-        most: width; None is any.
+        rows: cells, equally many in each row.
+        right: indices of the right-aligned columns.
+        most: maximum width; None for no limit.
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     if most is not None:
@@ -54,10 +54,10 @@ def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), most:
             cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
-        whole = f"{line}  {others[-1]}".rstrip()
-        if most is None or len(whole) <= most:
-            lines.append(whole)
+        full_line = f"{line}  {others[-1]}".rstrip()
+        if most is None or len(full_line) <= most:
+            lines.append(full_line)
         else:
-            below = textwrap.wrap(others[-1], most - 4, break_on_hyphens=False)
-            lines += [line.rstrip(), *(f"    {part}" for part in below)]
+            wrapped = textwrap.wrap(others[-1], most - 4, break_on_hyphens=False)
+            lines += [line.rstrip(), *(f"    {part}" for part in wrapped)]
     return "\n".join(lines)

@@ -1,12 +1,12 @@
-"""Frozen data types that travel between folders, and the two errors a user can meet.
+"""Immutable data types shared by several folders, and the errors that are shown to the user.
 
-One convention, written once: a label ``z`` is ``+1`` when the *first* segment of a pair is preferred,
-``-1`` when the second is, and ``0`` for a tie (a soft label: weight 1/2 on both answers, left out of
-accuracy figures). A ranking lists the segments of a prompt from the best to the worst.
+A label ``z`` is ``+1`` if the *first* segment of a pair is preferred, ``-1`` if the second is, and ``0`` for
+a tie (a soft label with weight 1/2 on both answers, excluded from accuracies). A ranking lists the segments
+of a prompt from best to worst.
 
-Shapes use these letters: P prompts, K forks of each prompt, S = P * K segments in prompt-major order
-(segment ``p * K + k`` is fork ``k`` of prompt ``p``), H control steps whose log-probabilities count,
-L >= H control steps the teacher judges, B pairs, G rankings, O observation size, A action size.
+Letters in shapes: P prompts, K forks of each prompt, S = P * K segments in prompt-major order (segment
+``p * K + k`` is fork ``k`` of prompt ``p``), H control steps in the log-probability of a segment, L >= H
+control steps that the teacher judges, B pairs, G rankings, O observation size, A action size.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ DoubleArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Metrics = dict[str, float]
-"""Numbers of an iteration by the names of their columns."""
+"""Numbers of one iteration, by column name."""
 
 
 class UserError(Exception):
-    """Something the user asked for cannot be done; the message is one line that says what to do (exit 2)."""
+    """Invalid input of the user; the message is one line that says what to change (exit code 2)."""
 
 
 class BusyError(UserError):
-    """Another process is doing what was asked for."""
+    """Another process works on the same run or folder."""
 
 
 class RunError(Exception):
-    """A run that started correctly had to stop; the message is one line that says why (exit 1)."""
+    """A valid run had to stop; the message is one line with the reason (exit code 1)."""
 
 
 class NonFiniteError(RunError):
     """NaN or infinity appeared in an update.
 
-    ``batch`` holds the offending minibatch by name, for the training loop to write beside the run.
+    ``batch`` is the minibatch of the update, by name; the training loop saves it in the run directory.
     """
 
     def __init__(self, message: str, batch: Mapping[str, torch.Tensor]) -> None:
@@ -55,18 +55,18 @@ class NonFiniteError(RunError):
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What the learner may know of a task: sizes and times, never the reward."""
+    """Properties of a task that the learner may use: sizes and times, but not the reward."""
 
     id: str
-    """Task id with its version, such as ``halfcheetah-v5``."""
+    """Task id, such as ``halfcheetah-v5``."""
     obs_dim: int
     """O, length of one observation."""
     act_dim: int
     """A, length of one action."""
     act_low: DoubleArray
-    """(A,) lowest control that the actuators take."""
+    """(A,) lower bound of the controls."""
     act_high: DoubleArray
-    """(A,) highest control that the actuators take."""
+    """(A,) upper bound of the controls."""
     horizon: int
     """Control steps in one episode (the time limit)."""
     dt: float
@@ -75,16 +75,16 @@ class EnvSpec:
 
 @dataclass(frozen=True)
 class SegmentBatch:
-    """What the policy did: all that the learner sees of the simulator. There is no reward in it."""
+    """Segments of the policy's behaviour, without rewards: all that the learner sees of the simulator."""
 
     obs: FloatArray
     """(S, H, O) raw observations before each action."""
     actions: FloatArray
-    """(S, H, A) actions as the policy drew them, in policy units, before clipping to the actuators."""
+    """(S, H, A) actions drawn by the policy, in policy units, before clipping to the bounds."""
     mask: FloatArray
-    """(S, H) 1 where the step was taken, 0 after the segment's episode ended."""
+    """(S, H) 1 for executed steps, 0 after the end of the episode."""
     forks: int
-    """K, segments of each prompt."""
+    """K, number of segments of each prompt."""
 
     def __post_init__(self) -> None:
         segments, steps = self.mask.shape
@@ -101,23 +101,23 @@ class SegmentBatch:
         return int(self.mask.shape[0])
 
     def head(self, steps: int) -> SegmentBatch:
-        """The first ``steps`` steps of each segment, in memory of their own."""
+        """A copy of the first ``steps`` steps of each segment."""
         obs, actions, mask = self.obs[:, :steps], self.actions[:, :steps], self.mask[:, :steps]
         return SegmentBatch(obs.copy(), actions.copy(), mask.copy(), self.forks)
 
     def take(self, rows: IntArray) -> SegmentBatch:
-        """A copy of the chosen segments, single (``forks`` 1)."""
+        """A copy of the chosen segments, with ``forks`` 1."""
         return SegmentBatch(self.obs[rows], self.actions[rows], self.mask[rows], forks=1)
 
 
 @dataclass(frozen=True)
 class JudgedRewards:
-    """True rewards of the same segments. Made by the rollout, read by the teacher (and metrics) alone."""
+    """True rewards of segments, used by the teacher and by metrics only."""
 
     rewards: DoubleArray
-    """(S, L) true reward of each control step; 0 where no step was taken."""
+    """(S, L) true reward of each control step; 0 after the end of the episode."""
     mask: FloatArray
-    """(S, L) 1 where the step was taken."""
+    """(S, L) 1 for executed steps."""
 
     def __post_init__(self) -> None:
         if self.rewards.shape != self.mask.shape:
@@ -125,36 +125,36 @@ class JudgedRewards:
 
     @property
     def returns(self) -> DoubleArray:
-        """(S,) undiscounted true return of each judged window."""
+        """(S,) undiscounted true return of each judged segment."""
         total: DoubleArray = self.rewards.sum(axis=1)
         return total
 
 
 @dataclass(frozen=True)
 class Ends:
-    """Where the S segments of a batch ended."""
+    """Final states of the S segments of a batch."""
 
     obs: FloatArray
-    """(S, O) observation after the last step that was taken."""
+    """(S, O) observation after the last executed step."""
     terminated: BoolArray
-    """(S,) whether that step ended the episode for good."""
+    """(S,) whether that step terminated the episode."""
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """N control steps, of as many environments or of any: what a critic learns from. No reward is in it."""
+    """N control steps from any environments, for training a critic; without rewards."""
 
     obs: FloatArray
     """(N, O) raw observations before each action."""
     actions: FloatArray
-    """(N, A) actions in policy units, as the actuators took them: from -1 to 1."""
+    """(N, A) executed actions in policy units, clipped to -1 and 1."""
     next_obs: FloatArray
-    """(N, O) observations that the steps led to; where one ended its episode, the last of that episode, not
-    the first of the next one."""
+    """(N, O) observations after the steps; if a step ended its episode, the last one of that episode, not the
+    first of the next."""
     terminated: BoolArray
-    """(N,) whether the step ended its episode for good: nothing follows."""
+    """(N,) whether the step reached a terminal state."""
     ended: BoolArray
-    """(N,) whether the episode ended with this step at all: terminated, or cut off by the time limit."""
+    """(N,) whether the episode ended at this step, by termination or by the time limit."""
 
     def __post_init__(self) -> None:
         (steps,), pair = self.ended.shape, (self.obs.shape, self.next_obs.shape)
@@ -164,7 +164,7 @@ class Transitions:
                 f"terminated {self.terminated.shape}, ended {self.ended.shape} disagree"
             )
         if (self.terminated & ~self.ended).any():
-            raise ValueError("a step that terminated its episode ended it")
+            raise ValueError("terminated steps must also be ended")
 
     def __len__(self) -> int:
         return int(self.ended.shape[0])
@@ -172,14 +172,14 @@ class Transitions:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Questions for a teacher: which segments of one batch are to be compared."""
+    """Queries for a teacher: pairs of segments of one batch."""
 
     first: IntArray
-    """(B,) row of the first segment of each pair."""
+    """(B,) index of the first segment of each pair."""
     second: IntArray
-    """(B,) row of the second segment of each pair."""
+    """(B,) index of the second segment of each pair."""
     group: IntArray
-    """(B,) pairs that share a segment share a group; pairs of different groups are independent."""
+    """(B,) group of each pair; pairs with a common segment share a group, and groups are independent."""
 
     def __post_init__(self) -> None:
         shapes = {self.first.shape, self.second.shape, self.group.shape}
@@ -194,16 +194,16 @@ class Pairs:
         return Pairs(self.first[rows], self.second[rows], self.group[rows])
 
     def head(self, n: int) -> Pairs:
-        """The first ``n`` pairs."""
+        """The first ``n`` pairs, or all if there are fewer."""
         return self.take(np.arange(min(n, len(self))))
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """Answers of a teacher: one label for each pair."""
+    """Answers of a teacher: one label per pair."""
 
     pairs: Pairs
-    """The B pairs that were compared."""
+    """The B compared pairs."""
     label: FloatArray
     """(B,) z: +1 first preferred, -1 second preferred, 0 tie."""
 
@@ -219,10 +219,10 @@ class Preferences:
 
 @dataclass(frozen=True)
 class Rankings:
-    """Answers of a teacher that orders all K segments of a prompt at once."""
+    """Answers of a teacher that ranks all K segments of a prompt."""
 
     order: IntArray
-    """(G, K) rows of the segments of each prompt, the best first."""
+    """(G, K) indices of the segments of each prompt, best first."""
 
     def __post_init__(self) -> None:
         if self.order.ndim != 2 or self.order.shape[1] < 2:
@@ -236,42 +236,41 @@ class Rankings:
 
 @dataclass(frozen=True)
 class PreferenceData:
-    """A fixed data set of answered pairs: what offline alignment learns from. There is no reward in it."""
+    """A fixed data set of labelled pairs for offline alignment, without rewards."""
 
     task: str
-    """Id of the task that the segments are from."""
+    """Id of the task."""
     segments: SegmentBatch
-    """2 B segments, all steps that were judged; pair i compares rows 2i and 2i + 1."""
+    """2 B segments with all judged steps; pair i compares segments 2i and 2i + 1."""
     preferences: Preferences
     """The B answers."""
     steps: int
-    """H, the first steps of each segment, whose log-probabilities count."""
+    """H, number of steps of each segment, from its start, in its log-probability."""
 
     def __post_init__(self) -> None:
         judged = self.segments.mask.shape[1]
         if not 1 <= self.steps <= judged:
-            raise ValueError(f"the steps that count are 1 to {judged}, the steps judged, got {self.steps}")
-        pairs, place = self.preferences.pairs, 2 * np.arange(len(self))
-        if not (np.array_equal(pairs.first, place) and np.array_equal(pairs.second, place + 1)):
+            raise ValueError(
+                f"steps must be from 1 to {judged}, the number of judged steps, got {self.steps}"
+            )
+        pairs, first = self.preferences.pairs, 2 * np.arange(len(self))
+        if not (np.array_equal(pairs.first, first) and np.array_equal(pairs.second, first + 1)):
             raise ValueError("pair i of a data set compares its segments 2i and 2i + 1")
 
     def __len__(self) -> int:
         return len(self.preferences)
 
     def take(self, rows: IntArray) -> PreferenceData:
-        """The chosen answers, with their segments."""
-        both = (2 * rows[:, None] + np.arange(2)).ravel()
-        segments = self.segments
-        place = 2 * np.arange(len(rows))
-        return PreferenceData(
-            self.task,
-            SegmentBatch(segments.obs[both], segments.actions[both], segments.mask[both], 2),
-            Preferences(
-                Pairs(place, place + 1, self.preferences.pairs.group[rows]), self.preferences.label[rows]
-            ),
-            self.steps,
+        """The chosen answers with their segments."""
+        members = (2 * rows[:, None] + np.arange(2)).ravel()
+        first = 2 * np.arange(len(rows))
+        pairs = Pairs(first, first + 1, self.preferences.pairs.group[rows])
+        return replace(
+            self,
+            segments=replace(self.segments.take(members), forks=2),
+            preferences=Preferences(pairs, self.preferences.label[rows]),
         )
 
     def first_steps(self) -> PreferenceData:
-        """The same answers with the H steps alone whose log-probabilities count: what a learner sees."""
+        """The same answers with segments of H steps, as the learner sees them."""
         return replace(self, segments=self.segments.head(self.steps))

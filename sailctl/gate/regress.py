@@ -93,7 +93,7 @@ def update(
         UserError: without a reason, without a baseline, or when a baseline cannot be written.
         RunError: when a run cannot start.
     """
-    reason = _worded(reason)
+    reason = _one_line(reason)
     with TemporaryDirectory() as temporary:
         for file in find_baselines(places):
             if file.name == GOLDEN:
@@ -121,7 +121,7 @@ def create(
         UserError: without a reason, when the baseline exists, or when the protocol has too few seeds.
         RunError: when a run cannot start.
     """
-    reason = _worded(reason)
+    reason = _one_line(reason)
     config = compose(protocol, overlay)
     file = folder / f"{config.env.id}-{config.algo.name}-{protocol.name}.csv"
     if file.exists():
@@ -193,21 +193,21 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
     theirs = scores_of(baseline.trials)
     if not np.isfinite(theirs).any():
         raise UserError("no run of the baseline finished; update it: sailctl regress --update REASON")
-    start = float(np.mean([trial.returns[0] for trial in baseline.trials if trial.finished]))
-    gain = float(theirs[np.isfinite(theirs)].mean()) - start
+    untrained = float(np.mean([trial.returns[0] for trial in baseline.trials if trial.finished]))
+    gain = float(theirs[np.isfinite(theirs)].mean()) - untrained
     print(f"  protocol   {' '.join(protocol.overrides)}")
     print(
-        f"  baseline   {_summary(theirs)}, untrained {start:.4g}; of {str(latest['date'])[:10]}, "
+        f"  baseline   {_summary(theirs)}, untrained {untrained:.4g}; of {str(latest['date'])[:10]}, "
         f"commit {str(latest['commit'])[:7]}, {latest['cpu']}: {latest['reason']}"
     )
-    began = time.monotonic()
+    start = time.monotonic()
     ours = _scores(run_seeds(config, protocol.overrides, protocol.gate_seeds, out, jobs))
-    took = time.monotonic() - began
+    seconds = time.monotonic() - start
     characteristics = operating(theirs, len(ours), protocol.alpha, gain)
     p = worse_p(ours, theirs)
-    apart = mean_difference(ours, theirs, start)
-    ends = f"[{apart.low:+.4g}, {apart.high:+.4g}]" if math.isfinite(apart.low) else f"({TOO_FEW})"
-    print(f"  now        {_summary(ours)}; difference {apart.value:+.4g} {ends}")
+    change = mean_difference(ours, theirs, untrained)
+    interval = f"[{change.low:+.4g}, {change.high:+.4g}]" if math.isfinite(change.low) else f"({TOO_FEW})"
+    print(f"  now        {_summary(ours)}; difference {change.value:+.4g} {interval}")
     rate = characteristics.false_alarms
     print(f"  test       rank sum, lower than the baseline: p = {p:.4f}, fails at alpha = {protocol.alpha:g}")
     print(
@@ -221,7 +221,7 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
         )
     else:
         print("             and may miss even the loss of the whole gain in training: it needs more seeds")
-    print(f"  cost       {took:.0f} s for {len(ours)} runs")
+    print(f"  cost       {seconds:.0f} s for {len(ours)} runs")
     verdict = int(p <= protocol.alpha)
     print(f"  verdict    {'WORSE than the baseline' if verdict else 'OK: not worse than the baseline'}")
     if worse_p(-ours, -theirs) <= protocol.alpha:
@@ -233,19 +233,15 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
 
 def _scores(outcomes: Mapping[int, Trial | str]) -> DoubleArray:
     """Final scores of the seeds; a run that could not start counts as failed."""
-    return np.concatenate(
-        [
-            np.array([-math.inf]) if isinstance(outcome, str) else scores_of([outcome])
-            for outcome in outcomes.values()
-        ]
-    )
+    runs = outcomes.values()
+    return np.array([-math.inf if isinstance(run, str) else scores_of([run])[0] for run in runs])
 
 
 def _summary(scores: DoubleArray) -> str:
-    done = scores[np.isfinite(scores)]
-    failed = f", {len(scores) - len(done)} failed" if len(done) < len(scores) else ""
-    spread = f" (sd {done.std(ddof=1):.3g})" if len(done) > 1 else ""
-    mean = f"final score {done.mean():.4g}{spread}" if len(done) else "no score"
+    finite = scores[np.isfinite(scores)]
+    failed = f", {len(scores) - len(finite)} failed" if len(finite) < len(scores) else ""
+    spread = f" (sd {finite.std(ddof=1):.3g})" if len(finite) > 1 else ""
+    mean = f"final score {finite.mean():.4g}{spread}" if len(finite) else "no score"
     return f"{len(scores)} seeds{failed}, {mean}"
 
 
@@ -284,9 +280,9 @@ def _train(config: RunConfig, words: list[str]) -> tuple[int, Path | None, str |
         raise
     except RunError as failure:
         error = str(failure)
-    except Exception as unforeseen:  # a change that breaks runs counts as worse learning
+    except Exception as failure:  # a change that breaks runs counts as worse learning
         traceback.print_exc()
-        error = f"{type(unforeseen).__name__}: {' '.join(str(unforeseen).split())}"
+        error = f"{type(failure).__name__}: {' '.join(str(failure).split())}"
     return config.seed, next(place.glob(f"*-s{config.seed}"), None), error
 
 
@@ -296,7 +292,7 @@ def _check_golden(file: Path, overlay: Path | None) -> int:
         raise UserError(
             f"{missing[0]} has no golden trajectory, or was removed; sailctl regress --update REASON {file}"
         )
-    began = time.monotonic()
+    start = time.monotonic()
     try:
         drifts = golden.drifts(stored, golden.trajectories(names, overlay))
     except UserError:
@@ -313,7 +309,7 @@ def _check_golden(file: Path, overlay: Path | None) -> int:
         mark = "" if all(drift.passes for drift in of_name) else "   <- too far"
         print(f"  {name:<{width}}{'   '.join(cells)}{mark}")
     limits = f"max {golden.TOLERANCE['max']:g}, mean {golden.TOLERANCE['mean']:g}"
-    print(f"  cost       {time.monotonic() - began:.0f} s; tolerance: {limits}")
+    print(f"  cost       {time.monotonic() - start:.0f} s; tolerance: {limits}")
     verdict = int(not all(drift.passes for drift in drifts))
     print(f"  verdict    {'OTHER NUMBERS than the stored ones' if verdict else 'OK: the stored numbers'}")
     return verdict
@@ -349,13 +345,13 @@ def _write(
 
 
 def _entry(reason: str) -> dict[str, object]:
-    made = provenance([])
-    git = made["git"]
+    now = provenance([])
+    git = now["git"]
     commit, dirty = (git["commit"], git["dirty"]) if isinstance(git, dict) else (None, None)
-    return {"reason": reason, "date": made["started"], "commit": commit, "dirty": dirty, "cpu": made["cpu"]}
+    return {"reason": reason, "date": now["started"], "commit": commit, "dirty": dirty, "cpu": now["cpu"]}
 
 
-def _worded(reason: str) -> str:
+def _one_line(reason: str) -> str:
     reason = " ".join(reason.split())
     if not reason:
         raise UserError("--update needs a reason, which is recorded with the baseline")

@@ -1,4 +1,4 @@
 """The run directory: record, lock, checkpoints, provenance, and mirrors.
 
-May import preferences and what is below.
+May import preferences and the folders below.
 """

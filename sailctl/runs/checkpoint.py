@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sailctl.config import PolicyConfig
+from sailctl.config import PolicyConfig, first_line
 from sailctl.core.files import POLICY, find_policy, write_atomically
 from sailctl.core.state import DamagedError, State, from_bytes, to_bytes
 from sailctl.core.types import EnvSpec, UserError
@@ -72,7 +72,7 @@ def load_policy(place: str | Path) -> GaussianPolicy:
         policy = GaussianPolicy(PolicyConfig(**about["policy"]), EnvSpec(**spec), np.random.default_rng(0))
         policy.load_state_dict(load(tensors))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error) or type(error).__name__
         raise UserError(f"the policy in {folder} cannot be read: {reason}") from error
     return policy
 
@@ -105,7 +105,7 @@ def load_checkpoint(run: Path) -> State | None:
             if state["format"] != FORMAT:
                 raise DamagedError(f"it has format {state['format']}; this version reads {FORMAT}")
         except (OSError, DamagedError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error) or type(error).__name__
             print(f"sailctl: warning: {path} cannot be used: {reason}", file=sys.stderr)
         else:
             return state

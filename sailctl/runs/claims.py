@@ -91,9 +91,7 @@ def _take(folder: Path) -> Path:
         partial = folder / f".{path.name}.{secrets.token_hex(6)}"
         partial.write_text(json.dumps(_this_process()) + "\n", encoding="utf-8")
         try:
-            os.link(
-                partial, path
-            )  # unlike a rename it fails if the target exists, and the content is complete
+            os.link(partial, path)  # atomic, and unlike a rename it fails if the target exists
         except FileExistsError:
             continue
         finally:
@@ -118,8 +116,8 @@ def _number(claim: Path) -> int:
 
 def _this_process() -> dict[str, Any]:
     pid = os.getpid()
-    place = {"host": socket.gethostname(), "pid": pid, "began": _began(pid), "place": _place()}
-    return {**place, "job": queued_job(), "start": _start()}
+    process = {"host": socket.gethostname(), "pid": pid, "began": _start_time(pid), "place": _machine()}
+    return {**process, "job": queued_job(), "start": _restart_count()}
 
 
 def queued_job() -> str | None:
@@ -135,15 +133,15 @@ def queued_job() -> str | None:
     return f"{number} {hashlib.sha256(folder.encode()).hexdigest()[:8]}"
 
 
-def _start() -> int:
+def _restart_count() -> int:
     """Number of earlier starts of the job that runs this process."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _alive(about: dict[str, Any], claim: Path) -> bool:
-    if about["place"] is not None and about["place"] == _place():
-        return bool(_began(int(about["pid"])) == about["began"])
-    if about.get("job") is not None and about["job"] == queued_job() and about["start"] != _start():
+    if about["place"] is not None and about["place"] == _machine():
+        return bool(_start_time(int(about["pid"])) == about["began"])
+    if about.get("job") is not None and about["job"] == queued_job() and about["start"] != _restart_count():
         return False
     # Take the time from the shared folder, because the clock of this machine may differ from it.
     probe = claim.with_name(f".{claim.name}.now.{os.getpid()}")
@@ -154,7 +152,7 @@ def _alive(about: dict[str, Any], claim: Path) -> bool:
 
 
 @cache
-def _place() -> str | None:
+def _machine() -> str | None:
     """Id of this boot of this machine and of this PID namespace; None without /proc."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -163,7 +161,7 @@ def _place() -> str | None:
         return None
 
 
-def _began(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     """Start time of the process in clock ticks since boot; None when there is no such process.
 
     PIDs are reused; a PID together with its start time is unique.

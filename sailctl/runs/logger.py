@@ -18,32 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sailctl.config import LoggerConfig, RunConfig
+    from sailctl.runs.recorder import Run
 
 _NOT_A_METRIC = ("iteration", "env_steps")  # columns that index a row; they are not drawn as curves
-
-
-class RunFiles(Protocol):
-    """The run's own files, as the logger needs them (``recorder.Run``)."""
-
-    @property
-    def path(self) -> Path:
-        """The run directory."""
-
-    @property
-    def gone_on_from(self) -> Mapping[str, int | None]:
-        """``iteration`` and ``env_steps`` of the checkpoint that the run resumed from; None for a new run."""
-
-    def log(self, row: Mapping[str, float]) -> None:
-        """Append one row of metrics."""
-
-    def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Append one row per episode of an evaluation."""
-
-    def finish(self, summary: Mapping[str, object]) -> None:
-        """Record that the run finished."""
-
-    def fail(self, error: BaseException) -> None:
-        """Record why the run stopped early."""
 
 
 class Mirror(Protocol):
@@ -71,11 +48,11 @@ class Logger:
             log.finish({"final_return": final})
     """
 
-    def __init__(self, run: RunFiles, config: RunConfig) -> None:
+    def __init__(self, run: Run, config: RunConfig) -> None:
         self._run = run
         self._mirrors: list[Mirror] = []
         self._wandb: WandbMirror | None = None
-        self._evaluated: tuple[int, float] | None = None
+        self._last_evaluation: tuple[int, float] | None = None
         self._open = True
         # Without simulation env steps stay constant, so progress is measured in iterations.
         along = "env_steps" if config.algo.simulates else "iteration"
@@ -85,9 +62,8 @@ class Logger:
                 self._wandb = mirror_of(run.path, config, along)
                 self._mirrors.append(self._wandb)
             if config.logger.tensorboard:
-                self._mirrors.append(
-                    TensorBoardMirror(run.path / "tensorboard", along, run.gone_on_from[along])
-                )
+                folder = run.path / "tensorboard"
+                self._mirrors.append(TensorBoardMirror(folder, along, run.resumed_from[along]))
             if config.logger.progress and sys.stderr.isatty():
                 self._mirrors.append(ProgressBar(total, run.path, along))
         except BaseException as error:
@@ -106,9 +82,9 @@ class Logger:
         if "eval_return" in row:
             raise ValueError("eval_return is computed by the logger; leave it out of the row")
         mean = math.nan
-        if self._evaluated is not None and self._evaluated[0] == row["iteration"]:
-            mean = self._evaluated[1]
-        self._evaluated = None
+        if self._last_evaluation is not None and self._last_evaluation[0] == row["iteration"]:
+            mean = self._last_evaluation[1]
+        self._last_evaluation = None
         self._run.log({**row, "eval_return": mean})
         for mirror in self._mirrors:
             mirror.log(row)
@@ -153,7 +129,7 @@ class Logger:
                 key: sum(row[key] for row in rows) / len(rows) for key in ("success_max", "success_final")
             }
         self._run.evaluation(rows)
-        self._evaluated = (iteration, means["eval_return"])
+        self._last_evaluation = (iteration, means["eval_return"])
         for mirror in self._mirrors:
             mirror.log({**place, **means})
 
@@ -207,12 +183,12 @@ def check_mirrors(config: LoggerConfig) -> None:
 class TensorBoardMirror:
     """Scalars along env steps (or iterations), as TensorBoard event files in ``folder``."""
 
-    def __init__(self, folder: Path, along: str, gone_on_from: int | None) -> None:
+    def __init__(self, folder: Path, along: str, resumed_from: int | None) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._along = along
         # TensorBoard then hides the earlier rows of iterations that are repeated.
-        purge = None if gone_on_from is None else gone_on_from + 1
+        purge = None if resumed_from is None else resumed_from + 1
         self._writer = SummaryWriter(str(folder), purge_step=purge)
 
     def log(self, row: Mapping[str, float]) -> None:

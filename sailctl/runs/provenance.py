@@ -30,8 +30,6 @@ _PACKAGES = (
     "wandb",
     "stable-baselines3",
 )
-
-
 _COMPUTING = ("torch", "mujoco", "numpy", "gymnasium", "stable-baselines3")
 
 
@@ -51,12 +49,12 @@ def provenance(command: Sequence[str]) -> dict[str, object]:
     }
 
 
-def refuse_other_versions(path: Path, begun: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_other_versions(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to resume a run under versions that differ from those it was started with.
 
     Args:
         path: the run directory.
-        begun: ``provenance`` at the start of the run.
+        then: ``provenance`` at the start of the run.
         now: ``provenance`` of this process.
 
     Raises:
@@ -65,7 +63,7 @@ def refuse_other_versions(path: Path, begun: Mapping[str, Any], now: Mapping[str
     versions = [
         {"sailctl": about.get("sailctl"), "Python": about.get("python")}
         | {name: about.get("packages", {}).get(name) for name in _COMPUTING}
-        for about in (begun, now)
+        for about in (then, now)
     ]
     changed = [
         f"{name} {old} (now {versions[1][name]})"

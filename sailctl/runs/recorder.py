@@ -53,30 +53,28 @@ class CsvWriter:
     exactly, NaN as an empty cell, infinity as ``inf``.
 
     Args:
-        path: file to create; it must exist if ``kept`` is positive, and must not exist otherwise.
+        path: file to create; it must exist if ``keep`` is positive, and must not exist otherwise.
         columns: the header; None takes the columns of the first row.
-        kept: lines of the existing file to keep, header included; later lines are removed.
+        keep: number of lines of the existing file to keep, header included; later lines are removed.
 
     Raises:
-        FileExistsError: when the file exists and ``kept`` is 0.
-        RunError: when the file has fewer than ``kept`` complete lines.
+        FileExistsError: when the file exists and ``keep`` is 0.
+        RunError: when the file has fewer than ``keep`` complete lines.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str] | None = None, kept: int = 0) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] | None = None, keep: int = 0) -> None:
         self._path = path
         self._columns: tuple[str, ...] | None = None
-        if kept:
+        if keep:
             lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
             complete = [line for line in lines if line.endswith(b"\n")]
-            if len(complete) < kept:
-                raise RunError(f"{path} has lost rows: {len(complete)} lines, {kept} at the last checkpoint")
-            os.truncate(path, sum(map(len, complete[:kept])))
+            if len(complete) < keep:
+                raise RunError(f"{path} has lost rows: {len(complete)} lines, {keep} at the last checkpoint")
+            os.truncate(path, sum(map(len, complete[:keep])))
             self._columns = tuple(complete[0].decode().rstrip("\n").split(","))
-        self._file = path.open(
-            "ab" if kept else "xb", buffering=0
-        )  # unbuffered: a killed process loses no row
-        self._lines, self._size = kept, path.stat().st_size
-        if columns is not None and not kept:
+        self._file = path.open("ab" if keep else "xb", buffering=0)  # so that a killed process loses no row
+        self._lines, self._size = keep, path.stat().st_size
+        if columns is not None and not keep:
             self._write_header(columns)
 
     def append(self, row: Mapping[str, float]) -> None:
@@ -93,7 +91,7 @@ class CsvWriter:
         self._write([_cell(row[column]) for column in columns])
 
     def settle(self) -> int:
-        """Sync the file to disk, so that rows survive a crash of the machine; return the number of lines."""
+        """Sync the file to disk, so that rows survive a crash of the machine; returns the number of lines."""
         os.fsync(self._file.fileno())
         return self._lines
 
@@ -158,15 +156,15 @@ class Run:
         """The state that was passed to ``keep``, and the state of the tables; None for a new run."""
         self._claim = claim
         tables = NOTHING if checkpoint is None else checkpoint["tables"]
-        self._began = time.monotonic() - tables["wall_s"]
-        self._kept_at, self._cost = time.monotonic(), 0.0
-        self._last: dict[str, object] = tables["last"]
-        self._metrics = CsvWriter(path / METRICS, kept=tables["metrics"])
+        self._start = time.monotonic() - tables["wall_s"]
+        self._saved_at, self._save_s = time.monotonic(), 0.0
+        self._progress: dict[str, object] = tables["last"]
+        self._metrics = CsvWriter(path / METRICS, keep=tables["metrics"])
         self._evaluations = CsvWriter(path / EVALUATIONS, EVALUATION_COLUMNS, tables["evaluations"])
         self._write_status("running", None, {})
 
     @property
-    def gone_on_from(self) -> Mapping[str, int | None]:
+    def resumed_from(self) -> Mapping[str, int | None]:
         """``iteration`` and ``env_steps`` of the checkpoint that the run resumed from; None for a new run."""
         if self.checkpoint is None:
             return {"iteration": None, "env_steps": None}
@@ -179,8 +177,8 @@ class Run:
         If a checkpoint takes long to write, the interval grows so that checkpoints take at most ``SHARE`` of
         the time. With ``every`` 0 a checkpoint is always due.
         """
-        wait = max(every, self._cost / SHARE) if every else 0.0
-        return time.monotonic() - self._kept_at >= wait
+        wait = max(every, self._save_s / SHARE) if every else 0.0
+        return time.monotonic() - self._saved_at >= wait
 
     def keep(self, state: State) -> None:
         """Save a checkpoint for ``open_run`` to resume from; ``state`` has the key ``iteration``.
@@ -191,20 +189,20 @@ class Run:
         from sailctl.runs.checkpoint import save_checkpoint
 
         self._claim.check()
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             tables = {
                 "metrics": self._metrics.settle(),
                 "evaluations": self._evaluations.settle(),
-                "wall_s": time.monotonic() - self._began,
-                "last": self._last,
+                "wall_s": time.monotonic() - self._start,
+                "last": self._progress,
             }
             checkpoint = {"run": self.path.name.partition(".")[0], "tables": tables, **state}
             save_checkpoint(self.path, state["iteration"], checkpoint)
         except OSError as error:
             raise RunError(f"cannot save a checkpoint in {self.path}: {error.strerror}") from error
-        self._kept_at = time.monotonic()
-        self._cost = self._kept_at - began
+        self._saved_at = time.monotonic()
+        self._save_s = self._saved_at - start
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append one row of metrics.
@@ -217,7 +215,7 @@ class Run:
         if missing := [column for column in PLACE_COLUMNS if column not in row]:
             raise ValueError(f"{METRICS}: row lacks {missing}")
         self._metrics.append(row)
-        self._last = {"env_steps": int(row["env_steps"]), "labels": int(row["labels"])}
+        self._progress = {"env_steps": int(row["env_steps"]), "labels": int(row["labels"])}
 
     def evaluation(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Append the episodes of one evaluation, each with ``EVALUATION_COLUMNS``.
@@ -266,8 +264,8 @@ class Run:
         self._claim.release()
 
     def _write_status(self, state: str, error: str | None, summary: Mapping[str, object]) -> None:
-        wall = round(time.monotonic() - self._began, 3)
-        place = {**self._last, "wall_s": wall, "host": socket.gethostname()}
+        wall = round(time.monotonic() - self._start, 3)
+        place = {**self._progress, "wall_s": wall, "host": socket.gethostname()}
         status = {"state": state, "error": error, **place, **summary}
         write_json(self.path / STATUS, status)
 
@@ -303,7 +301,7 @@ def open_run(config: RunConfig, command: Sequence[str]) -> Run:
     except OSError as error:
         raise UserError(f"cannot make {path}: {error.strerror}") from error
     try:
-        return _opened(path, claim, config, command)
+        return _open_claimed(path, claim, config, command)
     except BaseException:
         claim.release()
         raise
@@ -315,7 +313,7 @@ def finished_run(config: RunConfig) -> Path | None:
     return path if not config.logger.fresh and _state_of(path) == "finished" else None
 
 
-def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
+def _open_claimed(path: Path, claim: Claim, config: RunConfig, command: Sequence[str]) -> Run:
     from sailctl.runs.checkpoint import load_checkpoint  # imports torch, which readers of runs do not need
 
     if _state_of(path) == "finished":
@@ -323,7 +321,7 @@ def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str])
     checkpoint = load_checkpoint(path)
     try:
         if checkpoint is None:
-            _set_aside(path)
+            _rename_tables(path)
             write_atomically(path / CONFIG, to_yaml(config))
             write_json(path / PROVENANCE, provenance(command))
             return Run(path, claim)
@@ -341,7 +339,7 @@ def _opened(path: Path, claim: Claim, config: RunConfig, command: Sequence[str])
         raise UserError(f"cannot write in {path}: {error.strerror}") from error
 
 
-def _set_aside(path: Path) -> None:
+def _rename_tables(path: Path) -> None:
     """Rename the tables and provenance of a run that restarts from the beginning, so that nothing is lost."""
     names = (METRICS, EVALUATIONS, PROVENANCE)
     number = next(n for n in itertools.count(1) if not any((path / f"{name}.{n}").exists() for name in names))

@@ -105,7 +105,7 @@ class WandbMirror:
                 self._process.wait(timeout=1.0)
             _warn(
                 f"W&B did not finish within {self._finish_s:g} s and was stopped; "
-                f"what it has is under {self._folder / 'wandb'}"
+                f"its data so far are in {self._folder / 'wandb'}"
             )
             return
         if code not in (0, _WANDB_REPORTED):

@@ -1,5 +1,5 @@
-"""Simulators: batches of MuJoCo states that are stepped, forked, saved and restored; videos and speed.
+"""Simulators that step, fork, save and restore batches of MuJoCo states; videos, and speed measurements.
 
-May import core. This file imports nothing: who sets ``MUJOCO_GL`` (``video``) has to do so before mujoco is
+May import core. This file imports nothing, because ``MUJOCO_GL`` (``video``) must be set before MuJoCo is
 imported.
 """

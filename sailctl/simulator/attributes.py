@@ -1,4 +1,4 @@
-"""What an environment remembers beside MuJoCo's state: the attributes of it and of the wrappers around it."""
+"""State of an environment outside MuJoCo's state: attributes of the environment and of its wrappers."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Attribute:
-    """A plain attribute of the environment, or of a wrapper around it, that changes in an episode."""
+    """An attribute of the environment or of a wrapper that changes within an episode."""
 
     layer: int
     """0 is the outermost wrapper."""
     name: str
     shape: tuple[int, ...] | None
-    """Of an array; None for a number."""
+    """Shape of an array; None for a number."""
     kind: Any
-    """Data type of the array, or type of the number."""
+    """Data type of an array, or type of a number."""
 
     @property
     def size(self) -> int:
-        """Count of numbers."""
+        """Number of values."""
         return 1 if self.shape is None else math.prod(self.shape)
 
 
 def plain_attributes(layers: Sequence[Any]) -> Iterator[tuple[tuple[int, str], object]]:
-    """(layer, name) and a value to compare by, for the attributes made of numbers, words and arrays."""
+    """(layer, name) and a comparable value of each attribute that consists of numbers, strings and arrays."""
     for layer, holder in enumerate(layers):
         for name, value in vars(holder).items():
             key = comparable(value)
-            if key is not None and name != "_np_random_seed":  # Gymnasium's note of the last seed
+            if key is not None and name != "_np_random_seed":  # Gymnasium stores the last seed in it
                 yield (layer, name), key
 
 
 def comparable(value: object) -> object:
-    """Something that is equal where plain ``value`` is the same bit for bit; None for what is not plain."""
+    """A key that is equal for bitwise equal values; None for anything but numbers, strings and arrays."""
     if isinstance(value, np.ndarray):
         return None if views_foreign_memory(value) else (value.shape, value.dtype.str, value.tobytes())
     if value is None or isinstance(value, bool | int | float | str | np.generic):
@@ -52,14 +52,14 @@ def comparable(value: object) -> object:
 
 
 def views_foreign_memory(array: np.ndarray[Any, Any]) -> bool:
-    """Whether the numbers lie in MuJoCo's own memory, which is restored anyway."""
+    """Whether ``array`` is a view of MuJoCo's memory, which is restored separately."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array.base is not None
 
 
-def fits(kept: Attribute, value: object) -> bool:
-    """Whether ``value`` still is of the type and shape that were seen."""
+def fits(attribute: Attribute, value: object) -> bool:
+    """Whether ``value`` has the type and shape of ``attribute``."""
     if isinstance(value, np.ndarray):
-        return bool(value.shape == kept.shape and value.dtype == kept.kind)
-    return kept.shape is None and type(value) is kept.kind
+        return bool(value.shape == attribute.shape and value.dtype == attribute.kind)
+    return attribute.shape is None and type(value) is attribute.kind

@@ -1,10 +1,10 @@
-"""The simulator of the suite's own tasks: N MuJoCo states in flat arrays, stepped by C threads.
+"""The simulator of sailctl's own tasks: N MuJoCo states in flat arrays, stepped by C threads.
 
-It has no state of its own: ``States`` goes in and ``States`` comes out, so that forking is repeating rows,
-saving is copying, and restoring is passing the copy back.
+It is stateless: ``step`` maps ``States`` to ``States``. States are forked by repeating rows, saved by copying
+them, and restored by passing the copy to ``step``.
 
-Every step starts the constraint solver cold: MuJoCo's warm start is no part of the physics state, and
-with it a restored state would not continue as the original did.
+Every step starts the constraint solver cold. MuJoCo's warm start is not part of the physics state; with it a
+restored state would not continue as the original did.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from sailctl.core.types import DoubleArray, EnvSpec, IntArray, RunError
 from sailctl.simulator.states import States, Step
 from sailctl_envs import Physics, Task
 
-FULL = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)  # as an enum it costs a microsecond more in every call
+FULL = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)  # an enum costs a microsecond more per call
 CHUNKS = 8
-"""Pieces that a batch is cut into for the thread pool: few enough to cost little, enough to balance."""
+"""Number of chunks of a batch for the thread pool: a compromise of overhead and load balance."""
 
 
 class TaskSimulator:
-    """Steps batches of one task's states; ``threads`` C threads, the same numbers for any count of them.
+    """Steps batches of states of one task with ``threads`` C threads; results do not depend on their number.
 
     Most tasks are stepped by ``mujoco.rollout``. A task that reads ``fields`` of ``MjData`` is stepped state
-    by state, which costs a few microseconds more, because no batched call hands those fields out. A task that
-    reads ``sensors`` and ``looks`` pays one more sub-step, in which nothing touches and nothing is actuated:
-    the sensors of a sub-step belong to the state before it.
+    by state, which costs a few microseconds per state, because no batched function returns these fields. The
+    sensors of a sub-step belong to the state before it. A task with ``looks`` therefore costs one more
+    sub-step, without contacts and actuation, for the sensors of positions and velocities.
     """
 
     forks_anywhere = True
@@ -43,38 +43,38 @@ class TaskSimulator:
     def __init__(self, task: Task, threads: int = 1) -> None:
         self.task = task
         self.model = task.make_model()
-        # With one thread the calling thread simulates by itself, which saves the hand-over to a pool.
+        # With nthread=0 the calling thread simulates, without the overhead of a pool.
         self._pool = mujoco_rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._workers = ThreadPoolExecutor(threads) if task.fields and threads > 1 else None
         self._data = [mujoco.MjData(self.model) for _ in range(threads)]
-        self._still = mujoco.MjData(self.model)
+        self._scratch = mujoco.MjData(self.model)
         self._threads = threads
         self._nstate = mujoco.mj_stateSize(self.model, FULL)
         ends = np.cumsum([1, self.model.nq, self.model.nv, self.model.na])
         self._qpos, self._qvel, self._act = (slice(ends[i], ends[i + 1]) for i in range(3))
         self._sensors = [self.model.sensor(name) for name in task.sensors]
-        self._looked_at = {s.name for s in self._sensors if task.looks and needs_look(self.model, s.id)}
-        self._look_model = weightless_model(self.model) if self._looked_at else self.model
-        mujoco.mj_resetData(self.model, self._still)
-        self.init = self._physics(self._state_of(self._still)[None], np.zeros((1, 0)))
+        self._current_sensors = {s.name for s in self._sensors if task.looks and needs_look(self.model, s.id)}
+        self._look_model = weightless_model(self.model) if self._current_sensors else self.model
+        mujoco.mj_resetData(self.model, self._scratch)
+        self.init = self._physics(self._state_of(self._scratch)[None], np.zeros((1, 0)))
         low, high = self.model.actuator_ctrlrange.T.copy()
         obs_dim = self.reset(1, np.random.default_rng(0)).obs.shape[1]
         self.spec = EnvSpec(task.id, obs_dim, self.model.nu, low, high, task.horizon, task.dt)
 
     @property
     def camera(self) -> dict[str, float]:
-        """The task's."""
+        """The task's camera settings."""
         return self.task.camera
 
     def reset(self, n: int, rng: np.random.Generator) -> States:
-        """``n`` fresh episode starts drawn with ``rng``."""
+        """``n`` initial states drawn with ``rng``."""
         start = self.task.reset(n, self, rng)
         return self.enter(self._rows(start), start.memory)
 
     def enter(self, physics: DoubleArray, memory: DoubleArray | None = None) -> States:
-        """The states ``physics`` (N, nstate) as episode starts, observed as no step led there.
+        """The states ``physics`` (N, nstate) as initial states of episodes, with observations.
 
-        ``memory`` (N, M) may be left out where a task draws nothing beside MuJoCo's state.
+        ``memory`` (N, M) is required if the task draws state outside MuJoCo's, such as a target.
         """
         n = len(physics)
         memory = np.zeros((n, 0)) if memory is None else memory
@@ -86,12 +86,12 @@ class TaskSimulator:
 
         Args:
             states: N states.
-            action: (N, A) controls in the actuators' own units, taken as they are: clip them before.
+            action: (N, A) controls in the units of the actuators; the caller clips them to the bounds.
 
         Raises:
-            RunError: when an action is not finite, or MuJoCo found a state unstable or not finite.
+            RunError: when an action is not finite, or a state becomes unstable or not finite.
         """
-        # MuJoCo would put zeros in place of such an action and go on.
+        # MuJoCo would replace such an action by zeros without an error.
         if not np.isfinite(action).all():
             bad = np.flatnonzero(~np.isfinite(action).all(axis=1))
             raise RunError(
@@ -101,9 +101,9 @@ class TaskSimulator:
             reached, read = self._step_and_read(states.physics, action)
         else:
             control = np.repeat(action[:, None], self.task.frame_skip, axis=1)
-            path, sensed = self._simulate(self.model, states.physics, control)
+            path, sensor_data = self._simulate(self.model, states.physics, control)
             reached = path[:, -1].copy()
-            read = self._read_sensors(reached, sensed[:, -1])
+            read = self._read_sensors(reached, sensor_data[:, -1])
         self._refuse_unstable(states.physics, reached)
         before = self._physics(states.physics, states.memory)
         now = self._remember(self._physics(reached, states.memory, read))
@@ -122,26 +122,22 @@ class TaskSimulator:
         if self._workers is not None:
             self._workers.shutdown()
 
-    # What a task may ask for while it draws initial states (``sailctl_envs.World``)
+    # Interface for tasks that draw initial states (``sailctl_envs.World``)
 
     def contacts(self, qpos: DoubleArray) -> IntArray:
         """(N,) number of contacts at joint positions (N, nq)."""
-        model, data = self.model, self._still
-        found = np.empty(len(qpos), dtype=np.int64)
+        model, data = self.model, self._scratch
+        counts = np.empty(len(qpos), dtype=np.int64)
         for row, positions in enumerate(qpos):
             data.qpos[:] = positions
             mujoco.mj_kinematics(model, data)
             mujoco.mj_comPos(model, data)
             mujoco.mj_collision(model, data)
-            found[row] = data.ncon
-        return found
+            counts[row] = data.ncon
+        return counts
 
     def settle(self, start: Physics, substeps: int) -> Physics:
-        """The states that ``substeps`` physics sub-steps without control lead to.
-
-        Raises:
-            RunError: when MuJoCo found a state unstable on the way.
-        """
+        """The states after ``substeps`` physics sub-steps without control."""
         control = np.zeros((len(start.qpos), substeps, self.model.nu))
         path, _ = self._simulate(self.model, self._rows(start), control)
         return self._physics(path[:, -1].copy(), start.memory)
@@ -153,7 +149,7 @@ class TaskSimulator:
     ) -> tuple[DoubleArray, DoubleArray]:
         """States (N, steps, nstate) after, and sensors (N, steps, D) before, each sub-step of ``control``."""
         n, steps, _ = control.shape
-        path, sensed = np.empty((n, steps, self._nstate)), np.empty((n, steps, model.nsensordata))
+        path, sensor_data = np.empty((n, steps, self._nstate)), np.empty((n, steps, model.nsensordata))
         if n:
             self._pool.rollout(
                 [model] * n,
@@ -163,23 +159,23 @@ class TaskSimulator:
                 skip_checks=True,
                 nstep=steps,
                 state=path,
-                sensordata=sensed,
+                sensordata=sensor_data,
                 chunk_size=max(1, n // CHUNKS) if self._threads > 1 else None,
             )
-        return path, sensed
+        return path, sensor_data
 
     def _step_and_read(
         self, physics: DoubleArray, action: DoubleArray
     ) -> tuple[DoubleArray, dict[str, DoubleArray]]:
-        """States (N, nstate) after one control step, and the task's fields (N, ...) as MuJoCo left them."""
+        """States (N, nstate) and the task's fields (N, ...) after one control step."""
         n = len(physics)
         reached = np.empty((n, self._nstate))
-        read = {name: np.empty((n, *getattr(self._still, name).shape)) for name in self.task.fields}
+        read = {name: np.empty((n, *getattr(self._scratch, name).shape)) for name in self.task.fields}
 
         def step_rows(data: mujoco.MjData, rows: slice) -> None:
             model, frame_skip = self.model, self.task.frame_skip
             ctrl, warmstart = data.ctrl, data.qacc_warmstart
-            kept = [(getattr(data, name), values[rows]) for name, values in read.items()]
+            fields = [(getattr(data, name), values[rows]) for name, values in read.items()]
             parts = (physics[rows], action[rows], reached[rows])
             for row, (before, control, after) in enumerate(zip(*parts, strict=True)):
                 mujoco.mj_setState(model, data, before, FULL)
@@ -189,7 +185,7 @@ class TaskSimulator:
                 if "cfrc_ext" in read:
                     mujoco.mj_rnePostConstraint(model, data)
                 mujoco.mj_getState(model, data, after, FULL)
-                for value, values in kept:
+                for value, values in fields:
                     values[row] = value
 
         edges = [n * part // self._threads for part in range(self._threads + 1)]
@@ -200,27 +196,27 @@ class TaskSimulator:
             list(self._workers.map(step_rows, self._data, shares))
         return reached, read
 
-    def _read_sensors(self, reached: DoubleArray, sensed: DoubleArray) -> dict[str, DoubleArray]:
-        """The task's sensors (N, D) by name; ``sensed`` are those of the last sub-step (N, nsensordata)."""
-        looked = sensed
-        if self._looked_at:
+    def _read_sensors(self, reached: DoubleArray, sensor_data: DoubleArray) -> dict[str, DoubleArray]:
+        """The task's sensors (N, D) by name, from those of the last sub-step (N, nsensordata)."""
+        current = sensor_data
+        if self._current_sensors:
             idle = np.zeros((len(reached), 1, self.model.nu))
-            looked = self._simulate(self._look_model, reached, idle)[1][:, 0]
+            current = self._simulate(self._look_model, reached, idle)[1][:, 0]
         read = {}
         for sensor in self._sensors:
             place = slice(sensor.adr[0], sensor.adr[0] + sensor.dim[0])
-            read[sensor.name] = (looked if sensor.name in self._looked_at else sensed)[:, place]
+            read[sensor.name] = (current if sensor.name in self._current_sensors else sensor_data)[:, place]
         return read
 
     def _read_at_start(self, physics: DoubleArray) -> dict[str, DoubleArray]:
         """The task's fields and sensors in states (N, nstate), without actuation."""
-        model, data = self.model, self._still
+        model, data = self.model, self._scratch
         fields = {name: getattr(data, name) for name in self.task.fields}
         sensors = {name: data.sensor(name).data for name in self.task.sensors}
         sources = fields | sensors
         read = {name: np.empty((len(physics), *source.shape)) for name, source in sources.items()}
         with without_actuation(model):
-            for row in range(len(physics)) if sources else ():  # most tasks read nothing, and pay nothing
+            for row in range(len(physics)) if sources else ():  # most tasks read nothing
                 mujoco.mj_resetData(model, data)
                 mujoco.mj_setState(model, data, physics[row], FULL)
                 mujoco.mj_forward(model, data)
@@ -231,7 +227,7 @@ class TaskSimulator:
     def _rows(self, start: Physics) -> DoubleArray:
         """(N, nstate) states of positions, velocities and activations."""
         physics = np.zeros((len(start.qpos), self._nstate))
-        physics[:, 0] = 1.0  # MuJoCo resets unstable states to time 0: no episode may begin there
+        physics[:, 0] = 1.0  # not 0, to which MuJoCo resets unstable states
         physics[:, self._qpos], physics[:, self._qvel] = start.qpos, start.qvel
         physics[:, self._act] = start.act
         return physics
@@ -252,23 +248,23 @@ class TaskSimulator:
         return state
 
     def _refuse_unstable(self, before: DoubleArray, after: DoubleArray) -> None:
-        # MuJoCo answers an unstable state by resetting it, which its clock betrays.
-        moved = np.abs(after[:, 0] - before[:, 0] - self.task.dt) < 0.25 * self.task.timestep
-        if not (moved.all() and np.isfinite(after).all()):
-            bad = np.flatnonzero(~(moved & np.isfinite(after).all(axis=1)))
-            found = f"{len(bad)} of {len(after)} states (first: row {bad[0]})"
-            raise RunError(f"{self.task.id}: MuJoCo is unstable in {found}")
+        # MuJoCo resets an unstable state, so that its clock does not advance by one step.
+        advanced = np.abs(after[:, 0] - before[:, 0] - self.task.dt) < 0.25 * self.task.timestep
+        if not (advanced.all() and np.isfinite(after).all()):
+            bad = np.flatnonzero(~(advanced & np.isfinite(after).all(axis=1)))
+            count = f"{len(bad)} of {len(after)} states"
+            raise RunError(f"{self.task.id}: MuJoCo is unstable in {count} (first: row {bad[0]})")
 
 
 def needs_look(model: mujoco.MjModel, sensor: int) -> bool:
-    """Whether a sensor is one of positions or velocities: current in the state reached."""
+    """Whether a sensor depends on positions and velocities only, and so on the state reached."""
     return bool(model.sensor_needstage[sensor] != mujoco.mjtStage.mjSTAGE_ACC)
 
 
 def weightless_model(model: mujoco.MjModel) -> mujoco.MjModel:
-    """A copy of ``model`` in which a sub-step computes positions and velocities and little else.
+    """A copy of ``model`` whose sub-steps compute little more than positions and velocities.
 
-    It is never reset, however fast the state that is looked at moves.
+    MuJoCo's automatic reset of unstable states is off in it.
     """
     twin = copy.deepcopy(model)
     off = mujoco.mjtDisableBit
@@ -285,7 +281,7 @@ def weightless_model(model: mujoco.MjModel) -> mujoco.MjModel:
 
 @contextmanager
 def without_actuation(model: mujoco.MjModel) -> Iterator[None]:
-    """Inside the block the model's actuators do nothing."""
+    """Disable the model's actuators within the block."""
     before = model.opt.disableflags
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_ACTUATION
     try:

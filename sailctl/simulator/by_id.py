@@ -1,10 +1,9 @@
-"""Any MuJoCo environment registered with Gymnasium, a user's own included, as a simulator.
+"""The simulator of any MuJoCo environment registered with Gymnasium, including the user's own.
 
-There is one copy of the environment for each thread. For every row the whole state is written into a copy,
-the copy steps, and the state is read back; so rows are independent of each other, and states can be forked.
-What is written beside MuJoCo's own state: what MuJoCo computed from it, since an environment may read that
-before it steps, and the plain attributes of the environment that were seen to change. Whether this is all
-that the environment remembers is checked before anything is simulated with it.
+Each thread has one copy of the environment. For every row the complete state is written into a copy, the copy
+steps, and the state is read back. So rows are independent, and states can be forked. The complete state is
+MuJoCo's state, the values that MuJoCo computed from it (the environment may read them before it steps), and
+those attributes of the environment that change. Whether this restores the environment is checked first.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from sailctl.simulator.states import States, Step
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 INPUTS = mujoco.mjtState.mjSTATE_USER
-"""What an environment may set itself: controls, applied forces, mocap poses, active equalities."""
+"""Inputs that an environment may set: controls, applied forces, mocap poses, active equalities."""
 
 COMPUTED = (
     *("xpos", "xquat", "xmat", "xipos", "ximat", "xanchor", "xaxis"),
@@ -35,10 +34,10 @@ COMPUTED = (
     *("ten_length", "ten_velocity", "actuator_length", "actuator_velocity", "actuator_force"),
     *("qacc", "qfrc_bias", "qfrc_passive", "qfrc_actuator", "qfrc_constraint", "sensordata"),
 )
-"""Fields of ``MjData`` that MuJoCo computed for the step before: an environment may read them as they are."""
+"""Fields of ``MjData`` computed by the previous step, which an environment may read before the next one."""
 
 TRIALS, TRIAL_STEPS = 3, 40
-"""Episodes, and control steps of each, along which restoring is checked."""
+"""Number of episodes for the check of restoring, and control steps of each."""
 
 
 class Copy:
@@ -46,8 +45,8 @@ class Copy:
 
     def __init__(self, task_id: str, env: Any) -> None:
         self.env = env
-        self.asked = Answers(task_id, env)
-        """Resets and steps it."""
+        self.answers = Answers(task_id, env)
+        """Resets and steps the environment."""
         self.layers = [env]
         while self.layers[-1] is not env.unwrapped:
             self.layers.append(self.layers[-1].env)
@@ -55,25 +54,25 @@ class Copy:
         self.data: mujoco.MjData = env.unwrapped.data
         fields = [getattr(self.data, name) for name in COMPUTED]
         self.computed = [field.reshape(-1) for field in fields if field.size]
-        """What MuJoCo computed, as flat views of its memory."""
+        """Flat views of the fields ``COMPUTED``."""
 
     @property
-    def drawn(self) -> str:
-        """Where the environment's random generator stands."""
+    def rng_state(self) -> str:
+        """State of the environment's random generator."""
         return repr(self.env.unwrapped.np_random.bit_generator.state)
 
 
 class EnvironmentSimulator:
-    """Steps copies of a Gymnasium environment, one for each thread; the numbers do not depend on their count.
+    """Steps copies of a Gymnasium environment, one per thread; results do not depend on their number.
 
-    ``States.physics`` is MuJoCo's ``mjSTATE_FULLPHYSICS``, ``States.memory`` what is written back beside it.
-    As in every simulator here, a control step starts the constraint solver cold, and the time limit is that
-    of the registration. ``Step.success`` is there where the ``info`` of a row has ``success`` or
-    ``is_success``, and false for the rows that do not say.
+    ``States.physics`` is MuJoCo's ``mjSTATE_FULLPHYSICS``, ``States.memory`` the rest of the state. Each
+    control step starts the constraint solver cold. The time limit is that of the registration.
+    ``Step.success`` is present if the ``info`` of any row has ``success`` or ``is_success``, and false for
+    rows without it.
 
     Raises:
-        UserError: when the environment is none of MuJoCo's, it cannot be restored, or its answers do not fit
-            its spaces: the reason is given. What it answers later is checked as well.
+        UserError: when the environment is not a MuJoCo environment, its state cannot be restored, or its
+            results violate its spaces. Later results are checked too.
     """
 
     forks_anywhere = True
@@ -85,14 +84,14 @@ class EnvironmentSimulator:
         self._workers = ThreadPoolExecutor(threads) if threads > 1 else None
         first = self._copies[0]
         self.model = first.model
-        self._nstate, self._ninputs = (mujoco.mj_stateSize(self.model, what) for what in (FULL, INPUTS))
+        self._nstate, self._ninputs = (mujoco.mj_stateSize(self.model, part) for part in (FULL, INPUTS))
         self._ncomputed = sum(field.size for field in first.computed)
         self._attributes: tuple[Attribute, ...] = ()
         actions, observations = first.env.action_space, first.env.observation_space
         low, high = actions.low.astype(np.float64), actions.high.astype(np.float64)
-        dt = self._seconds_in_a_step(first)
+        dt = self._measured_dt(first)
         self.spec = EnvSpec(task_id, observations.shape[0], len(low), low, high, steps, dt)
-        self._try_out(first)
+        self._check_restoring(first)
 
     @property
     def camera(self) -> dict[str, float]:
@@ -101,13 +100,13 @@ class EnvironmentSimulator:
         return {"distance": 1.5 * float(stat.extent), "elevation": -20.0, "height": float(stat.center[2])}
 
     def reset(self, n: int, rng: np.random.Generator) -> States:
-        """``n`` fresh episode starts; the environment gets seeds that are drawn with ``rng``."""
+        """``n`` initial states; the seeds of the environment are drawn with ``rng``."""
         seeds = rng.integers(np.iinfo(np.int32).max, size=n)
         states = self._empty(n)
 
         def reset_rows(copy: Copy, rows: IntArray) -> None:
             for row in rows:
-                states.obs[row] = copy.asked.reset(int(seeds[row]))
+                states.obs[row] = copy.answers.reset(int(seeds[row]))
                 self._read(copy, states, row)
 
         self._in_parallel(reset_rows, n)
@@ -118,11 +117,11 @@ class EnvironmentSimulator:
 
         Args:
             states: N states.
-            action: (N, A) actions as the environment takes them: clip them before.
+            action: (N, A) actions of the environment; the caller clips them to the bounds.
 
         Raises:
-            RunError: when an action is not finite, or MuJoCo found a state unstable or not finite.
-            UserError: when the environment's answer does not fit its spaces.
+            RunError: when an action is not finite, or a state becomes unstable or not finite.
+            UserError: when a result of the environment violates its spaces.
         """
         n = len(states)
         if not np.isfinite(action).all():
@@ -130,7 +129,7 @@ class EnvironmentSimulator:
         reached = self._empty(n)
         reached.elapsed[:] = states.elapsed + 1
         reward = np.empty(n)
-        said, success = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        reported, success = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         terminated, truncated = np.empty(n, dtype=bool), np.empty(n, dtype=bool)
 
         def step_rows(copy: Copy, rows: IntArray) -> None:
@@ -139,7 +138,7 @@ class EnvironmentSimulator:
                 answer = self._step(copy, action[row])
                 reached.obs[row], reward[row] = answer.obs, answer.reward
                 terminated[row], truncated[row] = answer.terminated, answer.truncated
-                said[row], success[row] = answer.success is not None, bool(answer.success)
+                reported[row], success[row] = answer.success is not None, bool(answer.success)
                 self._read(copy, reached, row)
 
         self._in_parallel(step_rows, n)
@@ -148,7 +147,7 @@ class EnvironmentSimulator:
             reward=reward,
             terminated=terminated,
             truncated=(truncated | (reached.elapsed >= self.spec.horizon)) & ~terminated,
-            success=success if said.any() else None,
+            success=success if reported.any() else None,
         )
 
     def close(self) -> None:
@@ -161,58 +160,60 @@ class EnvironmentSimulator:
     # One environment
 
     def _make(self) -> Copy:
-        """A fresh copy, stepped once.
+        """A new copy, stepped once.
 
         Raises:
-            UserError: when it cannot be made, or is none that can be simulated here.
+            UserError: when it cannot be created or is not supported.
         """
         registration(self._id)
         try:
             env: Any = gymnasium.make(self._id, disable_env_checker=True)
-        except Exception as error:  # whatever the user's environment does when it is made
+        except Exception as error:  # the user's environment may raise anything
             reason = " ".join(str(error).split())
             raise UserError(f"env.id={self._id} cannot be made: {type(error).__name__}: {reason}") from error
         inner = env.unwrapped
         data, model = getattr(inner, "data", None), getattr(inner, "model", None)
         if not isinstance(data, mujoco.MjData) or not isinstance(model, mujoco.MjModel):
             raise self._refused("it is not a MuJoCo environment (no MjModel and MjData as model and data)")
-        for what, space in (("observation", env.observation_space), ("action", env.action_space)):
+        for name, space in (("observation", env.observation_space), ("action", env.action_space)):
             if isinstance(space, spaces.Dict):
-                raise self._refused(f"its {what} is a dictionary; register it with a wrapper that flattens")
+                raise self._refused(
+                    f"its {name} is a dictionary; register it with a wrapper that flattens it"
+                )
             if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-                raise self._refused(f"its {what} is not a vector of real numbers but {space}")
+                raise self._refused(f"its {name} is not a vector of real numbers but {space}")
         if not np.issubdtype(env.action_space.dtype, np.floating):
             raise self._refused(f"its action is not a vector of real numbers but {env.action_space}")
         if not (np.isfinite(env.action_space.low).all() and np.isfinite(env.action_space.high).all()):
             raise self._refused("its actions have no bounds")
-        for each in (inner, env):  # the wrappers would answer a wrong form in words of their own
-            asked = Answers(self._id, each)
-            asked.reset(0)
-            asked.step(np.zeros(each.action_space.shape))  # some attributes are there from the first step on
+        for layer in (inner, env):  # inner first, because wrappers raise errors of their own
+            answers = Answers(self._id, layer)
+            answers.reset(0)
+            answers.step(np.zeros(layer.action_space.shape))  # creates attributes that the reset does not
         return Copy(self._id, env)
 
     def _step(self, copy: Copy, action: DoubleArray) -> Answer:
-        """One step from where ``copy`` stands, the solver cold.
+        """One step of ``copy``, with a cold start of the solver.
 
         Raises:
-            RunError: when MuJoCo found the state unstable.
+            RunError: when the state becomes unstable.
         """
         data = copy.data
         data.qacc_warmstart[:] = 0.0
-        answer = copy.asked.step(action)
+        answer = copy.answers.step(action)
         unstable = any(data.warning[kind].number for kind in UNSTABLE)
         if unstable or not (np.isfinite(answer.obs).all() and np.isfinite(answer.reward)):
-            mujoco.mj_resetData(self.model, data)  # which forgets the warning
+            mujoco.mj_resetData(self.model, data)  # clears the warning
             raise RunError(f"{self._id}: MuJoCo is unstable, or the observation or reward is not finite")
         return answer
 
     def _empty(self, n: int) -> States:
-        size = self._ninputs + self._ncomputed + sum(kept.size for kept in self._attributes)
+        size = self._ninputs + self._ncomputed + sum(attribute.size for attribute in self._attributes)
         obs, elapsed = np.empty((n, self.spec.obs_dim)), np.zeros(n, dtype=np.int64)
         return States(np.empty((n, self._nstate)), np.empty((n, size)), obs, elapsed)
 
     def _read(self, copy: Copy, states: States, row: int) -> None:
-        """The state of ``copy`` into one row (its observation left out)."""
+        """Copy the state of ``copy``, except its observation, into one row."""
         data, memory = copy.data, states.memory[row]
         mujoco.mj_getState(self.model, data, states.physics[row], FULL)
         mujoco.mj_getState(self.model, data, memory[: self._ninputs], INPUTS)
@@ -220,15 +221,15 @@ class EnvironmentSimulator:
         for field in copy.computed:
             memory[end : end + field.size] = field
             end += field.size
-        for kept in self._attributes:
-            value = vars(copy.layers[kept.layer]).get(kept.name)
-            if not fits(kept, value):
-                raise self._refused(f"its {kept.name!r} changes type or shape in an episode")
-            memory[end : end + kept.size] = np.ravel(value)
-            end += kept.size
+        for attribute in self._attributes:
+            value = vars(copy.layers[attribute.layer]).get(attribute.name)
+            if not fits(attribute, value):
+                raise self._refused(f"its {attribute.name!r} changes type or shape in an episode")
+            memory[end : end + attribute.size] = np.ravel(value)
+            end += attribute.size
 
     def _write(self, copy: Copy, states: States, row: int) -> None:
-        """One row into ``copy``."""
+        """Restore the state of one row in ``copy``."""
         data, memory = copy.data, states.memory[row]
         mujoco.mj_setState(copy.model, data, states.physics[row], FULL)
         mujoco.mj_setState(copy.model, data, memory[: self._ninputs], INPUTS)
@@ -236,24 +237,24 @@ class EnvironmentSimulator:
         for field in copy.computed:
             field[:] = memory[end : end + field.size]
             end += field.size
-        for kept in self._attributes:
-            value = memory[end : end + kept.size]
-            plain = kept.kind(value[0]) if kept.shape is None else value.reshape(kept.shape).astype(kept.kind)
-            setattr(copy.layers[kept.layer], kept.name, plain)
-            end += kept.size
+        for attribute in self._attributes:
+            numbers, shape, kind = memory[end : end + attribute.size], attribute.shape, attribute.kind
+            value = kind(numbers[0]) if shape is None else numbers.reshape(shape).astype(kind)
+            setattr(copy.layers[attribute.layer], attribute.name, value)
+            end += attribute.size
 
     def _in_parallel(self, work: Callable[[Copy, IntArray], None], n: int) -> None:
-        """``work(copy, rows)`` for a share of the rows in each thread, with a copy of its own."""
+        """Call ``work(copy, rows)`` in each thread, with its copy and its share of the rows."""
         parts = np.array_split(np.arange(n), len(self._copies))
         if self._workers is None:
             work(self._copies[0], parts[0])
         else:
             list(self._workers.map(work, self._copies, parts))
 
-    # Whether restoring restores
+    # Check of restoring
 
-    def _seconds_in_a_step(self, copy: Copy) -> float:
-        copy.asked.reset(0)
+    def _measured_dt(self, copy: Copy) -> float:
+        copy.answers.reset(0)
         before = float(copy.data.time)
         self._step(copy, np.zeros(copy.env.action_space.shape))
         dt = float(copy.data.time) - before
@@ -261,17 +262,17 @@ class EnvironmentSimulator:
             raise self._refused("a step does not advance the clock of its MjData")
         return dt
 
-    def _try_out(self, copy: Copy) -> None:
-        """Find the attributes to keep, and check that restoring restores and that a reset resets.
+    def _check_restoring(self, copy: Copy) -> None:
+        """Find the attributes that change; check that states can be restored and that a reset is complete.
 
         Raises:
-            UserError: when the environment holds something that cannot be restored, or outlasts a reset.
+            UserError: when a part of the state cannot be restored, or survives a reset.
         """
         rng = np.random.default_rng(0)
         shape = (TRIALS, TRIAL_STEPS, self.spec.act_dim)
         actions = rng.uniform(self.spec.act_low, self.spec.act_high, shape)
         model = model_bytes(copy.model)
-        self._attributes = self._changing(copy, actions)
+        self._attributes = self._changing_attributes(copy, actions)
         inner = copy.env.unwrapped
         if inner.data is not copy.data or inner.model is not copy.model or model_bytes(copy.model) != model:
             raise self._refused("it changes its MuJoCo model in an episode or at a reset")
@@ -281,7 +282,7 @@ class EnvironmentSimulator:
             state = start = self._reset_one(copy, episode)
             if not same(start, self._reset_one(copy, episode)):
                 raise self._refused("a reset with the same seed does not lead to the same start")
-            remembered = dict(plain_attributes(copy.layers))
+            before = dict(plain_attributes(copy.layers))
             for action in actions[episode]:
                 reached, answer = self._step_one(copy, action)
                 rows.append((state, action, reached, answer))
@@ -290,47 +291,47 @@ class EnvironmentSimulator:
                 state = reached
             again = self._reset_one(copy, episode)
             now = dict(plain_attributes(copy.layers))
-            if left := [
-                name for (layer, name), value in now.items() if remembered.get((layer, name)) != value
+            if survivors := [
+                name for (layer, name), value in now.items() if before.get((layer, name)) != value
             ]:
                 raise self._refused(
-                    f"its {left[0]!r} survives a reset, so that an episode would depend on those before it; "
-                    "set it anew in reset"
+                    f"its {survivors[0]!r} survives a reset, so episodes would depend on earlier ones; "
+                    "set it in reset"
                 )
             if not same(start, again):
-                raise self._refused("a reset does not lead to the same start after an episode as before it")
-        for index in rng.permutation(2 * len(rows)) // 2:  # each of them twice, in no order
+                raise self._refused("a reset after an episode does not lead to the same start as before it")
+        for index in rng.permutation(2 * len(rows)) // 2:  # each twice, in random order
             state, action, reached, answer = rows[index]
             self._write(copy, state, 0)
             again, answer_again = self._step_one(copy, action)
             if not same(reached, again) or answer.verdict != answer_again.verdict:
-                what = "reward" if same(reached, again) else "state or observation"
+                difference = "reward" if same(reached, again) else "state or observation"
                 raise self._refused(
-                    f"a restored state does not go on as the original did (another {what}); it keeps "
-                    "something outside MuJoCo's state that is no number or array among its attributes"
+                    f"a restored state does not continue as the original did (another {difference}); it "
+                    "keeps state outside MuJoCo's that is not a number or an array among its attributes"
                 )
 
     def _reset_one(self, copy: Copy, seed: int) -> States:
         state = self._empty(1)
-        state.obs[0] = copy.asked.reset(seed)
+        state.obs[0] = copy.answers.reset(seed)
         self._read(copy, state, 0)
         return state
 
     def _step_one(self, copy: Copy, action: DoubleArray) -> tuple[States, Answer]:
-        """The state reached and the answer of one step from where ``copy`` stands."""
+        """The state after one step of ``copy``, and its answer."""
         answer = self._step(copy, action)
         reached = self._empty(1)
         reached.obs[0] = answer.obs
         self._read(copy, reached, 0)
         return reached, answer
 
-    def _changing(self, copy: Copy, actions: DoubleArray) -> tuple[Attribute, ...]:
-        """Attributes that changed along episodes with these actions.
+    def _changing_attributes(self, copy: Copy, actions: DoubleArray) -> tuple[Attribute, ...]:
+        """Attributes that change in episodes with these actions.
 
         Raises:
-            UserError: when one that is neither a number nor an array changed, or random numbers were drawn.
+            UserError: when another kind of attribute changes, or a step draws random numbers.
         """
-        found: dict[tuple[int, str], Attribute] = {}
+        changed: dict[tuple[int, str], Attribute] = {}
         before = dict(plain_attributes(copy.layers))
 
         def compare() -> None:
@@ -338,21 +339,21 @@ class EnvironmentSimulator:
             now = dict(plain_attributes(copy.layers))
             for place in now:
                 if place not in before or before[place] != now[place]:
-                    found[place] = self._attribute(copy, *place)
+                    changed[place] = self._attribute(copy, *place)
             before = now
 
         for episode in range(TRIALS):
-            copy.asked.reset(episode)
+            copy.answers.reset(episode)
             compare()
-            drawn = copy.drawn
+            rng_state = copy.rng_state
             for action in actions[episode]:
                 answer = self._step(copy, action)
                 compare()
-                if copy.drawn != drawn:
-                    raise self._refused("it draws random numbers while it steps")
+                if copy.rng_state != rng_state:
+                    raise self._refused("it draws random numbers in step")
                 if answer.terminated or answer.truncated:
                     break
-        return tuple(found.values())
+        return tuple(changed.values())
 
     def _attribute(self, copy: Copy, layer: int, name: str) -> Attribute:
         value = vars(copy.layers[layer])[name]
@@ -374,13 +375,13 @@ UNSTABLE = (
 
 
 def model_bytes(model: mujoco.MjModel) -> bytes:
-    """The whole model, to compare."""
+    """The binary content of a model, for comparison."""
     buffer = np.empty(mujoco.mj_sizeModel(model), dtype=np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
     return buffer.tobytes()
 
 
 def same(one: States, other: States) -> bool:
-    """Whether two states are the same bit for bit, what MuJoCo computed for them included."""
+    """Whether two states are bitwise equal, including the values that MuJoCo computed."""
     pairs = ((one.physics, other.physics), (one.memory, other.memory), (one.obs, other.obs))
     return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)

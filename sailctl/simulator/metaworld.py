@@ -1,7 +1,7 @@
-"""Meta-World's tasks, stepped by EnvPool, which can neither read nor set a state.
+"""The simulator of Meta-World's tasks, which uses EnvPool and so can neither read nor set a state.
 
-An episode's start follows from a seed alone, so a start can be forked: one environment is made for each row,
-with the seed of its start. Beyond its start a row is one living environment, which goes on and nowhere else.
+The start of an episode depends on a seed only. So a start can be forked: each row gets an environment with
+the seed of its start. After its first step a row is tied to that environment and cannot be forked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sailctl.core.types import BoolArray, DoubleArray, EnvSpec, IntArray, RunErr
 from sailctl.simulator.states import States, Step
 
 LIVING_BATCHES = 2
-"""Batches of environments kept alive: that of the training, and that of an evaluation in its midst."""
+"""Number of batches of environments kept open: one for training, one for an evaluation during training."""
 
 SUBSTEPS, TIMESTEP = 5, 0.0025
 """Physics sub-steps in one control step, and seconds in one of them."""
@@ -25,24 +25,24 @@ SUBSTEPS, TIMESTEP = 5, 0.0025
 
 @dataclass
 class Batch:
-    """Environments that started together."""
+    """Environments that were started together."""
 
     pool: Any
-    """EnvPool's environments; the row with number ``first + i`` is environment ``i``."""
+    """EnvPool's environments; environment ``i`` has the number ``first + i``."""
     first: int
     size: int
     elapsed: IntArray
-    """(size,) control steps that each environment has done."""
+    """(size,) control steps since the start of each environment."""
 
 
 class MetaWorldSimulator:
-    """One Meta-World task; ``States.physics`` (N, 2) holds tickets instead of physics.
+    """One Meta-World task; ``States.physics`` (N, 2) identifies environments instead of physical states.
 
-    A ticket is the seed of the row's start and, once it moved, the number of its living environment. A row
-    can be stepped at its start as often as wanted, and after that once from where it stands; rows may be
-    dropped. Only the last ``LIVING_BATCHES`` batches of starts live on.
+    The columns are the seed of the row's start and, after the first step, the number of its environment. A
+    start can be stepped any number of times; a later state only once. Rows may be dropped. Only the last
+    ``LIVING_BATCHES`` batches stay open.
 
-    ``Step.success`` is Meta-World's own: the task is solved in the state reached.
+    ``Step.success`` is Meta-World's definition: the task is solved in the state reached.
 
     Raises:
         UserError: when EnvPool is missing.
@@ -60,36 +60,36 @@ class MetaWorldSimulator:
             self._envpool = importlib.import_module("envpool")
         except ImportError as error:
             raise UserError(f"{task_id} needs EnvPool: pip install 'sailctl[metaworld]'") from error
-        known = self._envpool.make_spec(self._name)
-        obs_dim, action = known.observation_space.shape[0], known.action_space
+        pool_spec = self._envpool.make_spec(self._name)
+        obs_dim, action = pool_spec.observation_space.shape[0], pool_spec.action_space
         low, high = action.low.astype(np.float64), action.high.astype(np.float64)
         self.spec = EnvSpec(task_id, obs_dim, len(low), low, high, METAWORLD_HORIZON, SUBSTEPS * TIMESTEP)
 
     @property
     def camera(self) -> dict[str, float]:
-        """None: without a model nothing can be filmed."""
+        """Empty: without a model there are no videos."""
         return {}
 
     def reset(self, n: int, rng: np.random.Generator) -> States:
-        """``n`` fresh episode starts, whose seeds are drawn with ``rng``."""
+        """``n`` initial states, with seeds drawn with ``rng``."""
         seeds = rng.integers(np.iinfo(np.int32).max, size=n)
         obs = np.zeros((n, self.spec.obs_dim))
         if n:
             pool = self._make([int(seed) for seed in seeds])
             obs[:] = pool.reset()[0]
             pool.close()
-        tickets = np.stack([seeds, np.full(n, -1)], axis=1).astype(np.float64)
-        return States(tickets, np.zeros((n, 0)), obs, np.zeros(n, dtype=np.int64))
+        physics = np.stack([seeds, np.full(n, -1)], axis=1).astype(np.float64)
+        return States(physics, np.zeros((n, 0)), obs, np.zeros(n, dtype=np.int64))
 
     def step(self, states: States, action: DoubleArray) -> Step:
         """One control step of every row.
 
         Args:
-            states: N states, each a start or the last state that a living environment reached.
+            states: N states, each a start or the latest state of an open environment.
             action: (N, 4) displacement of the hand (3) and the gripper's effort, from -1 to 1.
 
         Raises:
-            RunError: when an action is not finite, or a state is another one: it cannot be restored.
+            RunError: when an action is not finite, or a state is an earlier one, which cannot be restored.
         """
         if not np.isfinite(action).all():
             raise RunError(f"{self.spec.id}: an action is not finite")
@@ -122,13 +122,13 @@ class MetaWorldSimulator:
         )
 
     def close(self) -> None:
-        """End the environments."""
+        """Close the environments."""
         for batch in self._batches:
             batch.pool.close()
         self._batches.clear()
 
     def _start(self, seeds: DoubleArray) -> IntArray:
-        """Numbers of new environments that stand at the starts of ``seeds``."""
+        """Start new environments with ``seeds``, and return their numbers."""
         if not len(seeds):
             return np.empty(0, dtype=np.int64)
         pool = self._make([int(seed) for seed in seeds])
@@ -142,7 +142,7 @@ class MetaWorldSimulator:
         return np.arange(first, self._started)
 
     def _keep(self, batch: Batch) -> None:
-        """Make ``batch`` the last one to be ended, or end it if all its episodes are over."""
+        """Close ``batch`` if all its episodes are over; otherwise mark it as the most recently used."""
         self._batches.remove(batch)
         if (batch.elapsed < METAWORLD_HORIZON).any():
             self._batches.append(batch)
@@ -150,13 +150,13 @@ class MetaWorldSimulator:
             batch.pool.close()
 
     def _refuse_restored(self, numbers: IntArray, elapsed: IntArray) -> None:
-        living: BoolArray = np.zeros(len(numbers), dtype=bool)
+        current: BoolArray = np.zeros(len(numbers), dtype=bool)
         for batch in self._batches:
-            mine = np.flatnonzero((numbers >= batch.first) & (numbers < batch.first + batch.size))
-            living[mine] = batch.elapsed[numbers[mine] - batch.first] == elapsed[mine]
-        if not living.all() or len(np.unique(numbers)) < len(numbers):
+            rows = np.flatnonzero((numbers >= batch.first) & (numbers < batch.first + batch.size))
+            current[rows] = batch.elapsed[numbers[rows] - batch.first] == elapsed[rows]
+        if not current.all() or len(np.unique(numbers)) < len(numbers):
             raise RunError(
-                f"{self.spec.id}: EnvPool cannot restore a state; fork episode starts alone "
+                f"{self.spec.id}: EnvPool cannot restore a state; fork episode starts only "
                 "(rollout.start_fraction=1)"
             )
 

@@ -1,4 +1,4 @@
-"""Which simulator a task has."""
+"""Opens the simulator of a task."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sailctl_envs.dmc.base import SuiteMissingError
 
 
 def open_simulator(task_id: str, threads: int = 1) -> Simulator:
-    """The simulator of the task with this id, with ``threads`` threads of its own.
+    """A new simulator of the task with this id, with ``threads`` threads.
 
     Raises:
-        UserError: when there is no such task, what it needs is not installed, or it cannot be simulated here.
+        UserError: when the task is unknown or not supported, or a package that it needs is missing.
     """
     if task_id in ALL_TASKS:
         try:

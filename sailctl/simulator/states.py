@@ -1,4 +1,4 @@
-"""Simulator states as rows of flat arrays, and what one control step brings."""
+"""Simulator states as rows of arrays, the result of a control step, and the interface of simulators."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sailctl.core.types import BoolArray, DoubleArray, EnvSpec, IntArray
 
 @dataclass(frozen=True)
 class States:
-    """N simulator states; the rows are independent of each other."""
+    """N independent simulator states."""
 
     physics: DoubleArray
     """(N, nstate) MuJoCo's ``mjSTATE_FULLPHYSICS``: time, positions, velocities, activations."""
     memory: DoubleArray
-    """(N, M) what the task carries along beside that, such as a target; often (N, 0)."""
+    """(N, M) state of the task outside MuJoCo's state, such as a target; often (N, 0)."""
     obs: DoubleArray
-    """(N, O) the observation in each state (part of the state: some tasks observe what led there)."""
+    """(N, O) observation of each state, stored because it may depend on the step that led there."""
     elapsed: IntArray
-    """(N,) control steps since the episode began."""
+    """(N,) control steps since the start of the episode."""
 
     def __len__(self) -> int:
         return len(self.elapsed)
 
     def fork(self, forks: int) -> States:
-        """Each row ``forks`` times, side by side: (N * forks) rows that share no memory with these."""
+        """(N * forks) rows: consecutive copies of each row."""
         return self.take(np.repeat(np.arange(len(self)), forks))
 
     def take(self, rows: IntArray | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> States:
@@ -43,12 +43,12 @@ class States:
         return States.restore(new)
 
     def save(self) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
-        """Copies of the arrays by name, ready to be written to a file."""
+        """Copies of the arrays, by name."""
         return {item.name: getattr(self, item.name).copy() for item in fields(self)}
 
     @staticmethod
     def restore(saved: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> States:
-        """The states that ``save`` wrote; they step on bit for bit as the originals do."""
+        """The states that ``save`` returned; they continue bit for bit like the originals."""
         return States(
             np.array(saved["physics"], dtype=np.float64),
             np.array(saved["memory"], dtype=np.float64),
@@ -65,56 +65,55 @@ class States:
 
 @dataclass(frozen=True)
 class Step:
-    """What one control step brought."""
+    """Result of one control step."""
 
     states: States
-    """The states reached."""
+    """The states after the step."""
     reward: DoubleArray
     """(N,) true reward of the step."""
     terminated: BoolArray
-    """(N,) the episode ended for good."""
+    """(N,) whether the episode terminated."""
     truncated: BoolArray
-    """(N,) the time limit was reached and the episode did not end for good."""
+    """(N,) whether the time limit was reached without termination."""
     success: BoolArray | None = None
-    """(N,) whether the state reached counts as success; None where no row says."""
+    """(N,) whether the task is solved in the state reached; None if no row reports it."""
 
     @property
     def done(self) -> BoolArray:
-        """(N,) either of the two."""
+        """(N,) whether the episode ended, by termination or by the time limit."""
         return self.terminated | self.truncated
 
 
 class Simulator(Protocol):
-    """Steps batches of one task's states; it has no state of its own that a caller could notice.
+    """Steps batches of states of one task. It is stateless for the caller.
 
-    Reset rules. Nothing resets by itself. ``step`` reports ``terminated`` (the task ended for good) and
-    ``truncated`` (the time limit was reached first) apart, and the caller puts a fresh ``reset`` row where it
-    wants one; a row that is never replaced is never silently restarted.
+    There is no automatic reset. ``step`` reports ``terminated`` and ``truncated`` (time limit) separately;
+    the caller replaces ended rows by rows of ``reset``.
     """
 
     spec: EnvSpec
 
     @property
     def model(self) -> mujoco.MjModel | None:
-        """The MuJoCo model that ``physics`` belongs to, for videos; None where there is none to be had."""
+        """The MuJoCo model of ``physics``, for videos; None if it is not accessible."""
 
     @property
     def camera(self) -> dict[str, float]:
-        """Free-camera settings for videos, as ``Task.camera``."""
+        """Free-camera settings for videos, as in ``Task.camera``."""
 
     @property
     def forks_anywhere(self) -> bool:
-        """Whether any state can be forked; False: only episode starts can, and those only once."""
+        """Whether any state can be forked; otherwise only the starts of episodes can."""
 
     def reset(self, n: int, rng: np.random.Generator) -> States:
-        """``n`` fresh episode starts drawn with ``rng``."""
+        """``n`` initial states drawn with ``rng``."""
 
     def step(self, states: States, action: DoubleArray) -> Step:
-        """One control step of every row with actions (N, A) in the actuators' own units, clipped before.
+        """One control step of every row with clipped actions (N, A) in the units of the actuators.
 
         Raises:
-            RunError: when an action is not finite, or a state cannot be stepped from.
+            RunError: when an action is not finite, or a state cannot be stepped.
         """
 
     def close(self) -> None:
-        """End threads and free what is held."""
+        """End the threads and free all resources."""

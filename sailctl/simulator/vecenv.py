@@ -1,7 +1,7 @@
-"""The simulator as a vectorised environment of Stable-Baselines3, at the simulator's speed.
+"""The simulator as a vectorised environment for Stable-Baselines3, with the true reward.
 
-Any algorithm of Stable-Baselines3 or sb3-contrib that takes a ``VecEnv`` trains on it, on the true reward,
-with ``VecMonitor``, ``VecNormalize`` and callbacks around it.
+It works with every algorithm of Stable-Baselines3 and sb3-contrib that accepts a ``VecEnv``, and with
+``VecMonitor``, ``VecNormalize`` and callbacks.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from sailctl.simulator.states import Simulator, States
 
 
 class SimulatorVecEnv(VecEnv):
-    """``count`` environments of one simulator, stepped as one batch and reset one by one as they end.
+    """``count`` environments of one simulator, stepped as one batch; each is reset when its episode ends.
 
-    Actions are in policy units, as everywhere in sailctl: -1 and +1 are the ends of the actuator's range.
-    As Stable-Baselines3 has it, an environment that ended is reset at once; its last observation is
-    ``infos[i]["terminal_observation"]`` and ``infos[i]["TimeLimit.truncated"]`` says whether the time limit
-    ended it. ``infos[i]["is_success"]`` is there where the task defines success.
+    Actions are in policy units: -1 and +1 are the bounds of the actuator. As Stable-Baselines3 requires, an
+    environment is reset as soon as its episode ends; its last observation is then
+    ``infos[i]["terminal_observation"]``, and ``infos[i]["TimeLimit.truncated"]`` is true if the time limit
+    ended it. ``infos[i]["is_success"]`` is present if the task defines success.
     """
 
     def __init__(self, simulator: Simulator, count: int, seed: int) -> None:
@@ -43,9 +43,9 @@ class SimulatorVecEnv(VecEnv):
         self.reset()
 
     def reset(self) -> VecEnvObs:
-        """(N, O) first observations of fresh episodes in all environments.
+        """(N, O) first observations of new episodes in all environments.
 
-        After ``seed`` the first call draws from the new seed; otherwise the draws go on.
+        The first call after ``seed`` restarts the random generator with the new seed.
         """
         if self._seeds[0] is not None:
             self._rng = generator(self._seeds[0], "sim")
@@ -54,12 +54,12 @@ class SimulatorVecEnv(VecEnv):
         return self._observations()
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Take (N, A) actions; those beyond -1 and +1 are clipped."""
+        """Set the (N, A) actions of the next step, clipped to -1 and +1."""
         clipped = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
         self._actions = self._low + self._span * (clipped + 1.0)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """(N, O) observations, (N,) true rewards, (N,) ends, and a dictionary for each environment."""
+        """(N, O) observations, (N,) true rewards, (N,) ends of episodes, and a dictionary per environment."""
         step = self.simulator.step(self.states, self._actions)
         self.states = step.states
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -75,7 +75,7 @@ class SimulatorVecEnv(VecEnv):
         return self._observations(), step.reward.astype(np.float32), step.done, infos
 
     def state(self) -> State:
-        """Where the environments stand, and where their next episodes are drawn from."""
+        """The states of the environments and of the random generator."""
         return {
             "states": self.states.save(),
             "rng": self._rng.bit_generator.state,
@@ -83,7 +83,7 @@ class SimulatorVecEnv(VecEnv):
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned; there is no need to reset after it."""
+        """Load what ``state`` returned; no reset is needed afterwards."""
         self.states = States.restore(state["states"])
         self._rng.bit_generator.state = state["rng"]
         self._seeds = list(state["seeds"])
@@ -93,14 +93,14 @@ class SimulatorVecEnv(VecEnv):
         self.simulator.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The attribute, the same for each environment: they share all but their state."""
+        """The attribute once per environment; all environments share it."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set the attribute for all environments.
 
         Raises:
-            ValueError: when only some of them are meant.
+            ValueError: when ``indices`` selects only some of them.
         """
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError("the environments of one simulator share their attributes: leave out indices")
@@ -109,16 +109,16 @@ class SimulatorVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """What the method returns, called once for each environment."""
+        """Call the method once per environment; returns its results."""
         method = getattr(self, method_name)
         return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
-        """No environment is wrapped by itself; wrap the whole (``VecMonitor``, ``VecNormalize``)."""
-        return [False for _ in self._get_indices(indices)]
+        """False per environment; only the whole batch can be wrapped (``VecMonitor``, ``VecNormalize``)."""
+        return [False] * len(list(self._get_indices(indices)))
 
     def get_images(self) -> Sequence[None]:
-        """Nothing is rendered; ``sailctl eval RUN --video`` films a policy."""
+        """None per environment; ``sailctl eval RUN --video`` renders videos."""
         return [None] * self.num_envs
 
     def _observations(self) -> FloatArray:

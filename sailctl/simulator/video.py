@@ -1,7 +1,7 @@
 """Videos of recorded physics states, rendered without a screen.
 
-MuJoCo picks its OpenGL once, when it is first imported, and a failed choice cannot be taken back; so the
-choice is probed, and the rendering done, in processes of their own.
+MuJoCo selects its OpenGL library when it is first imported, and cannot change it afterwards. So libraries are
+probed, and videos are rendered, in separate processes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 BACKENDS = ("egl", "osmesa")  # tried in this order when MUJOCO_GL is not set
 CHOSEN = "SAILCTL_MUJOCO_GL"
-"""Variable that holds the user's ``MUJOCO_GL``, which the command hides from the process that simulates."""
+"""Variable that holds the user's ``MUJOCO_GL``, which the command hides from the simulating process."""
 MAX_FPS = 50.0
-WIDTH, HEIGHT = 640, 480  # pixels; multiples of 16, as the video codec wants
+WIDTH, HEIGHT = 640, 480  # pixels; the video codec requires multiples of 16
 
 _AZIMUTH = 90.0  # degrees; the camera looks along +y, so that +x is to the right
-_SMOOTHING_S = 0.5  # seconds over which the camera averages the position that it follows
+_SMOOTHING_S = 0.5  # seconds over which the followed position is averaged
 _PROBE_S = 60.0  # seconds after which a probe counts as failed
 _PROBE = """
 import mujoco
@@ -43,9 +43,9 @@ with mujoco.Renderer(model, 16, 16) as renderer:
 
 @functools.cache
 def offscreen_backend() -> str | None:
-    """An OpenGL that renders without a screen here, as a value of ``MUJOCO_GL``; None when there is none.
+    """An OpenGL library that renders without a screen, as a value of ``MUJOCO_GL``; None if none works.
 
-    A ``MUJOCO_GL`` that is set already is the only one tried.
+    If the user has set ``MUJOCO_GL``, only that one is tried.
     """
     chosen = os.environ.get(CHOSEN) or os.environ.get("MUJOCO_GL")
     for backend in (chosen,) if chosen else BACKENDS:
@@ -61,21 +61,21 @@ def offscreen_backend() -> str | None:
 def render_video(
     model: mujoco.MjModel, states: DoubleArray, path: Path, camera: Mapping[str, float], dt: float
 ) -> None:
-    """Render ``states`` as an mp4 file that plays at the speed of simulated time.
+    """Render ``states`` as an mp4 file that plays in simulated time.
 
-    States are left out where there are more than ``MAX_FPS`` in a second. The camera follows the model's
-    first body along x and y.
+    The frame rate is at most ``MAX_FPS``; further states are left out. The camera follows the model's first
+    body along x and y.
 
     Args:
         model: the model that the states belong to.
-        states: (T, nstate) states in the layout ``mjSTATE_FULLPHYSICS``, ``dt`` apart.
-        path: file to write; it appears when it is complete.
+        states: (T, nstate) states, ``mjSTATE_FULLPHYSICS``.
+        path: file to write; it is created when the video is complete.
         camera: ``distance`` (m), ``elevation`` (degrees) and ``height`` of the look-at point (m).
-        dt: seconds of simulated time between two states.
+        dt: simulated seconds between two states.
 
     Raises:
         ValueError: when ``states`` has another shape or is not finite.
-        RunError: when there is no offscreen OpenGL here, or rendering failed.
+        RunError: when there is no offscreen OpenGL, or rendering fails.
     """
     import mujoco
 
@@ -102,9 +102,10 @@ def render_video(
 
 
 def render_process(folder: str) -> None:
-    """Body of the rendering process: the model, states and view in ``folder`` to its ``video.mp4``."""
+    """Body of the rendering process: render the files of ``folder`` to ``video.mp4`` in it."""
     import imageio_ffmpeg
     import mujoco
+    from scipy.ndimage import uniform_filter1d
 
     work = Path(folder)
     model = mujoco.MjModel.from_binary_path(str(work / "model.mjb"))
@@ -120,22 +121,22 @@ def render_process(folder: str) -> None:
         mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         mujoco.mj_kinematics(model, data)
         path[t] = data.xpos[1, :2]
-    path = smooth(path, max(1, round(_SMOOTHING_S / view["dt"])))
+    path = uniform_filter1d(path, max(1, round(_SMOOTHING_S / view["dt"])), axis=0, mode="nearest")
 
     floor, tile = floors(model)
     model.vis.global_.offwidth, model.vis.global_.offheight = WIDTH, HEIGHT
-    model.vis.quality.offsamples = 0  # smoothed edges double the time of a frame in software OpenGL
+    model.vis.quality.offsamples = 0  # antialiasing doubles the time per frame in software OpenGL
     video = imageio_ffmpeg.write_frames(
         str(work / "video.mp4"), (WIDTH, HEIGHT), fps=1 / view["dt"], codec="libx264", quality=7
     )
     video.send(None)
     with mujoco.Renderer(model, HEIGHT, WIDTH) as renderer:
-        # Shadows cost software OpenGL more than all the rest of a frame.
+        # In software OpenGL shadows take longer than the rest of a frame.
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         for state, (x, y) in zip(states, path, strict=True):
             mujoco.mj_setState(model, data, state, mujoco.mjtState.mjSTATE_FULLPHYSICS)
             mujoco.mj_forward(model, data)
-            # The floor ends where it is drawn, not where it is simulated: it follows by whole tiles, unseen.
+            # The drawn floor is finite, the simulated one is not. So it follows the camera, by whole tiles.
             data.geom_xpos[floor, :2] = model.geom_pos[floor, :2] + tile * np.round(np.array([x, y]) / tile)
             camera.lookat[:] = x, y, view["height"]
             renderer.update_scene(data, camera)
@@ -144,7 +145,7 @@ def render_process(folder: str) -> None:
 
 
 def floors(model: mujoco.MjModel) -> tuple[IntArray, DoubleArray]:
-    """Ids (F,) of the level planes of the world that have an end, and size (F, 2) of their tiles (m)."""
+    """(F,) ids of the horizontal planes of finite size in the world, and (F, 2) sizes of their tiles (m)."""
     import mujoco
 
     level = (model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE) & (model.geom_quat[:, 0] == 1.0)
@@ -157,19 +158,10 @@ def floors(model: mujoco.MjModel) -> tuple[IntArray, DoubleArray]:
     return ids, tile
 
 
-def smooth(path: DoubleArray, steps: int) -> DoubleArray:
-    """(T, 2) running mean of ``path`` (T, 2) over about ``steps`` rows, the ends repeated outwards."""
-    before = steps // 2
-    padded = np.pad(path, ((before, steps - 1 - before), (0, 0)), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, steps, axis=0)
-    mean: DoubleArray = windows.mean(axis=-1)
-    return mean
-
-
 def _run_python(code: str, backend: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` in this interpreter's twin, with this import path and ``backend`` as its OpenGL."""
+    """Run ``code`` in a new interpreter with the same import path, and with ``backend`` as its OpenGL."""
     environment = {**os.environ, "MUJOCO_GL": backend}
-    environment.pop("PYOPENGL_PLATFORM", None)  # set by whichever OpenGL was imported in this process
+    environment.pop("PYOPENGL_PLATFORM", None)  # set when OpenGL is imported in this process
     environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     return subprocess.run(
         [sys.executable, "-P", "-c", code],

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 OURS = "hydra_plugins.sailctl_launchers"
 """Module in which Hydra finds the launchers of this file."""
 NEEDED = {OURS: ("submitit", "slurm"), "hydra_plugins.hydra_ray_launcher": ("ray", "ray")}
-"""By module of launchers: the package that they need beside Hydra's plugin, and the extra with both."""
+"""By module of launchers: the package that they need besides Hydra's plugin, and the extra with both."""
 IN_QUEUE = (
     "PENDING",
     "CONFIGURING",
@@ -120,7 +120,7 @@ class QueueLauncher(Launcher):
         try:
             self._wait(jobs, job_overrides, initial_job_idx, folder)
         except KeyboardInterrupt:
-            self._left(jobs)
+            self._interrupted(jobs)
             raise
         return []
 
@@ -180,7 +180,7 @@ class QueueLauncher(Launcher):
         """How each job ended according to the queue; None while it is, or may return, in the queue."""
 
     @abstractmethod
-    def _left(self, jobs: Sequence[Job[Any]]) -> None:
+    def _interrupted(self, jobs: Sequence[Job[Any]]) -> None:
         """Handle an interrupt of the waiting command."""
 
 
@@ -196,7 +196,7 @@ class SlurmLauncher(QueueLauncher):
         by_number = {number: states.get(job.job_id, "not in the queue") for number, job in jobs.items()}
         return {number: None if state in IN_QUEUE else state for number, state in by_number.items()}
 
-    def _left(self, jobs: Sequence[Job[Any]]) -> None:
+    def _interrupted(self, jobs: Sequence[Job[Any]]) -> None:
         number = jobs[0].job_id.partition("_")[0]
         print(f"sailctl: the jobs stay in the queue; cancel them with: scancel {number}", file=sys.stderr)
 
@@ -219,7 +219,7 @@ class LocalLauncher(QueueLauncher):
     def _ended(self, jobs: dict[int, Job[Any]]) -> dict[int, str | None]:
         return {number: job.state.lower() if job.done() else None for number, job in jobs.items()}
 
-    def _left(self, jobs: Sequence[Job[Any]]) -> None:
+    def _interrupted(self, jobs: Sequence[Job[Any]]) -> None:
         """Wait for the jobs, which save a checkpoint after Ctrl-C; after a time limit terminate them."""
         deadline = time.monotonic() + STOPPED_WITHIN_S
         while any(not job.done() for job in jobs):
@@ -274,17 +274,17 @@ def requeueing(most: int) -> Iterator[None]:
             running(number, frame)
 
     numbers = {number, signal.SIGTERM, signal.SIGINT}
-    for each in numbers:
-        signal.signal(each, forward)
+    for handled in numbers:
+        signal.signal(handled, forward)
     try:
         yield
     except Interrupted as stopped:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
+        for handled in numbers:
+            signal.signal(handled, signal.SIG_IGN)
         raise RunError(f"{stopped}; {_requeued(queue, number, stopped.signal, most)}") from stopped
     finally:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)  # the job is about to end
+        for handled in numbers:
+            signal.signal(handled, signal.SIG_IGN)  # the job is about to end
 
 
 def _submitits_handler() -> SignalHandler | None:

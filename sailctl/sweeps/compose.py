@@ -81,9 +81,8 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
     from hydra.errors import HydraException
     from hydra.types import RunMode
 
-    overrides = [
-        re.sub(r"^([\w.]+)=(~[^,']*)$", r"\1='\2'", word) for word in overrides
-    ]  # Hydra cannot parse an unquoted ~
+    # Hydra cannot parse an unquoted ~.
+    overrides = [re.sub(r"^([\w.]+)=(~[^,']*)$", r"\1='\2'", word) for word in overrides]
     search_path = [] if overlay is None else [_search_path(overlay)]
     register()
     with initialize_config_dir(str(conf_dir()), job_name="sailctl", version_base="1.3"):
@@ -122,8 +121,10 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
             _refuse_sweeps(run_items)
             jobs = [Job(fixed, base, to_config(base))]
     # Hydra composes once without the swept keys. A sweep over one value keeps a dependent key out of that.
-    as_sweep = {str(item.input_line): f"{item.key_or_group}=choice({_text(item)})" for item in dependent}
-    return Plan(jobs, multirun, [*(as_sweep.get(word, word) for word in overrides), *search_path])
+    for item in dependent:
+        key, _, value = str(item.input_line).partition("=")
+        overrides = [f"{key}=choice({value})" if word == item.input_line else word for word in overrides]
+    return Plan(jobs, multirun, [*overrides, *search_path])
 
 
 def _refuse_renamed(composed: DictConfig) -> None:
@@ -178,10 +179,6 @@ def _depends_on_sweep(item: Override, items: Sequence[Override]) -> bool:
     """Whether ``item`` sets a key within a group that is swept; other options may lack the key."""
     swept = {other.key_or_group for other in items if other.is_sweep_override()}
     return not item.is_sweep_override() and item.key_or_group.partition(".")[0] in swept
-
-
-def _text(item: Override) -> str:
-    return str(item.input_line).partition("=")[2]
 
 
 def _job(words: list[str], hydra_words: list[str]) -> Job:

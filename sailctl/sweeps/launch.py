@@ -73,9 +73,9 @@ def run_job(cfg: DictConfig) -> None:
     fit_encoding()
     hydra = HydraConfig.get()
     overrides = list(hydra.overrides.task)
-    asked_in = Path(hydra.runtime.cwd)  # hydra.job.chdir=true changes the working folder of a job
+    started_in = Path(hydra.runtime.cwd)  # hydra.job.chdir=true changes the working folder of a job
     if hydra.mode != RunMode.MULTIRUN:
-        outcome = _attempt(cfg, overrides, asked_in, sweep=False)
+        outcome = _attempt(cfg, overrides, started_in, sweep=False)
         if outcome.state != "done":
             raise _JobEnded(_exit_code([outcome]))
         print(outcome.detail)
@@ -85,70 +85,69 @@ def run_job(cfg: DictConfig) -> None:
     alone = folder / ALONE
     if read_outcome(folder, number) or (alone.exists() and alone.read_text() != str(number)):
         return  # done before, or another job is repeated alone
-    stays = outlives(hydra.launcher)
-    if not (stays or stands(folder)):
+    on_cluster = outlives(hydra.launcher)
+    if not (on_cluster or stands(folder)):
         outcome = Outcome("skipped", "the sweep was stopped earlier")
     elif (folder / FAIL_FAST).exists() and any_failed(folder):
         outcome = Outcome("skipped", "another job failed")
     else:
-        _begun(folder, number).touch()
+        _marker(folder, number).touch()
         try:
             with (
-                nullcontext() if stays else stopped_with(folder),
+                nullcontext() if on_cluster else stopped_with(folder),
                 requeueing(int(hydra.launcher.get("max_num_timeout", 0))),
             ):
-                outcome = _attempt(cfg, overrides, asked_in, sweep=True)
+                outcome = _attempt(cfg, overrides, started_in, sweep=True)
         except RunError as error:  # a signal stopped it, and it is not requeued
-            outcome = Outcome("failed" if stays else "interrupted", str(error))
+            outcome = Outcome("failed" if on_cluster else "interrupted", str(error))
             tell(overrides, outcome)
         except Interrupted as stopped:
             outcome = Outcome("interrupted", f"{stopped}; {RESUMABLE}")
             tell(overrides, outcome)
     write_outcome(folder, number, overrides, outcome)
-    _begun(folder, number).unlink(missing_ok=True)
+    _marker(folder, number).unlink(missing_ok=True)
 
 
-def _begun(folder: Path, number: int) -> Path:
+def _marker(folder: Path, number: int) -> Path:
     """File that exists while a job runs, and remains if its process dies."""
     return folder / f"{number}.begun"
 
 
-def _attempt(cfg: DictConfig, overrides: list[str], asked_in: Path, sweep: bool) -> Outcome:
-    prefix = f"{' '.join(overrides)}: " if sweep and overrides else ""
+def _attempt(cfg: DictConfig, overrides: list[str], started_in: Path, sweep: bool) -> Outcome:
+    """Train one run, print its outcome (of a single job only a failure), and return it."""
+    words = overrides if sweep else []
     try:
         from sailctl.training.train import train as train_run
 
-        config = to_config(cfg, None if asked_in == Path.cwd() else asked_in)
+        config = to_config(cfg, None if started_in == Path.cwd() else started_in)
         if sweep:  # progress bars of parallel jobs would overwrite each other
             config = replace(config, logger=replace(config.logger, progress=False))
-        with _tabled(config, sweep):
+        with _table_updated(config, sweep):
             path = train_run(config, overrides)
-        if sweep:
-            print(f"{prefix}done", flush=True)
-        return Outcome("done", str(path))
+        outcome = Outcome("done", str(path))
     except BusyError as error:
-        print(f"sailctl: {prefix}{error}", file=sys.stderr)
-        return Outcome("busy" if sweep else "refused", str(error))
+        outcome = Outcome("busy" if sweep else "refused", str(error))
     except (UserError, RunError) as error:
-        print(f"sailctl: {prefix}{error}", file=sys.stderr)
-        return Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
+        outcome = Outcome("refused" if isinstance(error, UserError) else "failed", str(error))
     except SystemExit as error:
         reason = f"code called by the run exited the process (exit code {error.code})"
-        print(f"sailctl: {prefix}{reason}", file=sys.stderr)
-        return Outcome("failed", reason)
+        outcome = Outcome("failed", reason)
     except Exception as error:  # so that the other jobs of a sweep continue
         if isinstance(error, OSError) and error.errno in OUT_OF_REACH:
             reason = f"cannot write {error.filename or 'a file of the run'}: {error.strerror}"
-            print(f"sailctl: {prefix}{reason}", file=sys.stderr)
-            return Outcome("failed", reason)
-        traceback.print_exc()
-        summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"sailctl: {prefix}unexpected {summary} (traceback above)", file=sys.stderr)
-        return Outcome("failed", summary)
+            outcome = Outcome("failed", reason)
+        else:
+            traceback.print_exc()
+            summary = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            tell(words, Outcome("failed", f"unexpected {summary} (traceback above)"))
+            return Outcome("failed", summary)
+    if sweep or outcome.state != "done":
+        tell(words, outcome)
+    return outcome
 
 
 @contextmanager
-def _tabled(config: RunConfig, sweep: bool) -> Iterator[None]:
+def _table_updated(config: RunConfig, sweep: bool) -> Iterator[None]:
     """Update the sweep's table when a job ends or fails."""
     try:
         yield
@@ -203,22 +202,22 @@ def _launch_all(plan: Plan, folder: Path, stopped: Callable[[], bool]) -> None:
     """
     words = ["--multirun", *plan.arguments, f"hydra.sweep.dir={quoted(folder.resolve())}"]
     numbers = range(len(plan.jobs))
-    while (reason := _launched(words)) is not None and not stopped():
-        started = [n for n in numbers if _begun(folder, n).exists() and not read_outcome(folder, n)]
+    while (reason := _launch_error(words)) is not None and not stopped():
+        started = [n for n in numbers if _marker(folder, n).exists() and not read_outcome(folder, n)]
         if not started:
             print(f"sailctl: the launcher stopped: {reason}", file=sys.stderr)
             return
         for number in started:
             (folder / ALONE).write_text(str(number))
-            if _launched(words) is not None and not stopped() and not read_outcome(folder, number):
+            if _launch_error(words) is not None and not stopped() and not read_outcome(folder, number):
                 outcome = Outcome("failed", f"its process died without an error message: {reason}")
                 write_outcome(folder, number, plan.jobs[number].overrides, outcome)
                 tell(plan.jobs[number].overrides, outcome)
             (folder / ALONE).unlink()
-            _begun(folder, number).unlink(missing_ok=True)
+            _marker(folder, number).unlink(missing_ok=True)
 
 
-def _launched(words: Sequence[str]) -> str | None:
+def _launch_error(words: Sequence[str]) -> str | None:
     """Launch a sweep with Hydra; returns the error that stopped the launcher, or None."""
     try:
         launch(words)
@@ -246,5 +245,5 @@ def _print_table(jobs: Sequence[Job], outcomes: Sequence[Outcome], folder: Path)
         (" ".join(words) or "(none)", outcome.state, outcome.detail)
         for words, outcome in zip(differing([job.overrides for job in jobs]), outcomes, strict=True)
     ]
-    room = columns()
-    print(indent(in_columns(rows, most=None if room is None else room - 2), "  "))
+    width = columns()
+    print(indent(in_columns(rows, most=None if width is None else width - 2), "  "))

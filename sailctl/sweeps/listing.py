@@ -12,7 +12,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,8 @@ def write_table(folder: Path) -> None:
 
 def summary(jobs: Sequence[Job]) -> str:
     """``8 jobs: 3 finished, 2 running, 3 waiting; 45% done, about 12 min left``."""
-    counts = [(state, sum(job.state == state for job in jobs)) for state in STATES]
-    by_state = ", ".join(f"{count} {state}" for state, count in counts if count)
+    counts = Counter(job.state for job in jobs)
+    by_state = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     left = seconds_left(jobs)
     rest = "" if left is None else f", about {duration(left)} left"
     done = sum(job.progress for job in jobs) / len(jobs)
@@ -270,5 +271,4 @@ def watch(folder: Path, every: float) -> None:
 
 def as_json(jobs: Sequence[Job]) -> str:
     """The jobs as a JSON list."""
-    rows: list[Mapping[str, Any]] = [asdict(job) for job in jobs]
-    return json.dumps(rows, indent=2)
+    return json.dumps([asdict(job) for job in jobs], indent=2)

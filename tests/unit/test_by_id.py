@@ -246,8 +246,8 @@ def test_wrappers_of_the_registration_are_honoured() -> None:
     [
         ("CartPole-v1", "it is not a MuJoCo environment"),
         (f"{MODULE}:Listed-v0", "it keeps 'history' (a list) outside MuJoCo's state"),
-        (f"{MODULE}:Hidden-v0", "a restored state does not go on as the original did (another reward)"),
-        (f"{MODULE}:Noisy-v0", "it draws random numbers while it steps"),
+        (f"{MODULE}:Hidden-v0", "a restored state does not continue as the original did (another reward)"),
+        (f"{MODULE}:Noisy-v0", "it draws random numbers in step"),
         (f"{MODULE}:Unseeded-v0", "a reset with the same seed does not lead to the same start"),
         (f"{MODULE}:Remodelled-v0", "it changes its MuJoCo model in an episode or at a reset"),
         (f"{MODULE}:Pictured-v0", "its observation is a dictionary"),

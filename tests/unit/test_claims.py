@@ -59,7 +59,7 @@ def test_the_claim_of_a_killed_process_has_no_force(tmp_path: Path):
 
 
 def test_a_process_number_that_was_used_again_is_another_process(tmp_path: Path):
-    claim_of(tmp_path, 1, pid=os.getpid(), place=claims._place(), began="1")
+    claim_of(tmp_path, 1, pid=os.getpid(), place=claims._machine(), began="1")
     assert owner(tmp_path) is None
 
 

@@ -215,7 +215,7 @@ def test_a_tilde_is_the_home_folder(
         assert main(arguments) == 2
         assert capsys.readouterr().err == f"sailctl: no run in {tmp_path}/empty or below it\n"
     assert main(["status", "~who-is-not-here/runs"]) == 2
-    assert "names no home folder" in capsys.readouterr().err
+    assert "names an unknown home folder" in capsys.readouterr().err
 
 
 def test_simulating_needs_no_opengl() -> None:

@@ -164,20 +164,19 @@ def test_sentences_say_what_was_found_and_no_more(clear: Comparison):
     assert "(Holm over 2)" in better.sentence
     assert equal.verdict == "undecided"
     assert equal.sentence.startswith("No difference shown between dpo_online and sail over all tasks")
-    assert "a difference of 0.1 would be seen with a chance of" in equal.sentence
+    assert "the power to detect a difference of 0.1 is" in equal.sentence
     finer, _ = compare(clear.evidence, Options(draws=200, effect=0.01)).headlines
-    assert finer.sentence.startswith("Not enough seeds to tell dpo_online from sail over all tasks")
-    assert "a difference of 0.01 would need" in finer.sentence
-    assert "seeds per arm for 80% power" in finer.sentence
+    assert finer.sentence.startswith("Not enough seeds to distinguish dpo_online from sail over all tasks")
+    assert "detecting a difference of 0.01 with 80% power needs" in finer.sentence
     assert clear.verdict == [equal.sentence, better.sentence]
 
 
 def test_one_arm_or_one_seed_tells_nothing():
     alone = compare(gather(arms_of({"sail": 1.0})), QUICK)
-    assert alone.verdict == ["One arm only: there is nothing to compare it with."]
+    assert alone.verdict == ["There is only one arm, and so no comparison."]
     single = compare(gather(arms_of({"sail": 1.0, "sail_revkl": 9.0}, seeds=1)), QUICK)
     (sentence,) = single.verdict
-    assert sentence.startswith("sail_revkl beside sail over all tasks: +")
+    assert sentence.startswith("sail_revkl versus sail over all tasks: +")
     assert sentence.endswith("in final score, 1 seed per arm, too few seeds for an interval.")
     assert single.headlines[0].verdict == "undecided"
 
@@ -189,7 +188,7 @@ def test_two_seeds_are_never_enough_however_large_the_difference():
     both = compare(gather(arms_of({"sail": 1.0, "sail_revkl": 99.0}, seeds=2)), QUICK)
     assert both.headlines[0].sentence.endswith("2 seeds per arm, too few seeds for an interval.")
     assert math.isnan(both.of("sail", OVERALL).final.low)
-    assert "Where there are none: too few seeds for an interval." in " ".join(text(both).split())
+    assert "Missing intervals: too few seeds." in " ".join(text(both).split())
 
 
 def test_what_a_run_scored_before_training_does_not_reach_the_threshold():

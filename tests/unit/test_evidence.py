@@ -324,7 +324,7 @@ def test_what_an_arm_lacks_it_cannot_share_and_that_is_noted():
     assert evidence.caveats == ()
     assert evidence.notes == (
         "not shared: ppo has no oracle.*, reward.*, rollout.*",
-        "not shared: ppo is told the true reward and asks for no labels",
+        "not shared: ppo trains on the true reward and uses no labels",
     )
     assert evidence.compared["rollout.forks"] == {"sail": 4, "sail_revkl": 4, "ppo": None}
     # A single setting that an arm lacks in a group of which it has others.

@@ -125,8 +125,8 @@ def test_leaving_without_finish_finishes(config: Config):
 
 
 def test_a_mirror_that_cannot_start_fails_the_run(config: Config, monkeypatch: pytest.MonkeyPatch):
-    def broken(folder: Path, along: str, gone_on_from: int | None) -> None:
-        raise OSError(f"cannot write {folder.name} along {along} from {gone_on_from}")
+    def broken(folder: Path, along: str, resumed_from: int | None) -> None:
+        raise OSError(f"cannot write {folder.name} along {along} from {resumed_from}")
 
     monkeypatch.setattr(logger, "TensorBoardMirror", broken)
     config = replace(config, logger=replace(QUIET, tensorboard=True))

@@ -238,7 +238,7 @@ def test_the_baseline_is_bold_only_where_all_others_are_worse():
 
 
 def test_every_column_is_in_the_glossary(decided: Comparison):
-    plain = {"runs", "reached it", "pairs", "did not finish", "share that failed", "verdict"}
+    plain = {"runs", "reached it", "pairs", "did not finish", "share of failed runs", "verdict"}
     known = {word for term in GLOSSARY for word in (term, *term.split(", "))}
     tables = performance_table(decided), contrasts_table(decided), stability_table(decided)
     assert {name for table in tables for name in table.head} - known == plain
@@ -293,9 +293,9 @@ def test_latex_has_every_row_and_is_closed(decided: Comparison, unfair: Comparis
 def test_captions_say_seeds_intervals_and_what_bold_means(decided: Comparison):
     for written in (markdown(decided), latex(decided), text(decided)):
         said = " ".join(written.replace("\\", "").replace("$<$", "<").replace("&lt;", "<").split())
-        assert "6 seeds per arm and task. Brackets hold 95% intervals." in said
+        assert "6 seeds per arm and task. Brackets: 95% intervals." in said
         assert re.search(
-            r"(Bold|\*): the highest score, where its difference from the baseline is decided", said
+            r"(Bold|\*): the highest score, if its difference from the baseline is decided", said
         )
         assert "p < 0.05 after Holm" in said
     assert "Bold" not in text(decided), "a terminal shows no bold"
@@ -492,7 +492,7 @@ def test_a_large_drawing_is_embedded_as_pixels(decided: Comparison, tmp_path: Pa
     for path in (small, large):
         path.write_bytes(PNG)
         path.with_suffix(".svg").write_bytes(b" " * (markup.LARGE + 1 if path is large else 10))
-    written = page.page(decided, {"intervals": small, "stability": large}, "t", {}, None)
+    written = page.page(decided, {"intervals": small, "stability": large}, "t", [], None)
     kinds = [str(image["src"])[:16] for image in read(written).all("img")]
     assert kinds == ["data:image/svg+x", "data:image/png;b"]
     assert "--width: 60rem" in written, "1440 pixels"
@@ -537,9 +537,9 @@ def test_one_arm_makes_a_report_without_contrasts(tmp_path: Path):
     alone = compare(gather(trials_of({("sail", "hopper-v5"): 100.0}, seeds=2)), QUICK)
     write_report(alone, tmp_path / "r.html")
     seen = read((tmp_path / "r.html").read_text(encoding="utf-8"))
-    assert "nothing to compare it with" in seen.text
+    assert "There is only one arm" in seen.text
     assert "Differences from" not in seen.text
-    assert "nothing to compare it with" in text(alone)
+    assert "There is only one arm" in text(alone)
     assert markdown(alone).count("---") == len(performance_table(alone).head) + 1
     assert latex(alone).count(r"\toprule") == 1
     assert not bold(performance_table(alone))

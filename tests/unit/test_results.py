@@ -179,7 +179,7 @@ def test_checkpoints_that_take_long_come_less_often(
     config: Config, every: float, cost: float, ago: float, due: bool
 ):
     run = open_run(config, [])
-    run._cost, run._kept_at = cost, run._kept_at - ago
+    run._save_s, run._saved_at = cost, run._saved_at - ago
     assert run.checkpoint_due(every) == due
     run.fail(KeyboardInterrupt())
 

@@ -86,10 +86,10 @@ def test_it_is_said_what_to_run_next():
     first = compare(gather(trials(gaps, dict.fromkeys(gaps, 5))), Options(draws=2_000))
     decided, open_, advice = progress(first, plan)
     assert decided.startswith("dpo_online is better than sail: decided after 1 of 2 batches (5 seeds), +")
-    assert open_.startswith("sail_revkl beside sail: undecided after 1 of 2 batches (5 seeds), ")
+    assert open_.startswith("sail_revkl versus sail: undecided after 1 of 2 batches (5 seeds), ")
     assert advice == (
-        "Continue: run the next 5 seeds of sail_revkl and of the baseline; the chance of any wrong decision "
-        "is at most 5%, over all arms and looks."
+        "Continue: run the next 5 seeds of sail_revkl and of the baseline; the probability of any wrong "
+        "decision is at most 5%, over all arms and looks."
     )
     counts = {"sail": 10, "dpo_online": 5, "sail_revkl": 10}
     second = progress(compare(gather(trials(gaps, counts)), Options(draws=2_000)), plan)
@@ -102,7 +102,7 @@ def test_it_is_said_what_to_run_next():
 
 def test_before_a_whole_batch_nothing_is_said():
     few = compare(gather(trials({"sail": 0.0, "sail_revkl": 9.0}, {"sail": 4, "sail_revkl": 5})), Options())
-    assert progress(few, Plan())[0] == "sail_revkl beside sail: no whole batch of 5 seeds yet."
+    assert progress(few, Plan())[0] == "sail_revkl versus sail: no complete batch of 5 seeds yet."
     assert progress(few, Plan())[1].startswith("Continue: run the next 5 seeds of sail_revkl")
 
 

@@ -144,7 +144,7 @@ def test_transitions_are_of_as_many_steps_in_all_their_parts():
     for name, array in wrong.items():
         with pytest.raises(ValueError, match="disagree"):
             transitions(**{name: array})
-    with pytest.raises(ValueError, match="terminated its episode ended it"):
+    with pytest.raises(ValueError, match="terminated steps must also be ended"):
         transitions(ended=np.zeros(S, bool))
 
 
@@ -159,5 +159,5 @@ def test_a_data_set_keeps_pairs_in_order_and_knows_its_steps():
     with pytest.raises(ValueError, match="2i and 2i"):
         PreferenceData("toy-v0", batch, Preferences(pairs((0, 1), (3, 2), (4, 5)), answers), 2)
     for steps in (0, H + 1):
-        with pytest.raises(ValueError, match="steps that count"):
+        with pytest.raises(ValueError, match="the number of judged steps"):
             PreferenceData("toy-v0", batch, ordered, steps)

@@ -14,7 +14,7 @@ import pytest
 
 from sailctl.core.types import DoubleArray, RunError
 from sailctl.simulator import video
-from sailctl.simulator.video import floors, offscreen_backend, render_video, smooth
+from sailctl.simulator.video import floors, offscreen_backend, render_video
 from sailctl_envs import ALL_TASKS
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -165,14 +165,6 @@ def test_the_probe_is_real(monkeypatch: pytest.MonkeyPatch):
     """A platform that MuJoCo does not have fails in the probe's own process."""
     monkeypatch.setenv("MUJOCO_GL", "no-such-platform")
     assert offscreen_backend() is None
-
-
-def test_the_camera_path_is_a_running_mean():
-    path = np.array([[0.0, 1.0], [3.0, 1.0], [6.0, 1.0], [9.0, 1.0]])
-    np.testing.assert_allclose(smooth(path, 1), path)
-    np.testing.assert_allclose(smooth(path, 3)[:, 0], [1.0, 3.0, 6.0, 8.0])
-    np.testing.assert_allclose(smooth(path, 100)[:, 1], 1.0)
-    assert smooth(path, 100).shape == (4, 2)
 
 
 def test_importing_video_leaves_mujoco_alone():

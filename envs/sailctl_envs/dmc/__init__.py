@@ -25,6 +25,6 @@ TASKS: tuple[type[Task], ...] = (
     WalkerStand,
     WalkerWalk,
 )
-"""Every task of the suite that sailctl has."""
+"""The supported tasks of the suite."""
 
 __all__ = ["TASKS", "SuiteMissingError", "SuiteTask"]

@@ -1,4 +1,4 @@
-"""What the tasks of the DeepMind Control suite share: models, tolerance, random joints."""
+"""Common parts of the tasks of the DeepMind Control suite: models, tolerance, random joints."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class SuiteMissingError(ImportError):
-    """The package that the models come from is missing."""
+    """dm_control, which contains the models, is missing."""
 
 
 class SuiteTask(Task):
-    """A task of the DeepMind Control suite; ``id`` is the original's domain and task, ``cheetah_run``.
+    """A task of the DeepMind Control suite; ``id`` joins the original's domain and task: ``cheetah_run``.
 
-    Actions are taken as they are, an episode never ends before its time limit, and the observation is the
-    original's dictionary, flattened in its order. As in the original, positions and velocities are those of
-    the state reached, forces and accelerations those of the last sub-step before it.
+    Actions are not scaled, episodes end only at the time limit, and the observation is the original's
+    dictionary, flattened in its order. As in the original, positions and velocities belong to the state
+    reached, forces and accelerations to the last sub-step before it.
     """
 
     horizon: ClassVar[int] = 1000
@@ -44,25 +44,25 @@ class SuiteTask(Task):
         spec = mujoco.MjSpec.from_file(str(suite_folder(self.id) / f"{self.domain()}.xml"))
         self.edit(spec)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*deprecated")  # whoever runs a task cannot mend it
+            warnings.filterwarnings("ignore", message=".*deprecated")  # users cannot fix it
             return spec.compile()
 
     def edit(self, spec: mujoco.MjSpec) -> None:
-        """Change the model file as the original does, and add sensors for what it reads beside sensors."""
+        """Change the model as the original does, and add sensors for other values that it reads."""
 
 
 def suite_folder(task: str) -> Path:
     """Folder of the suite's model files.
 
-    dm_control itself is not imported: it takes a second, and asks for OpenGL.
+    dm_control itself is not imported, because this takes a second and requires OpenGL.
 
     Raises:
         SuiteMissingError: when dm_control is missing.
     """
-    found = importlib.util.find_spec("dm_control")
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec("dm_control")
+    if package is None or package.origin is None:
         raise SuiteMissingError(f"{task} needs dm_control: pip install 'sailctl[dmc]'")
-    return Path(found.origin).parent / "suite"
+    return Path(package.origin).parent / "suite"
 
 
 def tolerance(
@@ -73,11 +73,11 @@ def tolerance(
     value_at_margin: float = 0.1,
     shape: Literal["gaussian", "linear", "quadratic"] = "gaussian",
 ) -> Array:
-    """How well each number in ``x`` keeps within [low, high], as dm_control's ``rewards.tolerance``.
+    """Degree to which each number in ``x`` is in [low, high], as in dm_control's ``rewards.tolerance``.
 
-    1 inside; outside it falls with the distance d to the nearer bound, in units of ``margin``, such that it
-    is ``value_at_margin`` at d = 1 (``margin`` 0: it is 0 everywhere outside):
-    gaussian exp(-(s d)^2 / 2), linear 1 - s d, quadratic 1 - (s d)^2, the last two never below 0.
+    1 inside. Outside it decreases with the distance d from the nearer bound, in units of ``margin``: gaussian
+    exp(-(s d)^2 / 2), linear 1 - s d, quadratic 1 - (s d)^2, the last two clipped at 0. The factor s gives
+    ``value_at_margin`` at d = 1. With ``margin`` 0 it is 0 outside.
     """
     inside = (low <= x) & (x <= high)
     if margin == 0.0:
@@ -97,7 +97,7 @@ def tolerance(
 def random_joints(world: World, n: int, rng: np.random.Generator, turn: float = np.pi) -> Array:
     """(n, nq) joint positions: limited joints uniform in their range, other hinges within ``turn`` of 0.
 
-    Slides without limits stay where the model starts. For models whose joints are all hinges and slides.
+    Slides without limits keep the model's initial position. All joints must be hinges or slides.
     """
     import mujoco
 

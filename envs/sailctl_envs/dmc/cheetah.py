@@ -10,8 +10,8 @@ import numpy as np
 from sailctl_envs.base import Array, Part, Physics, World, start
 from sailctl_envs.dmc.base import SuiteTask, random_joints, tolerance
 
-RUN_SPEED = 10.0  # from this forward speed on (m/s) the reward is 1
-SETTLING = 200  # physics sub-steps without control before an episode begins
+RUN_SPEED = 10.0  # minimum forward speed (m/s) with full reward
+SETTLING = 200  # physics sub-steps without control before an episode
 
 
 class CheetahRun(SuiteTask):
@@ -30,10 +30,10 @@ class CheetahRun(SuiteTask):
     reward_in_words: ClassVar[str] = "forward speed of the centre of mass (m/s) / 10, within 0 and 1"
 
     def reset(self, n: int, world: World, rng: np.random.Generator) -> Physics:
-        drawn = random_joints(world, n, rng, turn=0.0)
-        # The original moves the joints and steps on with the forces of the pose that it moved them from.
+        qpos = random_joints(world, n, rng, turn=0.0)
+        # After it sets the joints, the original makes the first step with the forces of the previous pose.
         push = world.settle(world.init, 1).qvel.repeat(n, axis=0)
-        return world.settle(start(world, drawn + self.timestep * push, push), SETTLING - 1)
+        return world.settle(start(world, qpos + self.timestep * push, push), SETTLING - 1)
 
     def observe(self, now: Physics) -> Array:
         return np.concatenate([now.qpos[:, 1:], now.qvel], axis=1)
@@ -48,7 +48,7 @@ class CheetahRun(SuiteTask):
 
     @cached_property
     def levers(self) -> tuple[Array, Array]:
-        """(7,), (7,) what a body and all that hangs on it add to the centre of mass along its x and z (m)."""
+        """(7,), (7,) share of each body with its descendants in the centre of mass, along x and z (m)."""
         model = self.make_model()
         moments = model.body_mass[:, None] * model.body_ipos
         for body in range(model.nbody - 1, 1, -1):
@@ -58,6 +58,6 @@ class CheetahRun(SuiteTask):
 
 
 def from_the_world(joints: Array) -> Array:
-    """(N, 7) angles (or their velocities) against the world, from (N, 9) of the joints."""
+    """(N, 7) angles (or angular velocities) of the bodies in the world frame, from (N, 9) of the joints."""
     torso, back, front = joints[:, 2:3], joints[:, 3:6], joints[:, 6:9]
     return np.concatenate([torso, torso + np.cumsum(back, axis=1), torso + np.cumsum(front, axis=1)], axis=1)

@@ -12,8 +12,8 @@ from sailctl_envs.dmc.base import SuiteTask, random_joints
 if TYPE_CHECKING:
     import mujoco
 
-SPIN_SPEED = 15.0  # spinning at least this fast, backwards (rad/s), is rewarded
-HINGE_DAMPING = 0.03  # of the body's hinge, in place of the model file's (N m s/rad)
+SPIN_SPEED = 15.0  # minimum backward angular velocity that is rewarded (rad/s)
+HINGE_DAMPING = 0.03  # of the body's hinge (N m s/rad); replaces that of the model file
 TIP = 0.13  # distance from the hinge to the tip of the body (m)
 
 

@@ -1,4 +1,4 @@
-"""hopper_stand, hopper_hop: a planar one-legged hopper that feels its toe and heel."""
+"""hopper_stand, hopper_hop: a planar one-legged hopper with touch sensors in toe and heel."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sailctl_envs.dmc.base import SuiteTask, random_joints, tolerance
 if TYPE_CHECKING:
     import mujoco
 
-STAND_HEIGHT = (0.6, 2.0)  # torso above the foot (m) where it counts as standing
-HOP_SPEED = 2.0  # from this forward speed on (m/s) the reward of hopping is 1
+STAND_HEIGHT = (0.6, 2.0)  # height of the torso above the foot (m) that counts as standing
+HOP_SPEED = 2.0  # minimum forward speed (m/s) with full reward
 
 
 class HopperStand(SuiteTask):
@@ -70,5 +70,5 @@ class HopperHop(HopperStand):
 
 
 def standing(now: Physics) -> Array:
-    """(N,) 1 where the torso is high enough above the foot, else 0."""
+    """(N,) 1 if the torso is high enough above the foot, else 0."""
     return tolerance(now.read["torso_place"][:, 2] - now.read["foot_place"][:, 2], *STAND_HEIGHT)

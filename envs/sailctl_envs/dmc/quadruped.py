@@ -12,18 +12,18 @@ from sailctl_envs.dmc.base import SuiteTask, tolerance
 if TYPE_CHECKING:
     import mujoco
 
-SECONDS = 20.0  # the floor reaches as far from the middle as the asked speed leads in this time
-LIFT = 0.01  # step of the search for a start that touches nothing (m)
-NOT_HERE = ("wall_px", "wall_py", "wall_nx", "wall_ny", "terrain")  # shapes of the suite's other tasks
+SECONDS = 20.0  # the floor extends as far as the target speed leads in this time
+LIFT = 0.01  # height step in the search for an initial state without contact (m)
+NOT_HERE = ("wall_px", "wall_py", "wall_nx", "wall_ny", "terrain")  # geoms of other tasks
 LEGS = ("front_left", "front_right", "back_right", "back_left")
 
 
 class QuadrupedWalk(SuiteTask):
-    """Walk forward, whichever way it fell. Observation: legs, velocity, uprightness, acceleration, toes."""
+    """Walk forward from any orientation. Observation: legs, velocity, uprightness, acceleration, toes."""
 
     id: ClassVar[str] = "quadruped_walk"
     speed: ClassVar[float] = 0.5
-    """From this speed on (m/s) the reward of moving is 1."""
+    """Minimum forward speed (m/s) with full reward."""
     frame_skip: ClassVar[int] = 4
     timestep: ClassVar[float] = 0.005
     camera: ClassVar[dict[str, float]] = {"distance": 4.5, "elevation": -25.0, "height": 0.4}
@@ -81,7 +81,7 @@ class QuadrupedWalk(SuiteTask):
 
 
 class QuadrupedRun(QuadrupedWalk):
-    """Run forward, whichever way it fell. Observation as ``QuadrupedWalk``."""
+    """Run forward from any orientation. Observation as ``QuadrupedWalk``."""
 
     id: ClassVar[str] = "quadruped_run"
     speed: ClassVar[float] = 5.0

@@ -11,13 +11,13 @@ from sailctl_envs.dmc.base import SuiteTask, random_joints, tolerance
 
 LINK = 0.12  # length of both links (m)
 TARGET_DISTANCE = (0.05, 0.2)  # targets are uniform in angle and in distance from the shoulder (m)
-RADII = 0.05 + 0.01  # of target and finger together (m)
+RADII = 0.05 + 0.01  # sum of the radii of target and finger (m)
 
 
 class ReacherEasy(SuiteTask):
     """Reach the target. Observation: joint angles, vector from finger to target, joint velocities.
 
-    The target is carried along as (N, 2) ``memory``: x and y (m).
+    ``memory`` (N, 2) is the target: x and y (m).
     """
 
     id: ClassVar[str] = "reacher_easy"

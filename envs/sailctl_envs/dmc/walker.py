@@ -9,8 +9,8 @@ import numpy as np
 from sailctl_envs.base import Array, Part, Physics, World, start
 from sailctl_envs.dmc.base import SuiteTask, random_joints, tolerance
 
-STAND_HEIGHT = 1.2  # torso from this height on (m) counts as standing
-TORSO_HEIGHT = 1.3  # of the torso where its joint's position is 0 (m)
+STAND_HEIGHT = 1.2  # minimum height of the torso (m) that counts as standing
+TORSO_HEIGHT = 1.3  # height of the torso at joint position 0 (m)
 
 STANDING = "(3 [torso at 1.2 m or higher] + (1 + cosine of the torso's lean) / 2) / 4"
 
@@ -51,7 +51,7 @@ class WalkerWalk(WalkerStand):
 
     id: ClassVar[str] = "walker_walk"
     speed: ClassVar[float] = 1.0
-    """From this forward speed on (m/s) the reward of moving is 1."""
+    """Minimum forward speed (m/s) with full reward."""
     reward_in_words: ClassVar[str] = f"walker_stand's, times (5 [1 m/s or faster] + 1) / 6; {STANDING}"
     sensors: ClassVar[tuple[str, ...]] = ("torso_subtreelinvel",)
 
@@ -75,6 +75,6 @@ def height(now: Physics) -> Array:
 
 
 def leans(now: Physics) -> Array:
-    """(N, 7) angles of the bodies against the world (rad); the legs' joints turn against the torso's."""
+    """(N, 7) angles of the bodies in the world frame (rad); leg joints rotate opposite to the torso's."""
     torso, right, left = now.qpos[:, 2:3], now.qpos[:, 3:6], now.qpos[:, 6:9]
     return np.concatenate([torso, torso - np.cumsum(right, axis=1), torso - np.cumsum(left, axis=1)], axis=1)

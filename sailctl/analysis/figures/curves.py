@@ -44,24 +44,26 @@ def learning_curves(
     if "iteration" not in rows and not all(trial.simulates for trial in shown_trials(evidence)):
         rows = (*rows, "iteration")
     styles, scales = styles_of(evidence.arms), scale_of_references()
-    blocks, columns = grid_of(len(evidence.tasks), 4)
+    tasks = evidence.tasks
+    blocks, columns = grid_of(len(tasks), 4)
     height = 1.8 if blocks == 1 else 1.55
     with page(path, page_width(columns), 0.9 + height * len(rows) * blocks + 0.12 * len(styles)) as figure:
         panels = figure.subplots(len(rows) * blocks, columns, squeeze=False)
         for place in range(blocks * columns):
             block, column = divmod(place, columns)
             stack = panels[block * len(rows) : (block + 1) * len(rows), column]
-            if place >= len(evidence.tasks):
+            if place >= len(tasks):
                 for panel in stack:
                     panel.remove()
                 continue
-            stack[0].set_title(evidence.tasks[place])
+            task = tasks[place]
+            stack[0].set_title(task)
             for panel, axis in zip(stack, rows, strict=True):
                 if panel is not stack[0]:
                     panel.sharey(stack[0])
                 for arm in evidence.arms:
-                    _curves(panel, arm.on(evidence.tasks[place]), axis, styles[arm.name])
-                if (task := evidence.tasks[place]) in scales:
+                    _curves(panel, arm.on(task), axis, styles[arm.name])
+                if task in scales:
                     panel.axhline(
                         scales[task][1], color=GREY, lw=0.8, ls=(0, (5, 3)), zorder=0, label="expert"
                     )
@@ -86,27 +88,25 @@ def _curves(panel: Axes, trials: Sequence[Trial], axis: str, style: Style) -> No
     if others:
         lines = [(trial.along(axis), trial.returns) for trial in others]
         _faint(panel, lines, style, "not finished", linestyles=":", alpha=0.8, linewidths=1.0)
-        known = [(x[np.isfinite(x)][-1], y[np.isfinite(x)][-1]) for x, y in lines if np.isfinite(x).any()]
-        panel.plot(
-            *np.transpose(known), color=style.colour, marker="x", ms=4.5, ls="", zorder=3, label="ends"
-        )
+        ends = [(x[np.isfinite(x)][-1], y[np.isfinite(x)][-1]) for x, y in lines if np.isfinite(x).any()]
+        panel.plot(*np.transpose(ends), color=style.colour, marker="x", ms=4.5, ls="", zorder=3, label="ends")
     if timed := [trial for trial in finished if np.isfinite(trial.along(axis)).all()]:
         mean_line(panel, *common_curves(timed, axis), style)
 
 
 def _faint(
-    panel: Axes, lines: Sequence[tuple[DoubleArray, DoubleArray]], style: Style, label: str, **how: Any
+    panel: Axes, lines: Sequence[tuple[DoubleArray, DoubleArray]], style: Style, label: str, **options: Any
 ) -> None:
     from matplotlib.collections import LineCollection
 
-    drawn = {"alpha": max(0.04, min(0.3, 8 / len(lines))) if lines else 1.0, "linewidths": 0.6, **how}
+    alpha = max(0.04, min(0.3, 8 / len(lines))) if lines else 1.0
     faint = LineCollection(
         [np.column_stack(line) for line in lines],
         colors=style.colour,
         label=label,
         rasterized=len(lines) > _FAINT,
         zorder=1.1,
-        **drawn,
+        **{"alpha": alpha, "linewidths": 0.6, **options},
     )
     panel.add_collection(faint)
     panel.autoscale_view()
@@ -130,4 +130,4 @@ def _line_entries(evidence: Evidence) -> Iterator[tuple[Artist, str]]:
         yield Line2D([], [], color=GREY, lw=1, ls=":", marker="x", ms=4.5), "a run that did not finish"
     if not all(trial.simulates for trial in shown_trials(evidence)):
         level = Line2D([], [], color=GREY, lw=1.2, ls=(0, (2, 2)))
-        yield level, "final return of learning from a data set alone"
+        yield level, "final return of training on a data set only"

@@ -75,10 +75,11 @@ def _two_distributions(panel: Axes, trials: Sequence[Trial], row: int, style: St
         panel.plot([low, high], [y, y], color=colour, lw=1.8, label="quartiles")
         marker = "o" if side > 0 else style.marker
         panel.plot(middle, y, marker, color=colour, ms=4, mec="white", mew=0.5, label="median")
-    lost = [trial.after for trial in trials if not trial.finished and (trial.iteration > 0).any()]
-    if lost:
+    unfinished = [trial.after for trial in trials if not trial.finished and (trial.iteration > 0).any()]
+    if unfinished:
+        returns = np.concatenate(unfinished)
         panel.plot(
-            np.concatenate(lost), [row - 0.25] * sum(map(len, lost)), "x", color=style.colour, ms=3,
+            returns, [row - 0.25] * len(returns), "x", color=style.colour, ms=3,
             label="not finished",
         )  # fmt: skip
 

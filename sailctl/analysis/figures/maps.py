@@ -55,9 +55,9 @@ def heat_map(comparison: Comparison, path: Path, x: str, y: str) -> None:
     evidence = comparison.evidence
     for key in (x, y):
         if key not in evidence.compared:
-            known = ", ".join(evidence.compared) or "none"
-            raise UserError(f"arms do not differ in {show(key)}: the settings in which they do are {known}")
-    scopes = [comparison.scope, *(task for task in evidence.tasks if task != comparison.scope)]
+            keys = ", ".join(evidence.compared) or "none"
+            raise UserError(f"arms do not differ in {show(key)}: the settings in which they do are {keys}")
+    scopes = comparison.scopes
     maps = [_cells(comparison, scope, x, y) for scope in scopes]
     across, up = _values(evidence, x), _values(evidence, y)
     blocks, columns = grid_of(len(scopes), max(1, int(6.4 / (0.35 + 0.7 * len(across)))))
@@ -81,7 +81,9 @@ def heat_map(comparison: Comparison, path: Path, x: str, y: str) -> None:
         bar = figure.colorbar(image, ax=figure.axes, shrink=0.8, pad=0.02, aspect=6 * height)
         bar.set_label("mean final score")
         bar.outline.set_visible(False)
-        figure.suptitle(f"Mean final score over {x} and {y}\n(below it: runs, and how many of them failed)")
+        figure.suptitle(
+            f"Mean final score over {x} and {y}\n(below each score: number of runs, or of failed runs)"
+        )
 
 
 def _values(evidence: Evidence, key: str) -> list[object]:
@@ -104,18 +106,18 @@ def _cells(
     score = np.full((len(up), len(across)), np.nan)
     runs, failed = np.zeros_like(score), np.zeros_like(score)
     for row, column in np.ndindex(score.shape):
-        here = [
+        names = [
             arm.name
             for arm in evidence.arms
             if (evidence.compared[x][arm.name], evidence.compared[y][arm.name]) == (across[column], up[row])
         ]
-        if not here:
+        if not names:
             continue
-        by_task = [np.concatenate([comparison.scores[n][task][FINAL.key] for n in here]) for task in tasks]
+        by_task = [np.concatenate([comparison.scores[n][task][FINAL.key] for n in names]) for task in tasks]
         score[row, column] = np.mean([values.mean() for values in by_task])
-        found = [comparison.of(name, scope) for name in here]
-        runs[row, column] = sum(own.seeds for own in found)
-        failed[row, column] = sum(own.unfinished + own.collapsed for own in found)
+        results = [comparison.of(name, scope) for name in names]
+        runs[row, column] = sum(result.seeds for result in results)
+        failed[row, column] = sum(result.unfinished + result.collapsed for result in results)
     return score, runs, failed
 
 

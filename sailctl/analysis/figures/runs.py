@@ -13,6 +13,7 @@ from sailctl.analysis.evidence import Arm, Evidence, Trial
 from sailctl.analysis.figures.curves import learning_curves
 from sailctl.analysis.figures.pages import check_png
 from sailctl.analysis.trials import load_trials
+from sailctl.core.terminal import in_columns
 from sailctl.core.types import UserError
 
 
@@ -27,7 +28,7 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
         UserError: when there is no run, a run cannot be read or occurs twice, or ``out`` is not a .png file.
     """
     check_png(out)
-    evidence = _as_they_are(load_trials(runs))
+    evidence = _evidence_of_any(load_trials(runs))
     learning_curves(evidence, out)
     print(summary_table(evidence))
     print(f"figure: {out} (and {out.with_suffix('.svg').name})")
@@ -51,13 +52,10 @@ def summary_table(evidence: Evidence) -> str:
             counts = (states.count("finished"), states.count("failed"))
             numbers = (len(states), *counts, len(states) - sum(counts))
             rows.append([task, arm.name, *map(str, numbers), score])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return in_columns(rows)
 
 
-def _as_they_are(trials: Sequence[Trial]) -> Evidence:
+def _evidence_of_any(trials: Sequence[Trial]) -> Evidence:
     """Evidence of any runs for display only: with all tasks and complete curves."""
     if not trials:
         raise UserError("no runs to plot")
@@ -65,7 +63,7 @@ def _as_they_are(trials: Sequence[Trial]) -> Evidence:
     arms: dict[str, Arm] = {}
     for task in sorted({trial.task for trial in trials}):
         for arm in gather([trial for trial in trials if trial.task == task], force=True).arms:
-            before = arms[arm.name].trials if arm.name in arms else ()
-            arms[arm.name] = replace(arm, trials=(*before, *(complete[trial.place] for trial in arm.trials)))
+            others = arms[arm.name].trials if arm.name in arms else ()
+            arms[arm.name] = replace(arm, trials=(*others, *(complete[trial.place] for trial in arm.trials)))
     ordered = tuple(arms[name] for name in sorted(arms))
     return Evidence(ordered, tuple(sorted({trial.task for trial in trials})), {}, (), ())

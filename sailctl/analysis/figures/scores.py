@@ -33,7 +33,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
     """
     evidence = comparison.evidence
     styles = styles_of(evidence.arms)
-    scopes = [comparison.scope, *(task for task in evidence.tasks if task != comparison.scope)]
+    scopes = comparison.scopes
     labels, lines = row_labels(evidence.arms)
     pitch = 0.06 + 0.12 * lines
     with page(path, WIDTH, 1.75 + len(scopes) * pitch * (1.2 + len(labels))) as figure:
@@ -54,7 +54,7 @@ def intervals(comparison: Comparison, path: Path) -> None:
         panels[0].set_ylim(top, 0)
         for label in panels[0].get_yticklabels():
             label.set_fontweight("bold" if label.get_text() in scopes else "normal")
-        _scale_label(panels[0], "final score", "mean over runs, and tasks")
+        _scale_label(panels[0], "final score", "mean over runs and tasks")
         panels[0].update_datalim([(0, 1), (1, 1)])
         panels[0].autoscale_view(scaley=False)
         if count == 3:
@@ -65,11 +65,11 @@ def intervals(comparison: Comparison, path: Path) -> None:
             panels[2].set_xlim(-0.03, 1.03)
         for panel in panels:
             rows_only(panel)
-        known = any(np.isfinite(row.final.low) for row in comparison.performance)
-        title = f"Final scores{' and 95% intervals' if known else ''} ({SCALES[comparison.options.source]})"
-        title += "" if known else f"\nNo intervals: {TOO_FEW}"
+        bounded = any(np.isfinite(row.final.low) for row in comparison.performance)
+        title = f"Final scores{' and 95% intervals' if bounded else ''} ({SCALES[comparison.options.source]})"
+        title += "" if bounded else f"\nNo intervals: {TOO_FEW}"
         if evidence.caveats:
-            title += "\nNot a fair comparison: see its caveats"
+            title += "\nNot a fair comparison: see the caveats"
         figure.suptitle(title)
         legend(figure, list(_forest_entries(comparison)))
 
@@ -112,8 +112,8 @@ def _final_contrast(comparison: Comparison, arm: str, task: str) -> Contrast:
     return next(c for c in comparison.contrasts if (c.arm, c.task, c.measure) == (arm, task, FINAL.key))
 
 
-def _scale_label(panel: Axes, what: str, more: str) -> None:
-    panel.set_xlabel(f"{what}\n{wrapped(more, 34)}")
+def _scale_label(panel: Axes, name: str, explanation: str) -> None:
+    panel.set_xlabel(f"{name}\n{wrapped(explanation, 34)}")
 
 
 def _forest_entries(comparison: Comparison) -> Iterator[tuple[Artist, str]]:
@@ -124,11 +124,11 @@ def _forest_entries(comparison: Comparison) -> Iterator[tuple[Artist, str]]:
         yield Line2D([], [], color=GREY, ls="", marker=".", ms=5, mew=0, alpha=0.6), "one run"
     if not all(trial.finished for trial in shown_trials(evidence)):
         cross = Line2D([], [], color=GREY, ls="", marker="x", ms=4)
-        yield cross, "a run that did not finish (lowest score of all)"
+        yield cross, "a run that did not finish (scored as the lowest return)"
     if len(evidence.arms) > 1:
         yield (
             Line2D([], [], color=GREY, marker="o", ms=5.5),
-            f"difference decided (p < {ALPHA} after Holm's correction)",
+            f"decided difference (p < {ALPHA} after Holm's correction)",
         )
         yield Line2D([], [], color=GREY, marker="o", ms=5.5, mfc="white"), "undecided"
 
@@ -154,8 +154,10 @@ def profiles(comparison: Comparison, path: Path) -> None:
                 label="profile",
             )  # fmt: skip
         panel.set_xlabel(f"final score τ ({SCALES[comparison.options.source]})")
-        panel.set_ylabel("share of runs that end above τ")
+        panel.set_ylabel("share of runs with a final score above τ")
         panel.set_ylim(-0.03, 1.03)
-        known = any(np.isfinite(band).all() for band in comparison.profiles.values())
-        figure.suptitle("Performance profile and 95% bands" if known else f"Performance profile ({TOO_FEW})")
+        bounded = any(np.isfinite(band).all() for band in comparison.profiles.values())
+        figure.suptitle(
+            "Performance profile and 95% bands" if bounded else f"Performance profile ({TOO_FEW})"
+        )
         legend(figure, arm_entries(evidence, styles))

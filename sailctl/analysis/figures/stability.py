@@ -44,15 +44,15 @@ def stability(comparison: Comparison, path: Path) -> None:
     with page(path, WIDTH, above + below + 0.3) as figure:
         heights = [above, below] if curves else [above]
         upper, *lower = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).flat
-        figure.suptitle("How steadily arms learn")
+        figure.suptitle("Stability of learning")
         _stability_panels(upper, comparison, styles, labels)
         for part in lower:
             panels = part.subplots(blocks, columns, squeeze=False)
             for panel in panels.flat[len(curves) :]:
                 panel.remove()
-            for number, (task, own) in enumerate(curves.items()):
+            for number, (task, arm_curves) in enumerate(curves.items()):
                 panel = panels.flat[number]
-                for name, (points, kl) in own.items():
+                for name, (points, kl) in arm_curves.items():
                     mean_line(panel, points, kl[None], styles[name])
                 panel.set_title(task)
                 panel.set_ylim(bottom=0)
@@ -69,21 +69,25 @@ def _stability_panels(
 ) -> None:
     arms = comparison.evidence.arms
     panels = part.subplots(2, 4, sharey=True)
-    shown = [
+    measures = [
         *((measure.name, measure.better, f"stability {measure.key}") for measure in STABILITY),
         ("dispersion across runs", -1, "dispersion_across"),
         ("risk across runs", +1, "risk_across"),
         ("share of failed runs", -1, "failed"),
     ]
-    for panel, (name, better, key) in zip(panels.flat, shown, strict=False):
+    for panel, (name, better, key) in zip(panels.flat, measures, strict=False):
         for row, arm in enumerate(arms):
             style = styles[arm.name]
             if comparison.scope == OVERALL:
-                own = [_stability_of(comparison, arm.name, task, key).value for task in comparison.scales]
-                panel.plot(own, [row + 0.22] * len(own), ".", color=style.colour, ms=4.5, mew=0, alpha=0.6)
+                values = [_stability_of(comparison, arm.name, t, key).value for t in comparison.scales]
+                panel.plot(
+                    values, [row + 0.22] * len(values), ".", color=style.colour, ms=4.5, mew=0, alpha=0.6
+                )
             error_bar(panel, _stability_of(comparison, arm.name, comparison.scope, key), row, style)
         panel.set_title(name)
-        panel.set_xlabel("more is steadier →" if better > 0 else "← less is steadier", color=GREY, fontsize=7)
+        panel.set_xlabel(
+            "higher is steadier →" if better > 0 else "← lower is steadier", color=GREY, fontsize=7
+        )
         rows_only(panel)
         panel.locator_params(axis="x", nbins=4)
         if key == "failed":
@@ -122,7 +126,7 @@ def _stability_entries(comparison: Comparison) -> Iterator[tuple[Artist, str]]:
     if several:
         yield Line2D([], [], color=GREY, ls="", marker=".", ms=6, mew=0, alpha=0.6), "one task"
     blank = Line2D([], [], ls="")
-    yield blank, "in units of the score;\nfailed: not finished,\nor collapsed"
+    yield blank, "in units of score;\nfailed: not finished,\nor collapsed"
 
 
 def _kl_axis(evidence: Evidence) -> str:
@@ -143,10 +147,10 @@ def _kl_curves(evidence: Evidence) -> dict[str, dict[str, tuple[DoubleArray, Dou
 
 
 def _kl_as_returns(trial: Trial) -> Trial:
-    known = np.isfinite(trial.kl)
+    recorded = np.isfinite(trial.kl)
     return replace(
         trial,
-        iteration=trial.iteration[known],
-        env_steps=trial.env_steps[known],
-        returns=trial.kl[known],
+        iteration=trial.iteration[recorded],
+        env_steps=trial.env_steps[recorded],
+        returns=trial.kl[recorded],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from sailctl.analysis.report.tables import (
     Table,
     caveat,
     contrasts_table,
-    lost_table,
+    failures_table,
     performance_table,
     power_table,
     reminder,
@@ -31,7 +32,7 @@ WIDTH = 100
 # Columns that fit on the page of a paper.
 _PERFORMANCE = ("arm", "runs", "failed", "final return", "final score", "area under the curve")
 _CONTRASTS = ("arm", "difference", "P(improvement)", "Hedges' g", "p (Holm)", "verdict")
-_LOST = ("seed", "what happened", "error")
+_FAILURES = ("seed", "what happened", "error")
 
 
 def text(comparison: Comparison) -> str:
@@ -42,16 +43,16 @@ def text(comparison: Comparison) -> str:
     blocks.append(_plain(performance_table(comparison), caution))
     if len(evidence.arms) > 1:
         blocks += [_plain(table, caution) for table in (contrasts_table(comparison), power_table(comparison))]
-    steady = stability_table(comparison)
-    overall = tuple(row for row in steady.rows if row.group == comparison.scope)
-    blocks.append(_plain(replace(steady, rows=overall), caution))
+    stability = stability_table(comparison)
+    overall = tuple(row for row in stability.rows if row.group == comparison.scope)
+    blocks.append(_plain(replace(stability, rows=overall), caution))
     if len(evidence.arms) > 1:
         blocks.append(_plain(contrasts_table(comparison, stability=True), caution))
     blocks += [
         _plain(table)
         for table in (
             settings_table(comparison),
-            lost_table(comparison).only(*_LOST),
+            failures_table(comparison).only(*_FAILURES),
             scales_table(comparison),
         )
         if table.rows
@@ -92,8 +93,8 @@ def _plain(table: Table, caution: str = "") -> str:
     lines = [f"{table.title.upper()}{f' (by {table.group})' if table.group else ''}"]
     for part in _fitting(table):
         lines += [*_aligned(part), ""]
-    said = [table.caption.replace("Bold:", "*:"), caution]
-    return "\n".join([*lines, *(textwrap.fill(sentence, _width()) for sentence in said if sentence)])
+    paragraphs = [table.caption.replace("Bold:", "*:"), caution]
+    return "\n".join([*lines, *(textwrap.fill(part, _width()) for part in paragraphs if part)])
 
 
 def _fitting(table: Table) -> Iterator[Table]:
@@ -155,7 +156,7 @@ def _md_line(cells: Iterable[str]) -> str:
 
 def _md(words: str) -> str:
     """``words`` with Markdown, HTML and column separators escaped."""
-    plain = words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = html.escape(words, quote=False)
     plain = re.sub(r"([\\`*|]|\](?=\())", r"\\\1", plain)
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", plain)  # within a word it is not markup
 

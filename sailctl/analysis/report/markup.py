@@ -17,37 +17,37 @@ LARGE = 300_000
 PIXELS_PER_REM = 24
 """Resolution of a .png, which limits the width of a figure on the page."""
 
-# Name of a figure: (its content, how to read it).
+# By name of a figure: description of its content, caption.
 _PICTURES = {
     "intervals": (
-        "Final score of each arm, its difference from the baseline and its probability of improvement",
-        "Points are estimates, bars {level} intervals. A filled marker is a difference that is decided, a "
-        "hollow one is not.",
+        "Final score of each arm, difference from the baseline, and probability of improvement",
+        "Points: estimates. Bars: {level} intervals. Filled markers: decided differences. Hollow markers: "
+        "undecided differences.",
     ),
     "learning_curves": (
-        "Learning curves: true return along env steps, labels used and wall-clock time, for each task",
-        "Bold: mean over the finished seeds with its {level} interval at each point. Faint: single seeds. "
-        "Dotted, with a cross at its end: a run that did not finish, which enters no mean.",
+        "Learning curves: true return against env steps, labels used and wall-clock time, for each task",
+        "Bold lines: mean over the finished seeds, with pointwise {level} interval. Faint lines: single "
+        "seeds. Dotted lines that end in a cross: runs that did not finish, excluded from the means.",
     ),
     "stability": (
-        "Stability of each arm: dispersion and risk within and across runs, and the distance from the "
+        "Stability of each arm: dispersion and risk within and across runs, and KL divergence from the "
         "reference",
-        "In units of score, of the finished runs. The table above has the numbers, and says which side is "
-        "better.",
+        "Measures in units of score, over finished runs. The table above gives their values and says which "
+        "direction is steadier.",
     ),
     "profiles": (
-        "Performance profile: share of runs of each arm whose final score is above a threshold",
-        "The higher a line, the more runs got that far; lines that cross mean that neither arm is better "
-        "throughout. Bands are pointwise {level} intervals.",
+        "Performance profile: share of runs of each arm with a final score above a threshold",
+        "Higher is better. If two profiles cross, neither arm is better at every threshold. Bands: pointwise "
+        "{level} intervals.",
     ),
     "before_after": (
-        "Distribution of episode returns before training and at the end, for each arm and task",
-        "Every episode of the first and of the last evaluation. A second hump at the end is a share of "
+        "Distribution of episode returns before training and at its end, for each arm and task",
+        "All episodes of the first and of the last evaluation. A second mode at the end is the share of "
         "episodes (or seeds) that fail.",
     ),
     "heat_map": (
-        "Mean final score over the two settings that were swept",
-        "A dashed frame marks cells with runs that did not finish or collapsed.",
+        "Mean final score over the grid of the two swept settings",
+        "Dashed frames: cells with runs that did not finish or collapsed.",
     ),
 }
 
@@ -111,15 +111,15 @@ def _cell(cell: Cell) -> str:
 
 
 def pictured(name: str, path: Path) -> str:
-    shown, reading = _PICTURES.get(name, (name.replace("_", " "), ""))
-    reading = reading.format(level=f"{LEVEL:.0%}")
-    pixels, lines = path.read_bytes(), path.with_suffix(".svg").read_bytes()
-    kind, data = ("svg+xml", lines) if len(lines) < max(LARGE, len(pixels)) else ("png", pixels)
-    width = int.from_bytes(pixels[16:20]) / PIXELS_PER_REM
+    content, caption = _PICTURES.get(name, (name.replace("_", " "), ""))
+    caption = caption.format(level=f"{LEVEL:.0%}")
+    png, svg = path.read_bytes(), path.with_suffix(".svg").read_bytes()
+    kind, data = ("svg+xml", svg) if len(svg) < max(LARGE, len(png)) else ("png", png)
+    width = int.from_bytes(png[16:20]) / PIXELS_PER_REM
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     return (
         f'<figure id="picture-{escaped(name)}">'
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(shown)}">'
-        f'<img style="--width: {width:g}rem" alt="{escaped(f"{shown}. {reading}")}" src="{source}"></div>'
-        f"<figcaption>{escaped(reading)}</figcaption></figure>\n"
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(content)}">'
+        f'<img style="--width: {width:g}rem" alt="{escaped(f"{content}. {caption}")}" src="{source}"></div>'
+        f"<figcaption>{escaped(caption)}</figcaption></figure>\n"
     )

@@ -29,17 +29,17 @@ def number(value: float, decimals: int, sign: str = "") -> str:
     return f"{rounded:{sign if rounded else ''},.{decimals}f}"
 
 
-def estimate(found: Estimate, decimals: int, sign: str = "") -> str:
+def estimate(result: Estimate, decimals: int, sign: str = "") -> str:
     """``value [low, high]``, or the value alone if it has no interval."""
-    value = number(found.value, decimals, sign)
-    if math.isnan(found.value) or math.isnan(found.low) or math.isinf(found.low):
+    value = number(result.value, decimals, sign)
+    if math.isnan(result.value) or not math.isfinite(result.low):
         return value
-    return f"{value} [{number(found.low, decimals, sign)}, {number(found.high, decimals, sign)}]"
+    return f"{value} [{number(result.low, decimals, sign)}, {number(result.high, decimals, sign)}]"
 
 
-def places_of(found: Iterable[Estimate]) -> int:
+def places_of(results: Iterable[Estimate]) -> int:
     """``places`` of values and of the ends of their intervals."""
-    return places(end for own in found for end in (own.value, own.low, own.high))
+    return places(end for result in results for end in (result.value, result.low, result.high))
 
 
 def p_value(p: float) -> str:

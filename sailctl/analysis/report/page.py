@@ -16,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from sailctl import __version__
+from sailctl.analysis.arms import plain
 from sailctl.analysis.compare import Comparison
 from sailctl.analysis.evidence import FINAL_EVALUATIONS, Arm, Trial, shared_settings
 from sailctl.analysis.figures import all_figures
@@ -28,11 +29,9 @@ from sailctl.analysis.report.tables import (
     Row,
     Table,
     contrasts_table,
-    how_lost,
-    lost_table,
+    failure_of,
+    failures_table,
     performance_table,
-    place_of,
-    plain,
     power_table,
     reminder,
     scales_table,
@@ -75,7 +74,8 @@ def write_report(
             raise UserError(f"no such video: {video}")
     figures = all_figures(comparison, path.with_name(f"{path.stem}_figures"))
     linked = [*videos, *find_videos(comparison.evidence.trials)]
-    content = page(comparison, figures, title or _title(comparison), _links(linked, path), command)
+    addresses = list(dict.fromkeys(Path(os.path.relpath(v, path.parent)).as_posix() for v in linked))
+    content = page(comparison, figures, title or _title(comparison), addresses, command)
     try:
         write_atomically(path, content)
         write_atomically(path.with_suffix(".md"), markdown(comparison))
@@ -96,10 +96,10 @@ def page(
     comparison: Comparison,
     figures: Mapping[str, Path],
     title: str,
-    videos: Mapping[str, str],
+    videos: Sequence[str],
     command: str | None,
 ) -> str:
-    """The page; ``videos`` maps the text of each link to its address."""
+    """The page; ``videos`` are addresses relative to it."""
     sections = [section for section in _sections(comparison, figures, videos, command) if section[2]]
     contents = "".join(f'<li><a href="#{key}">{escaped(heading)}</a></li>' for key, heading, _ in sections)
     body = "".join(
@@ -113,7 +113,7 @@ def page(
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f'<meta name="generator" content="sailctl {__version__}">\n'
         f"<title>{escaped(title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
-        f'<header><h1>{escaped(title)}</h1><p class="what">{escaped(_what(comparison))}</p></header>\n'
+        f'<header><h1>{escaped(title)}</h1><p class="what">{escaped(_subtitle(comparison))}</p></header>\n'
         f'<nav aria-label="Contents"><ul>{contents}</ul></nav>\n<main>\n{_caveats(comparison)}{body}</main>\n'
         f"</body>\n</html>\n"
     )
@@ -124,14 +124,14 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def _sections(
-    comparison: Comparison, figures: Mapping[str, Path], videos: Mapping[str, str], command: str | None
+    comparison: Comparison, figures: Mapping[str, Path], videos: Sequence[str], command: str | None
 ) -> list[tuple[str, str, str]]:
     """(id, heading, HTML) of each section; empty sections are left out of the page."""
     pictures = {name: pictured(name, path) for name, path in figures.items()}
     several = len(comparison.evidence.arms) > 1
 
-    def table(found: Table, titled: bool = True) -> str:
-        return tabled(found, reminder(comparison), titled) if found.rows else ""
+    def table(content: Table, titled: bool = True) -> str:
+        return tabled(content, reminder(comparison), titled) if content.rows else ""
 
     stability = table(contrasts_table(comparison, stability=True)) if several else ""
     return [
@@ -149,35 +149,35 @@ def _sections(
             "Stability",
             table(stability_table(comparison), titled=False)
             + pictures.get("stability", "")
-            + details(f"Stability beside {comparison.baseline}", stability),
+            + details(f"Stability compared with {comparison.baseline}", stability),
         ),
         ("profiles", "Performance profiles", pictures.get("profiles", "")),
         ("before-after", "Before and after training", pictures.get("before_after", "")),
         ("heat-map", "Swept settings", pictures.get("heat_map", "")),
         ("power", "Seeds needed", table(power_table(comparison))),
         ("settings", "Settings", _settings(comparison, settings_table(comparison))),
-        ("runs", "Runs", _runs(comparison, lost_table(comparison))),
+        ("runs", "Runs", _runs(comparison, failures_table(comparison))),
         (
             "videos",
             "Videos",
-            itemised(f'<a href="{quote(url)}">{escaped(name)}</a>' for name, url in videos.items()),
+            itemised(f'<a href="{quote(url)}">{escaped(url)}</a>' for url in videos),
         ),
         ("provenance", "Provenance", _provenance(comparison.evidence.trials)),
         ("definitions", "Definitions", _definitions()),
-        ("made", "How this page was made", _made(comparison, command)),
+        ("made", "How this page was made", _page_origin(comparison, command)),
     ]
 
 
 def _title(comparison: Comparison) -> str:
     names = [arm.name for arm in comparison.evidence.arms]
     others = [name for name in names if name != comparison.baseline]
-    who = f"{', '.join(others)} beside {comparison.baseline}" if others else names[0]
+    arms = f"{', '.join(others)} versus {comparison.baseline}" if others else names[0]
     if len(others) > 4:
-        who = f"{len(others)} arms beside {comparison.baseline}"
-    return f"{who} on {_listed(comparison.evidence.tasks)}"
+        arms = f"{len(others)} arms versus {comparison.baseline}"
+    return f"{arms} on {_listed(comparison.evidence.tasks)}"
 
 
-def _what(comparison: Comparison) -> str:
+def _subtitle(comparison: Comparison) -> str:
     evidence = comparison.evidence
     trials = [trial for trial in evidence.trials if trial.task in evidence.tasks]
     finished = [trial for trial in trials if trial.finished]
@@ -190,7 +190,7 @@ def _what(comparison: Comparison) -> str:
         steps, labels = (
             counts(trial.along(axis)[-1] for trial in finished) for axis in ("env_steps", "labels")
         )
-        words += f"; {steps} env steps and {labels} labels used by a finished run"
+        words += f"; {steps} env steps and {labels} labels per finished run"
     return f"{words}."
 
 
@@ -207,32 +207,33 @@ def _caveats(comparison: Comparison) -> str:
     if not caveats:
         return ""
     return (
-        '<aside class="caveats" id="caveats" aria-label="Caveats"><p><strong>Not a fair comparison.</strong> '
-        "It was made all the same.</p>"
+        '<aside class="caveats" id="caveats" aria-label="Caveats"><p><strong>Not a fair comparison</strong>, '
+        "for these reasons:</p>"
         f"{itemised(map(escaped, caveats))}</aside>\n"
     )
 
 
 def _verdict(comparison: Comparison) -> str:
-    said = [
+    verdicts = [
         f'<li class="{c.verdict}"><span class="badge">{c.verdict}</span> {escaped(c.sentence)}</li>'
         for c in comparison.headlines
     ]
-    if not said:
-        said = [f"<li>{escaped(comparison.verdict[0])}</li>"]
-    unfair = cautioned(reminder(comparison))
-    notes = comparison.evidence.notes
-    noted = f'<div class="notes"><h3>Notes</h3>{itemised(map(escaped, notes))}</div>' if notes else ""
-    lost = sum(bool(how_lost(comparison, trial)) for trial in comparison.evidence.trials)
-    gone = f'<p>{_count(lost, "run")} failed, did not finish or collapsed: see <a href="#runs">Runs</a>.</p>'
-    return f'<ul class="verdict">{"".join(said)}</ul>{unfair}{gone if lost else ""}{noted}'
+    if not verdicts:
+        verdicts = [f"<li>{escaped(comparison.verdict[0])}</li>"]
+    html = f'<ul class="verdict">{"".join(verdicts)}</ul>{cautioned(reminder(comparison))}'
+    if failed := sum(bool(failure_of(comparison, trial)) for trial in comparison.evidence.trials):
+        link = '<a href="#runs">Runs</a>'
+        html += f"<p>{_count(failed, 'run')} failed, did not finish or collapsed: see {link}.</p>"
+    if notes := comparison.evidence.notes:
+        html += f'<div class="notes"><h3>Notes</h3>{itemised(map(escaped, notes))}</div>'
+    return html
 
 
 def _settings(comparison: Comparison, differing: Table) -> str:
     evidence = comparison.evidence
     shared = shared_settings(evidence.trials)
     rows = tuple(Row("", (Cell(key), Cell(plain(value)))) for key, value in sorted(shared.items()))
-    about = (("", "Settings that every run has."),)
+    about = (("", "Settings that have the same value in all runs."),)
     common = tabled(Table("Common settings", about, "", ("setting", "value"), "ll", rows))
     parts = [details(f"Common to all runs ({_count(len(rows), 'setting')})", common)]
     parts += [details(f"All settings of {arm.name}", _configuration(arm)) for arm in evidence.arms]
@@ -243,51 +244,57 @@ def _configuration(arm: Arm) -> str:
     tasks = {trial.task: trial.settings for trial in arm.trials}
     keys = sorted(set().union(*tasks.values()))
     rows = tuple(
-        Row("", (Cell(key), *(Cell(plain(own[key]) if key in own else NOTHING) for own in tasks.values())))
+        Row(
+            "",
+            (
+                Cell(key),
+                *(Cell(plain(values[key]) if key in values else NOTHING) for values in tasks.values()),
+            ),
+        )
         for key in keys
     )
-    about = (("", "The seed and settings that change no number are left out."),)
+    about = (("", "Without the seed, and without settings that do not affect the results."),)
     head = ("setting", *tasks)
     return tabled(Table(f"Settings of {arm.name}", about, "", head, "l" * len(head), rows))
 
 
-def _runs(comparison: Comparison, lost: Table) -> str:
+def _runs(comparison: Comparison, failures: Table) -> str:
     evidence = comparison.evidence
     rows = []
     for arm in evidence.arms:
-        for task, trials in groupby(arm.trials, key=lambda trial: trial.task):
-            own = list(trials)
-            decimals = places(trial.final for trial in own)
-            for trial in own:
+        for task, group in groupby(arm.trials, key=lambda trial: trial.task):
+            trials = list(group)
+            decimals = places(trial.final for trial in trials)
+            for trial in trials:
                 ends = [
                     number(trial.along(axis)[-1], 0) if len(trial.returns) else NOTHING
                     for axis in ("env_steps", "labels", "wall_s")
                 ]
                 cells = (
                     str(trial.seed),
-                    how_lost(comparison, trial) or "finished",
+                    failure_of(comparison, trial) or "finished",
                     number(trial.final, decimals),
                     *ends,
-                    place_of(trial),
+                    trial.relative_place,
                 )
                 rows.append(Row(f"{arm.name} on {task}", tuple(map(Cell, cells))))
     head = ("seed", "state", "final return", "env steps", "labels", "wall-clock (s)", "place")
     about = (
-        ("", f"Final return: mean at the last {FINAL_EVALUATIONS} evaluations, of unfinished runs too."),
+        ("", f"Final return: mean at the last {FINAL_EVALUATIONS} evaluations, also for unfinished runs."),
     )
     every = tabled(Table("All runs", about, "arm and task", head, "rlrrrrl", tuple(rows)))
-    return (tabled(lost) if lost.rows else "<p>Every run finished, and none collapsed.</p>") + details(
-        f"All runs ({len(rows)})", every
-    )
+    return (
+        tabled(failures) if failures.rows else "<p>Every run finished, and none collapsed.</p>"
+    ) + details(f"All runs ({len(rows)})", every)
 
 
 def _provenance(trials: Sequence[Trial]) -> str:
-    apart = ("started", "command")
-    keys = dict.fromkeys(key for trial in trials for key in trial.origin if key not in apart)
+    separate = ("started", "command")
+    keys = dict.fromkeys(key for trial in trials for key in trial.origin if key not in separate)
     rows = []
     for key in keys:
-        found = Counter(plain(trial.origin.get(key)) for trial in trials)
-        values = [value if len(found) == 1 else f"{value} ({_count(n, 'run')})" for value, n in found.items()]
+        counted = Counter(plain(trial.origin.get(key)) for trial in trials)
+        values = [v if len(counted) == 1 else f"{v} ({_count(n, 'run')})" for v, n in counted.items()]
         rows.append(
             Row("", (Cell({"dirty": "code differs from the commit"}.get(key, key)), Cell("; ".join(values))))
         )
@@ -298,12 +305,12 @@ def _provenance(trials: Sequence[Trial]) -> str:
     rows.append(Row("", (Cell("time of all runs"), Cell(f"{number(spent / 3600, 2)} hours"))))
     commands = Counter(str(trial.origin["command"]) for trial in trials if trial.origin.get("command"))
     listed = itemised(f"<code>{escaped(line)}</code> ({_count(n, 'run')})" for line, n in commands.items())
-    about = (("", "What the runs say of how they were made."),)
-    facts = Table("Provenance", about, "", ("what", "value"), "ll", tuple(rows))
+    about = (("", "Code, packages and machines, as recorded by the runs."),)
+    facts = Table("Provenance", about, "", ("property", "value"), "ll", tuple(rows))
     return tabled(facts, titled=False) + details(f"Command lines ({len(commands)})", listed)
 
 
-def _made(comparison: Comparison, command: str | None) -> str:
+def _page_origin(comparison: Comparison, command: str | None) -> str:
     options = comparison.options
     facts = {
         "sailctl": __version__,
@@ -318,7 +325,7 @@ def _made(comparison: Comparison, command: str | None) -> str:
     items = "".join(
         f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>\n" for name, value in facts.items() if value
     )
-    return f"<dl>{items}</dl><p>The same runs and options give the same numbers.</p>"
+    return f"<dl>{items}</dl><p>The same runs and options reproduce these numbers.</p>"
 
 
 def _definitions() -> str:
@@ -326,10 +333,4 @@ def _definitions() -> str:
         f"<dt>{escaped(term)}</dt><dd>{escaped(words)}</dd>\n" for term, words in GLOSSARY.items()
     )
     more = "<p>Formulas, sources and measured coverage are in <code>docs/statistics.md</code>.</p>"
-    return details(f"What the numbers mean ({len(GLOSSARY)})", f"<dl>{items}</dl>{more}")
-
-
-def _links(videos: Sequence[Path], path: Path) -> dict[str, str]:
-    """Address of each video relative to the page, by its displayed text."""
-    addresses = dict.fromkeys(Path(os.path.relpath(video, path.parent)).as_posix() for video in videos)
-    return {address: address for address in addresses}
+    return details(f"Terms ({len(GLOSSARY)})", f"<dl>{items}</dl>{more}")

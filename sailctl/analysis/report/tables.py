@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
+from sailctl.analysis.arms import plain
 from sailctl.analysis.compare import Comparison
 from sailctl.analysis.contrasts import ALPHA, POWER
 from sailctl.analysis.evidence import FINAL_EVALUATIONS, Trial
 from sailctl.analysis.report.numbers import NOTHING, counts, estimate, number, p_value, places, places_of
 from sailctl.analysis.scores import AUC, FINAL, SCALES, STABILITY, collapsed
-from sailctl.analysis.statistics import LEVEL, SEEDS_OF_A_MEAN, SEEDS_OF_A_SHARE, TOO_FEW
-from sailctl.config import show
+from sailctl.analysis.statistics import LEVEL, SEEDS_OF_A_MEAN, SEEDS_OF_A_SHARE
 
 
 class Cell(NamedTuple):
@@ -35,8 +34,8 @@ class Table:
     """A table of text, independent of the output format."""
 
     title: str
-    said: tuple[tuple[str, str], ...]
-    """(column, sentence) explaining its numbers; the column is empty if the sentence applies to all."""
+    explanations: tuple[tuple[str, str], ...]
+    """(column, sentences) for the caption; the column is empty if they apply to the whole table."""
     group: str
     """Meaning of the groups of rows, such as ``task``; empty without groups."""
     head: tuple[str, ...]
@@ -50,13 +49,13 @@ class Table:
         places = [self.head.index(name) for name in names]
         rows = tuple(Row(row.group, tuple(row.cells[i] for i in places)) for row in self.rows)
         align = "".join(self.align[i] for i in places)
-        said = tuple((name, sentence) for name, sentence in self.said if name in ("", *names))
-        return Table(self.title, said, self.group, names, align, rows)
+        explanations = tuple((name, text) for name, text in self.explanations if name in ("", *names))
+        return Table(self.title, explanations, self.group, names, align, rows)
 
     @property
     def caption(self) -> str:
-        """Explanation of its numbers, in sentences."""
-        return " ".join(sentence for _, sentence in self.said)
+        """All explanations."""
+        return " ".join(text for _, text in self.explanations)
 
 
 def performance_table(comparison: Comparison) -> Table:
@@ -71,27 +70,27 @@ def performance_table(comparison: Comparison) -> Table:
     )  # fmt: skip
     best = {measure.key: _leaders(comparison, measure.key) for measure in (FINAL, AUC)}
     rows = []
-    for scope in _scopes(comparison):
-        found = [comparison.of(arm.name, scope) for arm in comparison.evidence.arms]
+    for scope in comparison.scopes:
+        results = [comparison.of(arm.name, scope) for arm in comparison.evidence.arms]
         returns, finals, areas = (
-            places_of(getattr(own, name) for own in found) for name in ("final_return", "final", "auc")
+            places_of(getattr(r, name) for r in results) for name in ("final_return", "final", "auc")
         )
-        divergence = places((own.kl for own in found), most=6)
-        for own in found:
+        divergence = places((r.kl for r in results), most=6)
+        for r in results:
             cells = (
-                Cell(_named(comparison, own.arm)),
-                Cell(str(own.seeds)),
-                Cell(f"{own.unfinished + own.collapsed}/{own.seeds}"),
-                Cell(estimate(own.final_return, returns)),
-                Cell(estimate(own.final, finals), (own.arm, scope) in best[FINAL.key]),
-                Cell(number(own.iqm, finals)),
-                Cell(estimate(own.auc, areas), (own.arm, scope) in best[AUC.key]),
-                Cell(number(own.time_to_threshold, 0)),
-                Cell(f"{own.reached}/{own.seeds}"),
-                Cell(number(own.kl, divergence)),
+                Cell(_named(comparison, r.arm)),
+                Cell(str(r.seeds)),
+                Cell(f"{r.unfinished + r.collapsed}/{r.seeds}"),
+                Cell(estimate(r.final_return, returns)),
+                Cell(estimate(r.final, finals), (r.arm, scope) in best[FINAL.key]),
+                Cell(number(r.iqm, finals)),
+                Cell(estimate(r.auc, areas), (r.arm, scope) in best[AUC.key]),
+                Cell(number(r.time_to_threshold, 0)),
+                Cell(f"{r.reached}/{r.seeds}"),
+                Cell(number(r.kl, divergence)),
             )
             rows.append(Row(scope, cells))
-    return Table("Performance", _performance_said(comparison), "task", head, "lrrrrrrrrr", tuple(rows))
+    return Table("Performance", _performance_caption(comparison), "task", head, "lrrrrrrrrr", tuple(rows))
 
 
 def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
@@ -102,10 +101,10 @@ def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
     )  # fmt: skip
     rows = []
     for measure in STABILITY if stability else (FINAL, AUC):
-        for scope in _scopes(comparison):
-            found = [c for c in comparison.contrasts if (c.measure, c.task) == (measure.key, scope)]
-            differences = places_of(c.difference for c in found)
-            for c in found:
+        for scope in comparison.scopes:
+            contrasts = [c for c in comparison.contrasts if (c.measure, c.task) == (measure.key, scope)]
+            differences = places_of(c.difference for c in contrasts)
+            for c in contrasts:
                 ours, theirs = c.seeds
                 cells = (
                     c.arm,
@@ -120,7 +119,7 @@ def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
                     str(ours) if ours == theirs else f"{ours} and {theirs}",
                 )
                 rows.append(Row(f"{measure.name}, {scope}", tuple(map(Cell, cells))))
-    title = f"{'Stability' if stability else 'Scores'} beside {comparison.baseline}"
+    title = f"{'Stability' if stability else 'Scores'} compared with {comparison.baseline}"
     return Table(
         title, _about(_contrasts_caption(comparison)), "measure and task", head, "llrrrrrrrr", tuple(rows)
     )
@@ -129,34 +128,34 @@ def contrasts_table(comparison: Comparison, stability: bool = False) -> Table:
 def stability_table(comparison: Comparison) -> Table:
     """Stability measures of each arm, over all tasks and on each task."""
     head = (
-        "arm", "dispersion across runs", *(measure.name for measure in STABILITY), "worst final scores",
-        "did not finish", "collapsed", "share that failed",
+        "arm", "dispersion across runs", *(measure.name for measure in STABILITY), "risk across runs",
+        "did not finish", "collapsed", "share of failed runs",
     )  # fmt: skip
     rows = []
-    for scope in _scopes(comparison):
-        found = [comparison.of(arm.name, scope) for arm in comparison.evidence.arms]
+    for scope in comparison.scopes:
+        results = [comparison.of(arm.name, scope) for arm in comparison.evidence.arms]
         across, worst = (
-            places(getattr(own, name) for own in found) for name in ("dispersion_across", "risk_across")
+            places(getattr(r, name) for r in results) for name in ("dispersion_across", "risk_across")
         )
-        inside = [places_of(own.stability[measure.key] for own in found) for measure in STABILITY]
-        for own in found:
+        within = [places_of(r.stability[measure.key] for r in results) for measure in STABILITY]
+        for r in results:
             cells = (
-                _named(comparison, own.arm),
-                number(own.dispersion_across, across),
+                _named(comparison, r.arm),
+                number(r.dispersion_across, across),
                 *(
-                    estimate(own.stability[measure.key], decimals)
-                    for measure, decimals in zip(STABILITY, inside, strict=True)
+                    estimate(r.stability[measure.key], decimals)
+                    for measure, decimals in zip(STABILITY, within, strict=True)
                 ),
-                number(own.risk_across, worst),
-                f"{own.unfinished}/{own.seeds}",
-                f"{own.collapsed}/{own.seeds}",
-                estimate(own.failed, 2),
+                number(r.risk_across, worst),
+                f"{r.unfinished}/{r.seeds}",
+                f"{r.collapsed}/{r.seeds}",
+                estimate(r.failed, 2),
             )
             rows.append(Row(scope, tuple(map(Cell, cells))))
     caption = (
-        f"In units of score, of the runs that finished, with {LEVEL:.0%} t intervals. Steadier is lower in "
-        "the dispersions, the long-term risk and the drop, and higher in the short-term risk and the worst "
-        "final scores. The share that failed (did not finish, or collapsed) has Wilson's interval."
+        f"In units of score, over finished runs, with {LEVEL:.0%} t intervals. Lower is steadier for the "
+        "dispersions, the long-term risk and the final drop; higher is steadier for the short-term risk and "
+        "the risk across runs. Share of failed runs (not finished, or collapsed): with Wilson interval."
     )
     return Table("Stability", _about(caption), "task", head, "l" + "r" * (len(head) - 1), tuple(rows))
 
@@ -164,7 +163,7 @@ def stability_table(comparison: Comparison) -> Table:
 def power_table(comparison: Comparison) -> Table:
     """Power, and seeds needed to detect a difference in final score that was fixed in advance."""
     effect, rows = comparison.options.effect, []
-    for scope in _scopes(comparison):
+    for scope in comparison.scopes:
         for c in comparison.contrasts:
             if (c.measure, c.task) == (FINAL.key, scope):
                 needed = "more than 1,000" if c.seeds_needed is None else number(c.seeds_needed, 0)
@@ -176,12 +175,12 @@ def power_table(comparison: Comparison) -> Table:
                 )
                 rows.append(Row(scope, tuple(map(Cell, cells))))
     caption = (
-        f"Power: the chance that a two-sided t test at {ALPHA:.0%} with so many seeds sees a difference of "
-        f"{effect:g} in score, an effect stated beforehand (--effect). Seeds needed: per arm and task, for a "
-        f"power of {POWER:.0%}. Both take the spread between runs as it was found."
+        f"Power: probability that a two-sided t test at the {ALPHA:.0%} level detects a difference of "
+        f"{effect:g} in score, which was fixed in advance (--effect), with this number of seeds. Seeds "
+        f"needed: per arm and task, for a power of {POWER:.0%}. Both assume the observed spread between runs."
     )
     head = ("arm", "seeds", "power", "seeds needed")
-    title = f"Seeds needed to see a difference of {effect:g} from {comparison.baseline}"
+    title = f"Seeds needed to detect a difference of {effect:g} from {comparison.baseline}"
     return Table(title, _about(caption), "task", head, "lrrr", tuple(rows))
 
 
@@ -194,8 +193,8 @@ def scales_table(comparison: Comparison) -> Table:
     return Table(
         "Scale of the scores",
         _about(
-            "True returns that count as scores 0 and 1, and the one that a run which did not finish is "
-            "given: the lowest of any evaluation."
+            "True returns of scores 0 and 1, and the return assigned to a run that did not finish: the "
+            "lowest of all evaluations on the task."
         ),
         "",
         ("task", "score 0", "score 1", "not finished"),
@@ -211,7 +210,7 @@ def settings_table(comparison: Comparison) -> Table:
         Row("", (Cell(key), *(Cell(plain(values[name])) for name in names)))
         for key, values in comparison.evidence.compared.items()
     )
-    caption = "Every setting in which arms differ; all others are the same in every arm on a task."
+    caption = "All settings in which arms differ. All other settings are equal for all arms on a task."
     return Table(
         "What differs between the arms",
         _about(caption),
@@ -222,36 +221,29 @@ def settings_table(comparison: Comparison) -> Table:
     )
 
 
-def lost_table(comparison: Comparison) -> Table:
+def failures_table(comparison: Comparison) -> Table:
     """The runs that failed, did not finish, or collapsed."""
     rows = []
     for arm in comparison.evidence.arms:
         for trial in arm.trials:
-            if how := how_lost(comparison, trial):
+            if failure := failure_of(comparison, trial):
                 error = " ".join((trial.error or "").split()) or NOTHING
-                cells = (str(trial.seed), how, error, place_of(trial))
+                cells = (str(trial.seed), failure, error, trial.relative_place)
                 rows.append(Row(f"{arm.name} on {trial.task}", tuple(map(Cell, cells))))
     caption = (
-        "They keep their seat in every score: a run that did not finish has the lowest return of its task."
+        "All scores include these runs; a run that did not finish is assigned the lowest return of its task."
     )
     head = ("seed", "what happened", "error", "place")
     return Table("Runs that failed", _about(caption), "arm and task", head, "rlll", tuple(rows))
 
 
-def how_lost(comparison: Comparison, trial: Trial) -> str:
+def failure_of(comparison: Comparison, trial: Trial) -> str:
     """The failure of a run; empty if there is none."""
     if trial.finished:
         scale = comparison.scales.get(trial.task)
         return "collapsed" if scale and collapsed(trial, scale) else ""
     words = {"running": "still running, or killed", "finished": "finished, but was never evaluated"}
     return words.get(trial.state, trial.state)
-
-
-def place_of(trial: Trial) -> str:
-    """Path of a run, relative to the working directory if it is below it."""
-    place = Path(trial.place)
-    here = Path.cwd()
-    return str(place.relative_to(here)) if place.is_relative_to(here) else trial.place
 
 
 def caveat(comparison: Comparison) -> str:
@@ -270,14 +262,6 @@ def _about(caption: str) -> tuple[tuple[str, str], ...]:
     return (("", caption),)
 
 
-def plain(value: object) -> str:
-    return value if isinstance(value, str) else show(value)
-
-
-def _scopes(comparison: Comparison) -> list[str]:
-    return list(dict.fromkeys([comparison.scope, *comparison.evidence.tasks]))
-
-
 def _named(comparison: Comparison, arm: str) -> str:
     alone = len(comparison.evidence.arms) == 1
     return f"{arm} (baseline)" if arm == comparison.baseline and not alone else arm
@@ -286,10 +270,10 @@ def _named(comparison: Comparison, arm: str) -> str:
 def _leaders(comparison: Comparison, measure: str) -> set[tuple[str, str]]:
     """(arm, task) for which the arm with the highest score is shown to differ."""
     leaders = set()
-    for scope in _scopes(comparison):
+    for scope in comparison.scopes:
         verdicts = {c.arm: c.verdict for c in comparison.contrasts if (c.measure, c.task) == (measure, scope)}
-        found = [comparison.of(arm.name, scope) for arm in comparison.evidence.arms]
-        best = max(found, key=lambda own: own.final.value if measure == FINAL.key else own.auc.value).arm
+        results = [comparison.of(arm.name, scope) for arm in comparison.evidence.arms]
+        best = max(results, key=lambda r: r.final.value if measure == FINAL.key else r.auc.value).arm
         if best == comparison.baseline:
             decided = bool(verdicts) and set(verdicts.values()) == {"worse"}
         else:
@@ -305,57 +289,54 @@ def seeds_of(comparison: Comparison) -> str:
     return f"{counts(sizes)} seed{'' if max(sizes) == 1 else 's'}"
 
 
-def _performance_said(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+def _performance_caption(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     options = comparison.options
-    said = [
+    explanations = [
         ("", f"{seeds_of(comparison)} per arm and task. {_brackets(comparison)}"),
         (
             "final return",
-            f"Final return: mean at the last {FINAL_EVALUATIONS} evaluations of a window of env steps that "
-            "is the same for all arms, mean over seeds.",
+            f"Final return: mean over seeds of the mean return at the last {FINAL_EVALUATIONS} evaluations "
+            "of a window of env steps that is equal for all arms.",
         ),
         (
             "final score",
-            f"Scores: mean over runs, then over tasks, with Student's t interval; {SCALES[options.source]}.",
+            f"Scores: mean over runs, then over tasks, with Student's t interval ({SCALES[options.source]}).",
         ),
-        (
-            "IQM",
-            "IQM: interquartile mean of the final scores, a description without an interval.",
-        ),
+        ("IQM", "IQM: interquartile mean of the final scores (descriptive, without interval)."),
         (
             "env steps to threshold",
-            f"Threshold: a score of {options.threshold:g} after training began; median, without an "
-            "interval, runs that never reached it censored.",
+            f"Threshold: a score of {options.threshold:g} after training began; median, without interval, "
+            "with runs that never reached it censored.",
         ),
         (
             "failed",
-            "Failed: did not finish (scored with the lowest return of the task), or lost what it had gained.",
+            "Failed: did not finish (scored as the lowest return of the task), or collapsed.",
         ),
     ]
     if len(comparison.evidence.arms) > 1:
         decided = (
-            "Bold: the highest score, where its difference from the baseline is decided (p < "
-            f"{ALPHA:g} after Holm, and an interval without 0); otherwise nothing is marked."
+            "Bold: the highest score, if its difference from the baseline is decided (p < "
+            f"{ALPHA:g} after Holm's correction, and the interval excludes 0)."
         )
-        said.append(("final score", decided))
-    return tuple(said)
+        explanations.append(("final score", decided))
+    return tuple(explanations)
 
 
 def _brackets(comparison: Comparison) -> str:
     fewest = min(row.seeds for row in comparison.performance if row.task in comparison.evidence.tasks)
-    said = f"Brackets hold {LEVEL:.0%} intervals."
+    text = f"Brackets: {LEVEL:.0%} intervals."
     if fewest < SEEDS_OF_A_MEAN:
-        return f"{said} Where there are none: {TOO_FEW}."
+        return f"{text} Missing intervals: too few seeds."
     if fewest < SEEDS_OF_A_SHARE:
-        return f"{said} P(improvement): {TOO_FEW}."
-    return said
+        return f"{text} P(improvement): too few seeds for an interval."
+    return text
 
 
 def _contrasts_caption(comparison: Comparison) -> str:
     return (
-        f"Arm minus {comparison.baseline}, {seeds_of(comparison)} per arm and task, in units of score: mean "
-        f"over runs, then over tasks. {_brackets(comparison)} P(improvement): the probability that "
-        f"a run of the arm is better than one of {comparison.baseline}. p: two-sided permutation test of the "
-        "difference; Holm's correction is over the arms (and over the tasks, for single tasks) of one "
-        f"measure. Decided: p < {ALPHA:g} after Holm, and an interval without 0; all else is undecided."
+        f"Difference: arm minus {comparison.baseline} in units of score, mean over runs, then over tasks; "
+        f"{seeds_of(comparison)} per arm and task. {_brackets(comparison)} P(improvement): probability that "
+        f"a run of the arm is better than a run of {comparison.baseline}. p: two-sided permutation test of "
+        "the difference. p (Holm): adjusted over the arms (and, for single tasks, the tasks) of one measure. "
+        f"Verdict: decided if p (Holm) < {ALPHA:g} and the interval excludes 0, otherwise undecided."
     )
