@@ -7,8 +7,10 @@ below this one, and never ``training``.
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from sailctl.algorithms.protocol import Algorithm
-from sailctl.config import ActionsRun, Config, PPORun, RunConfig, SACRun
+from sailctl.config import RunConfig
 from sailctl.simulator.states import Simulator
 
 
@@ -17,23 +19,7 @@ def make_algorithm(config: RunConfig, simulator: Simulator) -> Algorithm:
 
     Raises:
         UserError: when a policy or a data set that it names cannot be read, or does not fit the task.
-        TypeError: when there is no algorithm for this kind of configuration.
     """
-    # Each imports its own: Stable-Baselines3 is slow to load, and SAIL has no need of it.
-    if isinstance(config, ActionsRun):
-        from sailctl.algorithms.actions import ActionSAIL
-
-        return ActionSAIL(config, simulator)
-    if isinstance(config, Config):
-        from sailctl.algorithms.segments import SegmentSAIL
-
-        return SegmentSAIL(config, simulator)
-    if isinstance(config, PPORun):
-        from sailctl.algorithms.ppo import PPOBaseline
-
-        return PPOBaseline(config, simulator)
-    if isinstance(config, SACRun):
-        from sailctl.algorithms.sac import SACBaseline
-
-        return SACBaseline(config, simulator)
-    raise TypeError(f"there is no algorithm for a {type(config).__name__}")
+    module, name = config.algorithm.split(":")
+    made: Algorithm = getattr(import_module(module), name)(config, simulator)
+    return made

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sailctl.algorithms.actor import Actor
 from sailctl.algorithms.critic import Critic
-from sailctl.algorithms.protocol import Clock
+from sailctl.algorithms.protocol import Algorithm, Clock
 from sailctl.algorithms.start import check_in_ball, first_policy
 from sailctl.config import ActionsRun
 from sailctl.core.seeding import named_generators
@@ -58,7 +58,7 @@ LEAST_SPREAD = 1e-6
 """Where rewards vary less than this, they are not scaled up."""
 
 
-class ActionSAIL:
+class ActionSAIL(Algorithm):
     """SAIL, SAIL-RevKL, robust SAIL and online DPO on single actions: an ``Algorithm``.
 
     Raises:
@@ -106,19 +106,6 @@ class ActionSAIL:
     def labels(self) -> int:
         """The teacher's answers so far; none where its reward is used instead."""
         return 0 if self._sessions is None else self._sessions.labels
-
-    @property
-    def labels_left(self) -> float:
-        """1: a spent budget does not end the run, which goes on by what was learned."""
-        return 1.0
-
-    @property
-    def exhausted(self) -> bool:
-        """Never: the critic learns on without new answers."""
-        return False
-
-    def begin(self, clock: Clock) -> None:
-        """Nothing: the first env steps only fill the buffer anyway."""
 
     def iterate(self, clock: Clock, left: float) -> Metrics:
         """``algo.interval`` env steps, with the questions and the updates that are due between them."""

@@ -54,6 +54,9 @@ class Algorithm(Protocol):
 
     Between two iterations it is at rest: ``state`` then holds all that decides what follows, so that an
     algorithm made anew that is given it by ``restore`` goes on to the same numbers, bit for bit.
+
+    A class below this one leaves out what it answers as this one does: where it asks no teacher, what it
+    would say of labels.
     """
 
     @property
@@ -63,14 +66,17 @@ class Algorithm(Protocol):
     @property
     def labels(self) -> int:
         """The teacher's answers so far, those that came with a data set included."""
+        return 0
 
     @property
     def labels_left(self) -> float:
         """Share of the label budget that is left; 1 where spending it does not end the run."""
+        return 1.0
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing more can be learned: the budget is spent, and nobody else gives labels."""
+        return False
 
     def begin(self, clock: Clock) -> None:
         """What comes after the first evaluation and before the first iteration; not for a run that goes on.

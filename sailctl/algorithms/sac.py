@@ -88,9 +88,6 @@ class SACBaseline(Baseline):
         replay_of(self._model).seeks_novelty = algo.pretrain > 0
         self._penalty = KLPenalty(self._model, algo.gamma) if algo.gamma > 0 else None
 
-    def begin(self, clock: Clock) -> None:
-        """Nothing: the first steps of SAC are exploration anyway."""
-
     def iterate(self, clock: Clock, left: float) -> Metrics:
         """Env steps and the updates that go with them, then a session with the teacher where one is due."""
         algo, before = self._config.algo, self.env_steps

@@ -22,7 +22,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import nn
 from torch.optim import Optimizer
 
-from sailctl.config import PPORun, SACRun, segment_lengths
+from sailctl.algorithms.protocol import Algorithm
+from sailctl.config import BaselineRun, segment_lengths
 from sailctl.core.seeding import Generators
 from sailctl.core.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.core.types import EnvSpec, FloatArray, NonFiniteError, Transitions
@@ -48,7 +49,7 @@ EPISODES = 100
 """Episodes' worth of steps from which windows are drawn, the latest (B-Pref: ``max_size``)."""
 
 
-class Baseline:
+class Baseline(Algorithm):
     """What the loop knows of a learner of Stable-Baselines3, on the true reward or a learned one."""
 
     _model: BaseAlgorithm
@@ -65,18 +66,8 @@ class Baseline:
         """The teacher's answers so far; 0 on the true reward."""
         return 0 if self._sessions is None else self._sessions.labels
 
-    @property
-    def labels_left(self) -> float:
-        """1: a run goes on without new labels."""
-        return 1.0
 
-    @property
-    def exhausted(self) -> bool:
-        """Never: there is always a reward."""
-        return False
-
-
-def sessions_of(config: PPORun | SACRun, spec: EnvSpec, generators: Generators, first_at: int) -> Sessions:
+def sessions_of(config: BaselineRun, spec: EnvSpec, generators: Generators, first_at: int) -> Sessions:
     """What a baseline on a learned reward asks, from ``first_at`` env steps on."""
     algo, window = config.algo, segment_lengths(config)[1]
     return Sessions(

@@ -7,7 +7,7 @@ samples come from a data set nothing is simulated.
 from __future__ import annotations
 
 from sailctl.algorithms.learner import Learner
-from sailctl.algorithms.protocol import Clock
+from sailctl.algorithms.protocol import Algorithm, Clock
 from sailctl.algorithms.start import check_in_ball, first_policy
 from sailctl.config import Config, segment_lengths
 from sailctl.core.seeding import named_generators
@@ -20,7 +20,7 @@ from sailctl.preferences.labeller import Labeller
 from sailctl.simulator.states import Simulator
 
 
-class SegmentSAIL:
+class SegmentSAIL(Algorithm):
     """Every algorithm that ``Learner`` trains: an ``Algorithm``.
 
     Raises:

@@ -10,25 +10,24 @@ from sailctl.config.algorithms import MODEL_RULES, ActionsConfig, AlgoConfig
 from sailctl.config.checks import PROJECT, is_project, segment_lengths, validate
 from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
 from sailctl.config.former import present
+from sailctl.config.kinds.actions import ActionsRun
+from sailctl.config.kinds.baselines import BaselineRun, PPORun, SACRun
+from sailctl.config.kinds.segments import Config
 from sailctl.config.options import meanings, read_option, register
 from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
 from sailctl.config.ranges import CHOICES
-from sailctl.config.recorded import recorded, unread
+from sailctl.config.recorded import recorded
 from sailctl.config.schema import (
     GROUPS,
     LEVELS,
     NUMBERLESS,
     RUNS,
-    ActionsRun,
-    Config,
     LoggerConfig,
     OracleConfig,
     PolicyConfig,
-    PPORun,
     RewardConfig,
     RolloutConfig,
     RunConfig,
-    SACRun,
     kind_of,
     to_dict,
 )
@@ -46,6 +45,7 @@ __all__ = [
     "ActionsConfig",
     "ActionsRun",
     "AlgoConfig",
+    "BaselineRun",
     "Config",
     "LoggerConfig",
     "OracleConfig",
@@ -75,6 +75,5 @@ __all__ = [
     "to_dict",
     "to_yaml",
     "unknown_key",
-    "unread",
     "validate",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from sailctl.config.settings import needed, setting
 
@@ -16,10 +15,31 @@ QUERY_INTERVAL = "env steps between sessions; a learned reward alone"
 
 
 @dataclass(frozen=True)
-class AlgoConfig:
-    """``conf/algo``, where it names no other kind: SAIL on segments, its reference and optimiser."""
+class Algo:
+    """What every algorithm says of itself, as a setting or not."""
 
     name: str = needed("names the run directory and the group of runs")
+
+    @property
+    def reference(self) -> str:
+        """Where training starts: ``initial``, a level of reference policies, or a folder."""
+        return "initial"
+
+    @property
+    def simulates(self) -> bool:
+        """Whether it acts in the task at all."""
+        return True
+
+    @property
+    def iterations(self) -> int | None:
+        """After so many the run ends; None: with ``env_steps``, or the label budget."""
+        return None
+
+
+@dataclass(frozen=True)
+class AlgoConfig(Algo):
+    """``conf/algo``, where it names no other kind: SAIL on segments, its reference and optimiser."""
+
     beta: float = setting(
         1.0, "scale of the pair score h; the larger, the nearer to the reference a label is satisfied"
     )
@@ -128,10 +148,9 @@ class AlgoConfig:
 
 
 @dataclass(frozen=True)
-class ActionsConfig:
+class ActionsConfig(Algo):
     """``conf/algo``, where ``responses`` is ``actions``: SAIL on actions, labelled by a learned value."""
 
-    name: str = needed("names the run directory and the group of runs")
     responses: str = setting(
         "actions",
         "what is compared: actions (drawn in remembered states, labelled by a learned value); for "
@@ -262,15 +281,11 @@ class ActionsConfig:
     steps: int = setting(3, "n of the n-step targets")
     tau: float = setting(0.02, "update rate of the target networks")
 
-    simulates: ClassVar[bool] = True
-    iterations: ClassVar[None] = None
-
 
 @dataclass(frozen=True)
-class BaselineConfig:
+class BaselineConfig(Algo):
     """Settings of both kinds of baseline: what they maximise, and what they ask the teacher for it."""
 
-    name: str = needed("names the run directory and the group of runs")
     learner: str = needed(LEARNER)
     reward: str = setting(
         "true", "what it maximises: true (the task's own reward) | model (learned from the teacher's answers)"
@@ -285,9 +300,6 @@ class BaselineConfig:
         "how questions are chosen: uniform | disagreement | entropy | kcenter | kcenter_disagreement | "
         "kcenter_entropy (all but uniform choose among ten times as many)",
     )
-
-    simulates: ClassVar[bool] = True
-    iterations: ClassVar[None] = None
 
 
 @dataclass(frozen=True)
@@ -351,4 +363,3 @@ class SACConfig(BaselineConfig):
         50_000,
         "env steps between snapshots of the actor as the new reference of the KL; 0 keeps the first for ever",
     )
-    reference: ClassVar[str] = "initial"

@@ -17,7 +17,7 @@ from sailctl.config.former import where_it_went
 from sailctl.config.options import read_option
 from sailctl.config.places import conf_dir, reference_place
 from sailctl.config.recorded import recorded
-from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, Config, RunConfig, kind_of
+from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, RunConfig, kind_of
 from sailctl.config.words import did_you_mean, first_line, refused, show
 from sailctl.core.files import place
 from sailctl.core.types import UserError
@@ -43,24 +43,25 @@ def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
         OmegaConfBaseException,
     )
 
+    types = leaf_types()
     try:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        values = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-        if isinstance(values, dict) and "experiment" in values:
+        values = cast("dict[str, Any]", OmegaConf.to_container(own, resolve=True, throw_on_missing=True))
+        if "experiment" in values:
             raise UserError(
                 "the file of this experiment must begin with the line '# @package _global_', and with no "
                 "byte order mark before it"
             )
         kind = kind_of(OmegaConf.select(own, "algo.responses"), OmegaConf.select(own, "algo.learner"))
-        if isinstance(values, dict) and "policy" not in values:
+        if "policy" not in values:
             raise UserError(
                 f"the file of algo={OmegaConf.select(own, 'algo.name')} chooses no policy; begin it with "
                 f"'defaults: [/settings/{kind}@_here_, _self_]'"
             )
-        _check_form(kind, values.get("algo") if isinstance(values, dict) else None)
-        config = OmegaConf.to_object(
-            OmegaConf.merge(_schema(kind), _typed(_placed(values, base), leaf_types()))
-        )
+        types |= leaf_types(RUNS[kind])
+        _check_form(kind, values.get("algo"))
+        typed = _typed(_placed(values, base), types)
+        config = cast("RunConfig", OmegaConf.to_object(OmegaConf.merge(_schema(kind), typed)))
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} has no value; set it with {error.full_key}=...") from error
     except InterpolationResolutionError as error:
@@ -70,17 +71,13 @@ def to_config(cfg: DictConfig, base: Path | None = None) -> RunConfig:
         raise unknown_key(str(error.full_key), None if name is None else str(name)) from error
     except OmegaConfBaseException as error:
         key = str(error.full_key).split("[")[0]
-        raise refused(key, _in_words(leaf_types().get(key)), OmegaConf.select(cfg, key)) from error
-    if not isinstance(config, RunConfig):
-        raise TypeError(f"expected a Config, composed a {type(config).__name__}")
+        raise refused(key, _in_words(types.get(key)), OmegaConf.select(cfg, key)) from error
     validate(config)
     return config
 
 
-def _placed(values: Any, base: Path | None) -> Any:
+def _placed(values: dict[str, Any], base: Path | None) -> dict[str, Any]:
     """The composed values with their paths as ``files.place`` has them."""
-    if not isinstance(values, dict):
-        return values
     names = ("initial", *LEVELS)  # of reference policies that are no paths
     algo = values["algo"] if isinstance(values.get("algo"), dict) else {}
     for holder, key in ((values, "out"), (algo, "data"), (algo, "reference")):
@@ -151,8 +148,8 @@ def run_id(config: RunConfig) -> str:
     if (policy := reference_place(config)) is not None:
         # What is in the reference changes the numbers, not where it lies; its description holds a checksum.
         numbers["algo"]["reference"] = hashlib.sha256(policy.read_bytes()).hexdigest()
-    if isinstance(config, Config) and config.algo.data is not None:
-        numbers["algo"]["data"] = hashlib.sha256(Path(config.algo.data).read_bytes()).hexdigest()
+    if (data := getattr(config.algo, "data", None)) is not None:
+        numbers["algo"]["data"] = hashlib.sha256(Path(data).read_bytes()).hexdigest()
     canonical = json.dumps({"numbers": NUMBERS, **numbers}, sort_keys=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 

@@ -14,8 +14,6 @@ from typing import Any, get_type_hints
 
 from sailctl.config.schema import GROUPS, RUNS, RunConfig
 
-POLICIES = {"segments": "mlp", "actions": "squashed", "ppo": "ppo", "sac": "mlp"}
-"""By the kind of an algorithm, the file of ``conf/policy`` that is used where none is asked for."""
 SETTINGS = "/settings/"
 """Begins the name under which Hydra knows the defaults of a dataclass."""
 
@@ -25,8 +23,8 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    for kind in RUNS:
-        chosen = [{"/policy@_global_.policy": POLICIES[kind]}, "_self_"]
+    for kind, run in RUNS.items():
+        chosen = [{"/policy@_global_.policy": run.network}, "_self_"]
         store.store(group="settings", name=kind, node={"defaults": chosen, **defaults_of(kind)})
     for group in GROUPS:
         if group != "algo":

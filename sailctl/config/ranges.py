@@ -108,7 +108,6 @@ SHARES = (
 """Probabilities and weights from 0 to 1."""
 
 CHOICES = {
-    "algo.learner": ("ppo", "sac"),
     "algo.reward": ("true", "model", "teacher"),
     "algo.baseline": ("leave_one_out", "none"),
     "algo.responses": ("actions", "segments", "data"),

@@ -1,4 +1,4 @@
-"""One dataclass per config group, and one for each kind of run: types, defaults and meanings.
+"""One dataclass per config group, and one for a run: types, defaults and meanings.
 
 ``conf/`` holds what differs from the defaults, and what a run of no group has.
 """
@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, ClassVar
 
-from sailctl.config.algorithms import ActionsConfig, AlgoConfig, PPOConfig, SACConfig
+from sailctl.config.algorithms import Algo
 from sailctl.config.settings import needed, setting
+from sailctl.config.words import require
 
 
 @dataclass(frozen=True)
@@ -207,9 +209,20 @@ class LoggerConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole run of any algorithm: what the logger, the run record and the comparison know."""
+    """A whole run of any algorithm: what the logger, the run record and the comparison know.
 
-    algo: AlgoConfig | ActionsConfig | PPOConfig | SACConfig
+    A kind of algorithm is a class below this one in a file of ``kinds``: it has a name, the type of its
+    settings, and the place of what does the work.
+    """
+
+    kind: ClassVar[str]
+    """Its name: what ``algo.learner`` says, or ``algo.responses`` where that is not there."""
+    algorithm: ClassVar[str]
+    """Its ``Algorithm``, ``module:Class``, imported where it is made: some libraries are slow to load."""
+    network: ClassVar[str] = "mlp"
+    """The file of ``conf/policy`` that is used where none is asked for."""
+
+    algo: Algo
     env: EnvConfig
     oracle: OracleConfig
     rollout: RolloutConfig
@@ -225,36 +238,23 @@ class RunConfig:
     threads: int = needed("C threads of the simulator; the numbers do not depend on it")
     out: str = needed("folder that holds the run directories")
 
+    def __init_subclass__(cls) -> None:
+        if "kind" in vars(cls):
+            RUNS[cls.kind] = cls
 
-@dataclass(frozen=True)
-class Config(RunConfig):
-    """A whole run of SAIL, of one of its variants or limits, on segments."""
+    def unread(self) -> tuple[str, ...]:
+        """Patterns of the settings that a run of this algorithm never reads, whatever their values."""
+        return ()
 
-    algo: AlgoConfig
+    def check(self) -> None:
+        """Refuse what this algorithm cannot do, beyond what holds for all (``checks.validate``)."""
 
-
-@dataclass(frozen=True)
-class ActionsRun(RunConfig):
-    """A whole run of SAIL, or of one of its variants or limits, on single actions."""
-
-    algo: ActionsConfig
-
-
-@dataclass(frozen=True)
-class PPORun(RunConfig):
-    """A whole run of a baseline that is built on PPO."""
-
-    algo: PPOConfig
+    def require(self, key: str, allowed: bool, what: str) -> None:
+        """Let pass the value of ``key`` where it is allowed, or say in a ``UserError`` what is."""
+        require(allowed, key, what, attrgetter(key)(self))
 
 
-@dataclass(frozen=True)
-class SACRun(RunConfig):
-    """A whole run of a baseline that is built on SAC."""
-
-    algo: SACConfig
-
-
-RUNS: dict[str, type[RunConfig]] = {"segments": Config, "actions": ActionsRun, "ppo": PPORun, "sac": SACRun}
+RUNS: dict[str, type[RunConfig]] = {}
 """The kinds of run, by what ``kind_of`` says of ``algo``."""
 
 

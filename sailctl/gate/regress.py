@@ -31,7 +31,7 @@ import numpy as np
 from sailctl.analysis.evidence import Trial, flat_settings, shared_settings
 from sailctl.analysis.statistics import TOO_FEW
 from sailctl.analysis.trials import load_trials, save_trials
-from sailctl.config import RunConfig, show, to_dict, unread
+from sailctl.config import RunConfig, show, to_dict
 from sailctl.core.types import DoubleArray, RunError, UserError
 from sailctl.gate import golden
 from sailctl.gate.baselines import GOLDEN, Baseline, Protocol, find_baselines, load_baseline
@@ -184,7 +184,7 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
     settings = {
         key: value
         for key, value in shared_settings(baseline.trials).items()
-        if not any(fnmatchcase(key, pattern) for pattern in unread(config))
+        if not any(fnmatchcase(key, pattern) for pattern in config.unread())
     }
     if changed := changed_settings(settings, flat_settings(to_dict(config))):
         raise UserError(

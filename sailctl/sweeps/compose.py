@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, get_origin
 
 from sailctl.config import (
     GROUPS,
-    RUNS,
     RunConfig,
     conf_dir,
     did_you_mean,
@@ -314,7 +313,6 @@ def describe(cfg: DictConfig, choices: Mapping[str, str | None]) -> str:
     """
     config = to_config(cfg)
     values = recorded(config)
-    kind = next(name for name, run in RUNS.items() if run is type(config))
     lines = []
     if choices.get("experiment"):
         lines.append(f"# experiment={choices['experiment']}")
@@ -322,7 +320,7 @@ def describe(cfg: DictConfig, choices: Mapping[str, str | None]) -> str:
         if isinstance(value, Mapping) and value:
             option = choices.get(key)
             lines += ["", f"{key}:" + (f"  # {key}={option}" if option else "")]
-            lines += _aligned(value, meanings(kind if key == "algo" else key), "  ")
+            lines += _aligned(value, meanings(config.kind if key == "algo" else key), "  ")
     top = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
     return "\n".join([*lines, "", *_aligned(top, meanings("run"), "")]).lstrip("\n") + "\n"
 

@@ -85,6 +85,7 @@ BAD = [
     ("seed=true", "seed must be a whole number, got true"),
     ("seed=null", "seed must be a whole number, got null"),
     ("oracle.budget=many", "oracle.budget must be a whole number or null, got 'many'"),
+    ("algo=sail algo.queries=many", "algo.queries must be a whole number, got 'many'"),
     ("policy.learn_std=perhaps", "policy.learn_std must be true or false, got 'perhaps'"),
     ("policy.hidden=3", "policy.hidden must be a list of whole numbers, such as [64, 64], got 3"),
     ("policy.hidden=[a]", "policy.hidden must be a list of whole numbers"),
