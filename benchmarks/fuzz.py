@@ -25,14 +25,14 @@ from unittest import mock
 from benchmarks import record
 from benchmarks.record import RESULTS
 from sailctl.cli import main as cli
-from sailctl.config import CHOICES, GROUPS, ActionsRun, Config, conf_dir, leaf_types
-from sailctl.config.ranges import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, SHARES
+from sailctl.config import GROUPS, ActionsRun, Config, Range, conf_dir, leaf_types, leaves
 from sailctl.sweeps import launch
 
 FORMS = ((leaf_types(ActionsRun), ()), (leaf_types(Config), ("algo=sail_revkl_segments",)))
 """Settings of a run of SAIL-RevKL and their types: of the default, on actions, and of the form on segments,
 with the word that chooses it."""
 KEYS = {key: hint for keys, _ in FORMS for key, hint in keys.items()}
+RANGES = {key: allowed for kind in (ActionsRun, Config) for key, _, allowed in leaves(kind)}
 LETTERS = "abcdefghijklmnopqrstuvwxyz_."
 
 
@@ -72,20 +72,25 @@ def wrong_type(rng: random.Random) -> Case:
 
 
 def out_of_range(rng: random.Random) -> Case:
-    below = {
-        **dict.fromkeys(ABOVE_ZERO, ("0", "-1", "nan", "inf")),
-        **dict.fromkeys(NOT_NEGATIVE, ("-1",)),
-        **dict.fromkeys(AT_LEAST_ONE, ("0", "-3")),
-        **dict.fromkeys(SHARES, ("-0.1", "1.1", "nan")),
-    }
     keys, form = rng.choice(FORMS)
-    key = rng.choice([name for name in below if name in keys])
-    return Case("a value out of its range", ["train", f"{key}={rng.choice(below[key])}", *form])
+    outside = {
+        key: beyond(RANGES[key]) + ["nan", "inf"] * (bare(hint) is float) for key, hint in keys.items()
+    }
+    key = rng.choice([name for name, values in outside.items() if values])
+    return Case("a value out of its range", ["train", f"{key}={rng.choice(outside[key])}", *form])
+
+
+def beyond(allowed: Range) -> list[str]:
+    """Numbers just outside."""
+    above = [] if allowed.above is None else [allowed.above, allowed.above - 1]
+    least = [] if allowed.least is None else [allowed.least - 1]
+    most = [] if allowed.most is None else [allowed.most + 1]
+    return [str(number) for number in (*above, *least, *most)]
 
 
 def no_choice(rng: random.Random) -> Case:
     keys, form = rng.choice(FORMS)
-    key = rng.choice([name for name in CHOICES if name in keys])
+    key = rng.choice([name for name in keys if RANGES[name].choices])
     return Case("a word that is no choice", ["train", f"{key}={word(rng)}", *form])
 
 

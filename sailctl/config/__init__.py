@@ -6,21 +6,21 @@ it. Nothing here imports a simulator or a neural network.
 
 from __future__ import annotations
 
-from sailctl.config.algorithms import MODEL_RULES, ActionsConfig, AlgoConfig
 from sailctl.config.checks import PROJECT, is_project, segment_lengths, validate
 from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
 from sailctl.config.former import present
-from sailctl.config.kinds.actions import ActionsRun
+from sailctl.config.kinds.actions import ActionsConfig, ActionsRun
 from sailctl.config.kinds.baselines import BaselineRun, PPORun, SACRun
-from sailctl.config.kinds.segments import Config
+from sailctl.config.kinds.segments import AlgoConfig, Config
 from sailctl.config.options import meanings, read_option, register
 from sailctl.config.places import REFERENCES, conf_dir, plain_name, reference_place
-from sailctl.config.ranges import CHOICES
 from sailctl.config.recorded import recorded
 from sailctl.config.schema import (
     GROUPS,
     LEVELS,
+    MODEL_RULES,
     NUMBERLESS,
+    RULES,
     RUNS,
     LoggerConfig,
     OracleConfig,
@@ -31,16 +31,17 @@ from sailctl.config.schema import (
     kind_of,
     to_dict,
 )
+from sailctl.config.settings import Range, leaves
 from sailctl.config.words import did_you_mean, first_line, show
 
 __all__ = [
-    "CHOICES",
     "GROUPS",
     "LEVELS",
     "MODEL_RULES",
     "NUMBERLESS",
     "PROJECT",
     "REFERENCES",
+    "RULES",
     "RUNS",
     "ActionsConfig",
     "ActionsRun",
@@ -51,6 +52,7 @@ __all__ = [
     "OracleConfig",
     "PPORun",
     "PolicyConfig",
+    "Range",
     "RewardConfig",
     "RolloutConfig",
     "RunConfig",
@@ -61,6 +63,7 @@ __all__ = [
     "is_project",
     "kind_of",
     "leaf_types",
+    "leaves",
     "meanings",
     "plain_name",
     "present",

@@ -6,10 +6,9 @@ import re
 from operator import attrgetter
 from pathlib import Path
 
-from sailctl.config.algorithms import ActionsConfig, BaselineConfig
 from sailctl.config.places import reference_place
-from sailctl.config.ranges import validate_ranges
-from sailctl.config.schema import LEVELS, RunConfig, to_dict
+from sailctl.config.schema import LEVELS, RunConfig
+from sailctl.config.settings import leaves
 from sailctl.config.words import refused
 from sailctl.core import tasks
 from sailctl.core.types import UserError
@@ -28,7 +27,8 @@ def validate(config: RunConfig) -> None:
     Raises:
         UserError: one line that names the key, the value and what is allowed.
     """
-    validate_ranges(to_dict(config))
+    for key, _, allowed in leaves(type(config)):
+        allowed.check(key, attrgetter(key)(config))
     _validate_names(config)
     _validate_rollout(config)
     if config.policy.kind != "linear":
@@ -54,7 +54,6 @@ def _validate_names(config: RunConfig) -> None:
 
 def _validate_rollout(config: RunConfig) -> None:
     rollout, horizon = config.rollout, tasks.horizon(config.env.id)
-    config.require("rollout.forks", rollout.forks >= 2, "at least 2")
     if rollout.pairing == "unrelated":
         config.require("rollout.forks", rollout.forks == 2, "2 when rollout.pairing=unrelated")
         config.require("rollout.prompts", rollout.prompts >= 2, "at least 2 when rollout.pairing=unrelated")
@@ -83,15 +82,15 @@ def _validate_reference(config: RunConfig) -> None:
     raise refused("algo.reference", what, reference, LEVELS)
 
 
-def validate_sessions(config: RunConfig, algo: ActionsConfig | BaselineConfig) -> None:
-    """What an algorithm needs that asks every so many env steps."""
-    for key in ("initial_queries", "queries"):
-        config.require(f"algo.{key}", getattr(algo, key) >= 1, "at least 1 with algo.reward=model")
+def validate_sessions(config: RunConfig, first: int, later: int) -> None:
+    """What an algorithm needs that asks every so many env steps: how much in its first session and later."""
+    for key, count in (("algo.initial_queries", first), ("algo.queries", later)):
+        config.require(key, count >= 1, "at least 1 with algo.reward=model")
     budget = config.oracle.budget
-    enough = budget is None or budget >= algo.initial_queries
-    config.require("oracle.budget", enough, f"at least algo.initial_queries={algo.initial_queries}")
+    enough = budget is None or budget >= first
+    config.require("oracle.budget", enough, f"at least algo.initial_queries={first}")
     pairs = config.rollout.pairing != "ranked"
-    config.require("rollout.pairing", pairs, f"forked or unrelated with algo={algo.name}")
+    config.require("rollout.pairing", pairs, f"forked or unrelated with algo={config.algo.name}")
 
 
 def _validate_teacher(config: RunConfig) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, cast, get_args, get_type_hints
 
 from sailctl.config.checks import validate
 from sailctl.config.former import where_it_went
@@ -18,6 +18,7 @@ from sailctl.config.options import read_option
 from sailctl.config.places import conf_dir, reference_place
 from sailctl.config.recorded import recorded
 from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, RunConfig, kind_of
+from sailctl.config.settings import leaves
 from sailctl.config.words import did_you_mean, first_line, refused, show
 from sailctl.core.files import place
 from sailctl.core.types import UserError
@@ -173,16 +174,8 @@ def leaf_types(*runs: type[RunConfig]) -> dict[str, Any]:
     """The type of every value by its dotted key, as the dataclasses of these runs (or all) declare it."""
     found: dict[str, Any] = {}
     for run in reversed(runs or tuple(RUNS.values())):  # where two declare a key, the first one's type stands
-        found |= dict(_types(run, ""))
+        found |= {key: hint for key, hint, _ in leaves(run)}
     return found
-
-
-def _types(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, hint in get_type_hints(kind).items():
-        if is_dataclass(hint):
-            yield from _types(cast("type", hint), f"{prefix}{name}.")
-        elif get_origin(hint) is not ClassVar:
-            yield prefix + name, hint
 
 
 def _in_words(hint: Any) -> str:

@@ -97,7 +97,7 @@ BAD = [
     # values
     ("env.id=hoper-v5", "got 'hoper-v5'; did you mean 'hopper-v5'?"),
     ("rollout.pairing=froked", "must be forked or unrelated or ranked, got 'froked'; did you mean 'forked'?"),
-    ("algo=sail_segments algo.responses=model", "algo.responses must be actions or segments or data"),
+    ("algo=sail_segments algo.responses=model", "algo.responses must be segments or data, got 'model'"),
     ("algo=sail algo.responses=model", "algo.responses must be actions with algo=sail, got 'model'"),
     (
         "algo=sail algo.responses=segments",
@@ -123,7 +123,7 @@ BAD = [
     # values of SAIL on actions
     ("algo.gradient=both", "algo.gradient must be pathwise or score, got 'both'"),
     ("algo.comparison=triples", "algo.comparison must be pairs or ranking"),
-    ("algo.reward='true'", "algo.reward must be model or teacher with this algorithm, got 'true'"),
+    ("algo.reward='true'", "algo.reward must be model or teacher, got 'true'"),
     ("algo.actions=1", "algo.actions must be at least 2, got 1"),
     ("algo.kappa=0", "algo.kappa must be above 0 with algo.gradient=pathwise"),
     ("algo.kappa=-1 algo.gradient=score", "algo.kappa must be 0 or more"),
@@ -176,7 +176,7 @@ BAD = [
     ("oracle.tie_margin=-1", "oracle.tie_margin must be 0 or more"),
     ("oracle.inverse_temperature=0", "oracle.inverse_temperature must be above 0"),
     ("oracle.discount=0", "oracle.discount must be above 0"),
-    ("oracle.discount=1.1", "oracle.discount must be from 0 to 1"),
+    ("oracle.discount=1.1", "oracle.discount must be above 0 and at most 1, got 1.1"),
     ("oracle.mistake=2", "oracle.mistake must be from 0 to 1"),
     ("oracle.rho=-0.1", "oracle.rho must be from 0 to 1"),
     ("oracle.skip=-1", "oracle.skip must be 0 or more"),

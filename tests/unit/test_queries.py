@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailctl.config import CHOICES, MODEL_RULES
+from sailctl.config import MODEL_RULES, RULES
 from sailctl.core.types import DoubleArray, IntArray, Pairs, SegmentBatch
 from sailctl.preferences.queries import choose, disagreement, entropy, k_center, pair_features
 
-RULES = CHOICES["algo.selection"]
 CHI_SQUARE_999 = {5: 20.5, 27: 55.5}
 """0.999 quantiles of chi-square with so many degrees of freedom."""
 

@@ -1,13 +1,147 @@
-"""SAIL on forked segments, its designs and their limits."""
+"""SAIL on forked segments, its designs and their limits: settings and checks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from sailctl.config.algorithms import AlgoConfig
-from sailctl.config.schema import RunConfig
+from sailctl.config.schema import MODEL_RULES, RULES, Algo, RunConfig
+from sailctl.config.settings import setting
 from sailctl.core import tasks
+
+
+@dataclass(frozen=True)
+class AlgoConfig(Algo):
+    """``conf/algo``, where it names no other kind: SAIL on segments, its reference and optimiser."""
+
+    beta: float = setting(
+        1.0,
+        "scale of the pair score h; the larger, the nearer to the reference a label is satisfied",
+        above=0,
+    )
+    c: float = setting(
+        0.3,
+        "weight of the gradient through what is sampled (T2 for responses, and that of self-given "
+        "labels); 1 is exact, 0 leaves it out",
+        least=0,
+    )
+    baseline: str = setting(
+        "leave_one_out",
+        "subtracted from F where c weighs it: leave_one_out | none",
+        choices=("leave_one_out", "none"),
+    )
+    responses: str = setting(
+        "segments",
+        "where the segments of the design (DDP, DPP, DPR) come from: segments (rolled out by the policy) | "
+        "data (the data set)",
+        choices=("segments", "data"),
+    )
+    labels: str = setting(
+        "teacher",
+        "who labels the design's pairs: teacher (with responses=data: the recorded labels) | reward_model | "
+        "policy (drawn from sigma(h))",
+        choices=("teacher", "reward_model", "policy"),
+    )
+    w: float = setting(
+        1.0,
+        "weight of the design's pairs; 1 - w is the weight of the data set with its recorded labels",
+        least=0,
+        most=1,
+    )
+    data: str | None = setting(None, "file of preferences, as `sailctl collect` makes it; null is none")
+    queries: int | None = setting(
+        None, "comparisons of an iteration that are put to the teacher; null is all, 0 none", least=0
+    )
+    selection: str = setting(
+        "uniform",
+        "which ones: uniform | disagreement | entropy | kcenter | kcenter_disagreement | kcenter_entropy",
+        choices=RULES,
+    )
+    rho: float = setting(
+        0.0,
+        "the true preference may be off by this much from what the labels say: penalty rho |h|; 0 trusts "
+        "them",
+        least=0,
+    )
+    worst_case: str = setting(
+        "exact",
+        "exact: rho |h|, right where rho <= min(P, 1 - P) | clipped: probabilities stay in [0, 1], for a "
+        "teacher that is never random",
+        choices=("exact", "clipped"),
+    )
+    gamma: float = setting(0.0, "weight of the KL penalty per visited state; 0 is no penalty", least=0)
+    kl: str = setting(
+        "kl_ref_pi",
+        "direction of the KL: kl_ref_pi = KL(reference || policy) | kl_pi_ref = KL(policy || reference)",
+        choices=("kl_ref_pi", "kl_pi_ref"),
+    )
+    radius: float | None = setting(
+        None, "parameters are projected on the ball of this radius after each step; null is no ball", above=0
+    )
+    reference: str = setting(
+        "initial",
+        "initial (start untrained) | weak | medium | expert | a run directory or policy folder: start from "
+        "it (policy.* is then not read)",
+    )
+    reference_interval: int = setting(
+        1,
+        "iterations between snapshots of the policy as the new reference; 0 keeps the reference for ever",
+        least=0,
+    )
+    observe: int | None = setting(
+        None,
+        "env steps in which the observation statistics follow what is seen; 0 keeps those of the "
+        "reference; null is for ever",
+        least=0,
+    )
+    optimiser: str = setting("adam", "adam | sgd", choices=("adam", "sgd"))
+    lr: float = setting(0.0003, "learning rate", above=0)
+    anneal: bool = setting(
+        False,
+        "the learning rate falls in proportion to what is left of the run: env steps, labels or "
+        "iterations, whichever is nearest to its end",
+    )
+    target_kl: float | None = setting(
+        0.01,
+        "KL per visited state that an iteration is to move the policy by: the learning rate follows, and "
+        "passes end at twice as much; null is a fixed learning rate",
+        above=0,
+    )
+    clip: float | None = setting(
+        None,
+        "nats by which an iteration may move the log-probability of a step: its gradient ends there, the "
+        "way back is free; null is no bound",
+        above=0,
+    )
+    epochs: int = setting(5, "passes over each iteration's labelled pairs", least=1)
+    minibatches: int = setting(4, "gradient steps in a pass; must divide rollout.prompts", least=1)
+    max_grad_norm: float | None = setting(
+        1.0, "gradients are clipped to this norm; null is no limit", above=0
+    )
+    iterations: int | None = setting(
+        None, "the run ends after so many; null: with env_steps or the label budget", least=1
+    )
+
+    @property
+    def simulates(self) -> bool:
+        """Whether the policy is rolled out at all: it is not when every sample comes from a data set."""
+        return self.responses == "segments" and self.w > 0
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether a part of the samples comes from a data set."""
+        return self.w < 1 or self.responses == "data"
+
+    @property
+    def reads_data(self) -> bool:
+        """Whether a data set, where there is one, is looked at: for samples, or to teach a reward model."""
+        return self.needs_data or self.models_reward
+
+    @property
+    def models_reward(self) -> bool:
+        """Whether a reward model is learned, to label pairs or to choose which of them the teacher sees."""
+        chooses = self.queries is not None and self.selection in MODEL_RULES
+        return self.simulates and (self.labels == "reward_model" or (self.labels == "teacher" and chooses))
 
 
 @dataclass(frozen=True)
@@ -25,7 +159,6 @@ class Config(RunConfig):
     def check(self) -> None:
         """Refuse what lacks a data set, a limit, or another group's settings."""
         algo, rollout, simulates = self.algo, self.rollout, self.algo.simulates
-        self.require("algo.responses", algo.responses != "actions", "segments or data with this algorithm")
         forks = not simulates or rollout.start_fraction == 1 or tasks.forks_anywhere(self.env.id)
         starts = f"1 with {self.env.id}, which can be forked at episode starts alone"
         self.require("rollout.start_fraction", forks, starts)
