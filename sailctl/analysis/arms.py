@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 
 from sailctl.analysis.evidence import AXES, CURVES, Arm, Evidence, Trial
-from sailctl.config import show
 from sailctl.core.types import UserError
+from sailctl.core.words import show
 
 BUDGET = "oracle.budget"
 """If this setting is compared, arms may use different numbers of labels."""

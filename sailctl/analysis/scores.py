@@ -17,8 +17,8 @@ import numpy as np
 
 from sailctl.analysis import statistics
 from sailctl.analysis.evidence import Evidence, Trial
-from sailctl.config import show
 from sailctl.core.types import DoubleArray, UserError
+from sailctl.core.words import show
 from sailctl.policies.references import scale_of_references
 
 COLLAPSE = 0.5

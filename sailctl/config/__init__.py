@@ -32,7 +32,6 @@ from sailctl.config.schema import (
     to_dict,
 )
 from sailctl.config.settings import Range, leaves
-from sailctl.config.words import did_you_mean, first_line, show
 
 __all__ = [
     "GROUPS",
@@ -58,8 +57,6 @@ __all__ = [
     "RunConfig",
     "SACRun",
     "conf_dir",
-    "did_you_mean",
-    "first_line",
     "is_project",
     "kind_of",
     "leaf_types",
@@ -73,7 +70,6 @@ __all__ = [
     "register",
     "run_id",
     "segment_lengths",
-    "show",
     "to_config",
     "to_dict",
     "to_yaml",

@@ -9,9 +9,9 @@ from pathlib import Path
 from sailctl.config.places import reference_place
 from sailctl.config.schema import LEVELS, RunConfig
 from sailctl.config.settings import leaves
-from sailctl.config.words import refused
 from sailctl.core import tasks
 from sailctl.core.types import UserError
+from sailctl.core.words import refused
 
 PROJECT = r"a name that W&B allows: at most 128 characters, and none of / \ # ? % :"
 

@@ -19,9 +19,9 @@ from sailctl.config.places import conf_dir, reference_place
 from sailctl.config.recorded import recorded
 from sailctl.config.schema import FORMS, GROUPS, LEVELS, NUMBERLESS, RUNS, RunConfig, kind_of
 from sailctl.config.settings import leaves
-from sailctl.config.words import did_you_mean, first_line, refused, show
 from sailctl.core.files import place
 from sailctl.core.types import UserError
+from sailctl.core.words import did_you_mean, first_line, refused, show
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

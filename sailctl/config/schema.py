@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from sailctl.config.settings import needed, setting
-from sailctl.config.words import require
+from sailctl.core.words import require
 
 
 @dataclass(frozen=True)

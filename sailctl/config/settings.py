@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, cast, get_type_hints
 
-from sailctl.config.words import refused, require
+from sailctl.core.words import refused, require
 
 LARGEST = 3.4e38
 """A larger setting is infinite to a policy, which computes in 32-bit floating point."""

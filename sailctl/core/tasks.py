@@ -6,12 +6,11 @@ registered with Gymnasium, including the user's own: ``my_module:MyEnv-v0``.
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sailctl.core.types import UserError
+from sailctl.core.words import did_you_mean
 from sailctl_envs import ALL_TASKS
 
 if TYPE_CHECKING:
@@ -78,13 +77,6 @@ def registration(task_id: str) -> EnvSpec:
     if name not in gymnasium.registry:
         raise UserError(
             "env.id must be a known task (`sailctl tasks` lists them) or an environment registered with "
-            f"Gymnasium, got {task_id!r}{_nearest(name, (*known_tasks(), *gymnasium.registry))}"
+            f"Gymnasium, got {task_id!r}{did_you_mean(name, (*known_tasks(), *gymnasium.registry))}"
         )
     return gymnasium.registry[name]
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    names = [*known]
-    matches = difflib.get_close_matches(word, names, n=1)
-    matches = matches or [name for name in names if name.casefold() == word.casefold()]
-    return f"; did you mean '{matches[0]}'?" if matches else ""

@@ -31,8 +31,9 @@ import numpy as np
 from sailctl.analysis.evidence import Trial, flat_settings, shared_settings
 from sailctl.analysis.statistics import TOO_FEW
 from sailctl.analysis.trials import load_trials, save_trials
-from sailctl.config import RunConfig, show, to_dict
+from sailctl.config import RunConfig, to_dict
 from sailctl.core.types import DoubleArray, RunError, UserError
+from sailctl.core.words import show
 from sailctl.gate import golden
 from sailctl.gate.baselines import GOLDEN, Baseline, Protocol, find_baselines, load_baseline
 from sailctl.gate.ranksum import DRAWS, POWER, mean_difference, operating, scores_of, too_few, worse_p

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from sailctl.config import PolicyConfig, first_line
+from sailctl.config import PolicyConfig
 from sailctl.core.files import POLICY, find_policy, write_atomically
 from sailctl.core.state import DamagedError, State, from_bytes, to_bytes
 from sailctl.core.types import EnvSpec, UserError
+from sailctl.core.words import first_line
 from sailctl.policies.policy import GaussianPolicy
 
 FORMAT = 1

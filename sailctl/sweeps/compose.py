@@ -14,17 +14,15 @@ from sailctl.config import (
     GROUPS,
     RunConfig,
     conf_dir,
-    did_you_mean,
-    first_line,
     leaf_types,
     meanings,
     recorded,
     register,
-    show,
     to_config,
     unknown_key,
 )
 from sailctl.core.types import UserError
+from sailctl.core.words import did_you_mean, first_line, show
 from sailctl.runs.recorder import run_path
 
 if TYPE_CHECKING:

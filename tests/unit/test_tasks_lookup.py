@@ -49,6 +49,7 @@ def test_looking_up_known_tasks_imports_neither_gymnasium_nor_mujoco() -> None:
         ("hoper-v5", "did you mean 'hopper-v5'?"),
         ("door-opn-v3", "did you mean 'door-open-v3'?"),
         ("Hoper-v5", "did you mean 'Hopper-v5'?"),
+        ("CHEETAH_RUM", "did you mean 'cheetah_run'?"),
         ("no_such_module:Some-v0", "importing no_such_module fails"),
         ("gymnasium:Hoper-v5", "did you mean 'Hopper-v5'?"),
     ],

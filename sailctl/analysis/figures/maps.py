@@ -13,8 +13,8 @@ from sailctl.analysis.evidence import Evidence
 from sailctl.analysis.figures.pages import WIDTH, grid_of, page
 from sailctl.analysis.figures.styles import GREY
 from sailctl.analysis.scores import FINAL
-from sailctl.config import show
 from sailctl.core.types import DoubleArray, UserError
+from sailctl.core.words import show
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

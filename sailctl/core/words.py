@@ -24,10 +24,12 @@ def refused(key: str, what: str, value: object, known: Iterable[str] = ()) -> Us
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the nearest known name, whatever its case, or nothing when none is near."""
-    names = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(word.casefold(), names, n=1)
-    return f"; did you mean '{names[near[0]]}'?" if near else ""
+    """``; did you mean 'x'?`` for the nearest known name, if need be in another case, or nothing."""
+    names = [*known]
+    other_case = {name.casefold(): name for name in reversed(names)}
+    near = difflib.get_close_matches(word, names, n=1)
+    near = near or [other_case[name] for name in difflib.get_close_matches(word.casefold(), other_case, n=1)]
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def show(value: object) -> str:
