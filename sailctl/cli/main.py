@@ -230,6 +230,7 @@ def _guard(options: argparse.Namespace) -> int:
 
 def collect(arguments: Sequence[str]) -> int:
     """``sailctl collect``: collect a data set of preferences about one policy."""
+    from sailctl.config import validate_rollout
     from sailctl.core.types import UserError
     from sailctl.sweeps.compose import compose_jobs
 
@@ -247,9 +248,12 @@ def collect(arguments: Sequence[str]) -> int:
     if options.multirun or len(plan.jobs) > 1:
         raise UserError("sailctl collect makes one file: leave out -m, and give each key one value")
 
+    config = plan.jobs[0].config
+    validate_rollout(config)
+
     from sailctl.training.collect import collect as collect_pairs
 
-    collect_pairs(plan.jobs[0].config, options.pairs, options.out, ["sailctl", "collect", *arguments])
+    collect_pairs(config, options.pairs, options.out, ["sailctl", "collect", *arguments])
     return 0
 
 

@@ -6,7 +6,7 @@ it. Nothing here imports a simulator or a neural network.
 
 from __future__ import annotations
 
-from sailctl.config.checks import PROJECT, is_project, segment_lengths, validate
+from sailctl.config.checks import PROJECT, is_project, segment_lengths, validate, validate_rollout
 from sailctl.config.convert import leaf_types, run_id, to_config, to_yaml, unknown_key
 from sailctl.config.former import present
 from sailctl.config.kinds.actions import ActionsConfig, ActionsRun
@@ -75,4 +75,5 @@ __all__ = [
     "to_yaml",
     "unknown_key",
     "validate",
+    "validate_rollout",
 ]

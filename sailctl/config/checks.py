@@ -11,7 +11,7 @@ from sailctl.config.schema import LEVELS, RunConfig
 from sailctl.config.settings import leaves
 from sailctl.core import tasks
 from sailctl.core.types import UserError
-from sailctl.core.words import refused
+from sailctl.core.words import refused, require
 
 PROJECT = r"a name that W&B allows: at most 128 characters, and none of / \ # ? % :"
 
@@ -24,20 +24,20 @@ def is_project(name: str) -> bool:
 def validate(config: RunConfig) -> None:
     """Refuse what cannot work, before anything is built.
 
+    A value outside of its range is refused always; one that does not fit others, if the algorithm reads it.
+
     Raises:
         UserError: one line that names the key, the value and what is allowed.
     """
     for key, _, allowed in leaves(type(config)):
         allowed.check(key, attrgetter(key)(config))
     _validate_names(config)
-    _validate_rollout(config)
     if config.policy.kind != "linear":
         config.require("policy.features", config.policy.features == 0, "0 unless policy.kind=linear")
         validate_widths(config, "policy.hidden")
     validate_widths(config, "reward.hidden")
     _validate_reference(config)
     config.check()
-    _validate_teacher(config)
 
 
 def _validate_names(config: RunConfig) -> None:
@@ -52,23 +52,11 @@ def _validate_names(config: RunConfig) -> None:
     config.require("out", not Path(config.out).is_file(), "a folder, and there is a file of this name")
 
 
-def _validate_rollout(config: RunConfig) -> None:
-    rollout, horizon = config.rollout, tasks.horizon(config.env.id)
-    if rollout.pairing == "unrelated":
-        config.require("rollout.forks", rollout.forks == 2, "2 when rollout.pairing=unrelated")
-        config.require("rollout.prompts", rollout.prompts >= 2, "at least 2 when rollout.pairing=unrelated")
-    segment, judged = segment_lengths(config)
-    episode = f"{horizon} (an episode of {config.env.id})"
-    config.require("rollout.segment_length", 1 <= segment <= horizon, f"from 1 to {episode}")
-    longer = f"from {segment} (rollout.segment_length) to {episode}"
-    config.require("rollout.label_horizon", segment <= judged <= horizon, longer)
-
-
 def validate_widths(config: RunConfig, key: str) -> None:
     """Refuse a network without hidden layers, or with an empty one."""
     widths = attrgetter(key)(config)
     config.require(key, len(widths) >= 1, "at least one width, such as [64, 64]")
-    config.require(key, min(widths) >= 1, "widths of at least 1")
+    config.require(key, all(width >= 1 for width in widths), "widths of at least 1")
 
 
 def _validate_reference(config: RunConfig) -> None:
@@ -89,27 +77,44 @@ def validate_sessions(config: RunConfig, first: int, later: int) -> None:
     budget = config.oracle.budget
     enough = budget is None or budget >= first
     config.require("oracle.budget", enough, f"at least algo.initial_queries={first}")
-    pairs = config.rollout.pairing != "ranked"
-    config.require("rollout.pairing", pairs, f"forked or unrelated with algo={config.algo.name}")
 
 
-def _validate_teacher(config: RunConfig) -> None:
-    oracle, rollout = config.oracle, config.rollout
+def validate_rollout(config: RunConfig) -> None:
+    """Refuse segments that cannot be rolled out or judged, whatever the algorithm reads (for ``collect``)."""
+    rollout, oracle = config.rollout, config.oracle
+    if rollout.pairing == "unrelated":
+        _require(config, "rollout.forks", rollout.forks == 2, "2 when rollout.pairing=unrelated")
+        _require(config, "rollout.prompts", rollout.prompts >= 2, "at least 2 when rollout.pairing=unrelated")
+    validate_lengths(config)
     if rollout.pairing == "ranked":
         for key in ("mistake", "equal", "tie_margin", "rho"):
             of_pairs = "0 with rollout.pairing=ranked: it is defined for pairs"
-            config.require(f"oracle.{key}", getattr(oracle, key) == 0, of_pairs)
+            _require(config, f"oracle.{key}", getattr(oracle, key) == 0, of_pairs)
         cost = rollout.forks - 1
         enough = oracle.budget is None or oracle.budget >= cost
-        config.require("oracle.budget", enough, f"at least {cost}, what one ranking costs")
+        _require(config, "oracle.budget", enough, f"at least {cost}, what one ranking costs")
     if oracle.skip > 0 or oracle.equal > 0:
         whole = segment_lengths(config)[1] == tasks.horizon(config.env.id)
-        config.require(
+        _require(
+            config,
             "rollout.start_fraction",
             rollout.start_fraction < 1 or whole,
             "below 1 with oracle.skip or oracle.equal, unless whole episodes are judged: "
             "their threshold is a share of the episode return",
         )
+
+
+def validate_lengths(config: RunConfig) -> None:
+    """Refuse segments that are longer than an episode, or than what the teacher judges of them."""
+    horizon, (segment, judged) = tasks.horizon(config.env.id), segment_lengths(config)
+    episode = f"{horizon} (an episode of {config.env.id})"
+    _require(config, "rollout.segment_length", 1 <= segment <= horizon, f"from 1 to {episode}")
+    longer = f"from {segment} (rollout.segment_length) to {episode}"
+    _require(config, "rollout.label_horizon", segment <= judged <= horizon, longer)
+
+
+def _require(config: RunConfig, key: str, allowed: bool, what: str) -> None:
+    require(allowed, key, what, attrgetter(key)(config))
 
 
 def segment_lengths(config: RunConfig) -> tuple[int, int]:

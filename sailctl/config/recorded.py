@@ -7,7 +7,6 @@ that named it would claim what was not done.
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 from sailctl.config.schema import RunConfig, to_dict
@@ -26,13 +25,8 @@ VALUE = (
 
 def recorded(config: RunConfig) -> dict[str, Any]:
     """The configuration as nested dictionaries, without what is ``unread``."""
-    patterns, found = config.unread(), to_dict(config)
+    found = to_dict(config)
     for group, values in found.items():
         if isinstance(values, dict):
-            kept = {
-                key: value
-                for key, value in values.items()
-                if not any(fnmatchcase(f"{group}.{key}", pattern) for pattern in patterns)
-            }
-            found[group] = kept
+            found[group] = {key: value for key, value in values.items() if config.reads(f"{group}.{key}")}
     return found

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -313,9 +314,13 @@ class RunConfig:
     def check(self) -> None:
         """Refuse what this algorithm cannot do, beyond what holds for all (``checks.validate``)."""
 
+    def reads(self, key: str) -> bool:
+        """Whether a run of this algorithm reads the setting."""
+        return not any(fnmatchcase(key, pattern) for pattern in self.unread())
+
     def require(self, key: str, allowed: bool, what: str) -> None:
-        """Let pass the value of ``key`` where it is allowed, or say in a ``UserError`` what is."""
-        require(allowed, key, what, attrgetter(key)(self))
+        """Let pass the value of ``key`` where it is allowed or unread, or say in a ``UserError`` what is."""
+        require(allowed or not self.reads(key), key, what, attrgetter(key)(self))
 
 
 RUNS: dict[str, type[RunConfig]] = {}

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -182,11 +181,7 @@ def _check_baseline(baseline: Baseline, out: Path, jobs: int | None, overlay: Pa
     if problem := too_few(len(protocol.gate_seeds), len(baseline.trials), protocol.alpha):
         raise UserError(problem)
     config = compose(protocol, overlay)
-    settings = {
-        key: value
-        for key, value in shared_settings(baseline.trials).items()
-        if not any(fnmatchcase(key, pattern) for pattern in config.unread())
-    }
+    settings = {key: value for key, value in shared_settings(baseline.trials).items() if config.reads(key)}
     if changed := changed_settings(settings, flat_settings(to_dict(config))):
         raise UserError(
             f"the settings have changed ({', '.join(changed)}); if intended: sailctl regress --update REASON"

@@ -264,6 +264,7 @@ def test_a_terminal_shows_progress_unless_it_is_turned_off(
         (["hydra.mode=MULTIRUN", "seed=0,1"], "sailctl collect makes one file: "),
         (["oracle.skpi=1"], "unknown key 'oracle.skpi'; did you mean 'oracle.skip'?"),
         (["rollout.segment_length=0"], "rollout.segment_length must be from 1 to 1000"),
+        (["rollout.segment_length=0", "algo=sail"], "rollout.segment_length must be from 1 to 1000"),
         (["--config-dir=nowhere"], "--config-dir must be an existing folder, got 'nowhere'"),
         (["--out=answers.csv"], "a file of preferences is called *.parquet, got 'answers.csv'"),
         (["--out=old.parquet"], "old.parquet exists already; choose another name, or remove it"),

@@ -138,7 +138,6 @@ BAD = [
     ("algo.hidden=[]", "algo.hidden must be at least one width"),
     ("algo.initial_queries=0", "algo.initial_queries must be at least 1 with algo.reward=model"),
     ("oracle.budget=100", "oracle.budget must be at least algo.initial_queries=200, got 100"),
-    ("rollout=ranked", "rollout.pairing must be forked or unrelated with algo=sail_revkl"),
     ("env.discount=1", "env.discount must be below 1"),
     ("algo.average=0", "algo.average must be above 0"),
     ("algo.least_std=0", "algo.least_std must be above 0"),
@@ -181,7 +180,10 @@ BAD = [
     ("oracle.rho=-0.1", "oracle.rho must be from 0 to 1"),
     ("oracle.skip=-1", "oracle.skip must be 0 or more"),
     ("oracle.equal=-1", "oracle.equal must be 0 or more"),
-    ("oracle=skip rollout.start_fraction=1", "rollout.start_fraction must be below 1 with oracle.skip or"),
+    (
+        "algo=sail_segments oracle=skip rollout.start_fraction=1",
+        "rollout.start_fraction must be below 1 with oracle.skip or",
+    ),
     ("algo=sail_segments algo.w=1.5", "algo.w must be from 0 to 1"),
     ("algo.rho=0.5", "algo.rho must be below 0.5"),
     ("algo.rho=-0.1", "algo.rho must be 0 or more"),
@@ -246,8 +248,11 @@ BAD = [
     ("reward.hidden=[0]", "reward.hidden must be widths of at least 1"),
     ("rollout.prompts=0", "rollout.prompts must be at least 1"),
     ("rollout.forks=1", "rollout.forks must be at least 2"),
-    ("rollout=unrelated rollout.forks=4", "rollout.forks must be 2 when rollout.pairing=unrelated"),
-    ("rollout=unrelated rollout.prompts=1", "rollout.prompts must be at least 2"),
+    (
+        "algo=sail_segments rollout=unrelated rollout.forks=4",
+        "rollout.forks must be 2 when rollout.pairing=unrelated",
+    ),
+    ("algo=sail_segments rollout=unrelated rollout.prompts=1", "rollout.prompts must be at least 2"),
     ("rollout.start_fraction=1.1", "rollout.start_fraction must be from 0 to 1"),
     ("rollout.restart=1.5", "rollout.restart must be from 0 to 1"),
     ("reward.steps=0", "reward.steps must be at least 1"),
@@ -257,19 +262,25 @@ BAD = [
     ("reward.questions=all", "reward.questions must be forked or unrelated, got 'all'"),
     ("rollout.start_fraction=-0.1", "rollout.start_fraction must be from 0 to 1"),
     (
-        "rollout.segment_length=0",
+        "algo=sail_segments rollout.segment_length=0",
         "rollout.segment_length must be from 1 to 1000 (an episode of halfcheetah-v5), got 0",
     ),
     (
-        "rollout.segment_length=1001 rollout.label_horizon=null",
+        "algo=sail_segments rollout.segment_length=1001 rollout.label_horizon=null",
         "rollout.segment_length must be from 1 to 1000",
     ),
-    ("env=reacher-v5 rollout.segment_length=51", "rollout.segment_length must be from 1 to 50"),
     (
-        "rollout.segment_length=50 rollout.label_horizon=49",
+        "algo=sail_segments env=reacher-v5 rollout.segment_length=51",
+        "rollout.segment_length must be from 1 to 50",
+    ),
+    (
+        "algo=sail_segments rollout.segment_length=50 rollout.label_horizon=49",
         "rollout.label_horizon must be from 50 (rollout.segment_length) to 1000",
     ),
-    ("rollout.segment_length=50 rollout.label_horizon=1001", "rollout.label_horizon must be from 50"),
+    (
+        "algo=sail_segments rollout.segment_length=50 rollout.label_horizon=1001",
+        "rollout.label_horizon must be from 50",
+    ),
     ("policy.hidden=[]", "policy.hidden must be at least one width"),
     ("policy.hidden=[64,0]", "policy.hidden must be widths of at least 1"),
     ("policy.features=8", "policy.features must be 0 unless policy.kind=linear"),
@@ -329,6 +340,21 @@ def test_bad_sweep_is_refused_before_its_first_job(overrides: str, message: str)
         compose_jobs(overrides.split(), multirun=True)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "unread"),
+    [
+        ("algo=ppo", "rollout.segment_length=5000"),
+        ("algo=ppo", "reward.hidden=[]"),
+        ("algo=sac", "policy.features=8 policy.hidden=[]"),
+        ("algo=pebble oracle=mistake", "rollout=ranked"),
+        ("algo=sail", "rollout=unrelated rollout.forks=4"),
+        ("env=door-open-v3 oracle=skip", "experiment=metaworld"),
+    ],
+)
+def test_what_a_run_does_not_read_need_not_fit(read: str, unread: str) -> None:
+    assert run_id(composed(*read.split(), *unread.split())) == run_id(composed(*read.split()))
 
 
 def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:

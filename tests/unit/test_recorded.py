@@ -73,11 +73,14 @@ def watched(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[set[
     """The dotted keys of all settings that are read within the block."""
     read: set[str] = set()
     for group in GROUPS:
-        kind = type(getattr(config, group))
+        part = getattr(config, group)
+        kind = type(part)
         names = {field.name for field in fields(kind)}
 
-        def get(self: object, name: str, group: str = group, names: set[str] = names) -> object:
-            if name in names:
+        def get(
+            self: object, name: str, group: str = group, part: object = part, names: set[str] = names
+        ) -> object:
+            if self is part and name in names:
                 read.add(f"{group}.{name}")
             return object.__getattribute__(self, name)
 
@@ -107,6 +110,12 @@ def test_a_run_records_what_it_reads_and_nothing_else(
         found = set(read)
     assert found <= written, f"read and not recorded: {sorted(found - written)}"
     assert written - found <= NOT_ALWAYS, f"recorded, not read: {sorted(written - found - NOT_ALWAYS)}"
+
+
+def test_of_a_policy_sac_records_its_first_deviation_alone(tmp_path: Path):
+    """Kind and widths of what it trains are its own, whatever is configured."""
+    for name in ("sac", "pebble", "parity"):
+        assert [*recorded(composed(tmp_path, *RUNS[name]))["policy"]] == ["initial_std"]
 
 
 def test_a_baseline_does_not_claim_unbounded_rewards(tmp_path: Path):

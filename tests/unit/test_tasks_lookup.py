@@ -73,12 +73,13 @@ def test_a_task_without_time_limit_is_refused() -> None:
 def test_the_group_gymnasium_takes_any_id_and_checks_lengths_against_its_horizon() -> None:
     (job,) = compose_jobs(["env=gymnasium", "env.id=Pusher-v5", "rollout.label_horizon=null"]).jobs
     assert segment_lengths(job.config) == (25, 100)
+    assert compose_jobs(["env=gymnasium", "env.id=Reacher-v5"]).jobs, "without segments any horizon fits"
     with pytest.raises(UserError, match=r"env\.id has no value; set it with env\.id="):
         compose_jobs(["env=gymnasium"])
     with pytest.raises(
         UserError, match=r"rollout.label_horizon must be from 25 .* to 50 \(an episode of Reacher-v5\)"
     ):
-        compose_jobs(["env=gymnasium", "env.id=Reacher-v5"])
+        compose_jobs(["algo=sail_segments", "env=gymnasium", "env.id=Reacher-v5"])
 
 
 @pytest.mark.parametrize("task", sorted(tasks.METAWORLD))

@@ -192,8 +192,7 @@ class ActionsRun(RunConfig):
     def check(self) -> None:
         """Refuse what does not go together."""
         algo, horizon = self.algo, tasks.horizon(self.env.id)
-        if algo.reward == "model":
-            validate_sessions(self, algo.initial_queries, algo.queries)
+        validate_sessions(self, algo.initial_queries, algo.queries)
         self.require("algo.rho", algo.rho < 0.5, "below 0.5, where no answer would mean anything")
         if algo.gradient == "pathwise":
             slope = "with algo.gradient=pathwise, which needs labels that have a slope"

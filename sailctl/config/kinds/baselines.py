@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sailctl.config.checks import validate_sessions, validate_widths
+from sailctl.config.checks import validate_lengths, validate_sessions, validate_widths
 from sailctl.config.recorded import ASKING, SEGMENTS, VALUE
 from sailctl.config.schema import RULES, Algo, RunConfig
 from sailctl.config.settings import needed, setting
@@ -125,6 +125,7 @@ class BaselineRun(RunConfig):
     def check(self) -> None:
         """Refuse sessions that cannot be held."""
         if self.algo.reward == "model":
+            validate_lengths(self)
             validate_sessions(self, self.algo.initial_queries, self.algo.queries)
 
 
@@ -162,9 +163,9 @@ class SACRun(BaselineRun):
     algo: SACConfig
 
     def unread(self) -> tuple[str, ...]:
-        """As of every baseline, and statistics of observations; on the true reward nothing is relabelled."""
+        """As of every baseline, and of the policy; on the true reward nothing is relabelled."""
         relabel = ("algo.relabel",) if self.algo.reward == "true" else ()
-        return ("policy.normalise", *relabel, *super().unread())
+        return ("policy.[!i]*", *relabel, *super().unread())
 
     def check(self) -> None:
         """Refuse what SAC cannot do."""

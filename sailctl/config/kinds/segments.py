@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sailctl.config.checks import validate_rollout
 from sailctl.config.schema import MODEL_RULES, RULES, Algo, RunConfig
 from sailctl.config.settings import setting
 from sailctl.core import tasks
@@ -159,6 +160,7 @@ class Config(RunConfig):
     def check(self) -> None:
         """Refuse what lacks a data set, a limit, or another group's settings."""
         algo, rollout, simulates = self.algo, self.rollout, self.algo.simulates
+        validate_rollout(self)
         forks = not simulates or rollout.start_fraction == 1 or tasks.forks_anywhere(self.env.id)
         starts = f"1 with {self.env.id}, which can be forked at episode starts alone"
         self.require("rollout.start_fraction", forks, starts)
