@@ -205,7 +205,7 @@ def pathwise_action_loss(
     rho: float = 0.0,
     worst_case: str = "exact",
     logp_fixed: Tensor | None = None,
-    measured: bool = True,
+    with_metrics: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of each state whose gradient is *minus* T1 + T2 in pathwise form, through the actions.
 
@@ -237,7 +237,7 @@ def pathwise_action_loss(
         worst_case: ``exact`` charges rho |h|; ``clipped`` keeps the adversary's p within [0, 1].
         logp_fixed: (B, K) log pi_theta with gradient in theta and none in the actions, of which rho > 0 makes
             use.
-        measured: whether metrics are wanted; they take as long as the losses.
+        with_metrics: whether to compute metrics, which take as long as the losses.
 
     Returns:
         (B,) losses, the mean over the pairs of a state, and the metrics of ``score_action_loss`` with a
@@ -273,7 +273,7 @@ def pathwise_action_loss(
         if c != 0:
             costs = costs + c * robust_cost(_differences(r), rho, label_chance(label, worst_case))
         losses = losses + costs.mean(dim=1)
-    if not measured:
+    if not with_metrics:
         return losses, {}
     with torch.no_grad():
         held, metrics = _held_loss(q, logp, ref_logp, temperature, beta, rho, worst_case)

@@ -145,7 +145,7 @@ def sail_loss(
     c: float,
     group: Tensor | None,
     responses: bool = True,
-    own_labels: bool = False,
+    policy_labels: bool = False,
     rho: float = 0.0,
     worst_case: str = "exact",
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -169,7 +169,7 @@ def sail_loss(
         c: weight of T2 and T3, >= 0; 1 is the exact gradient.
         group: (B,) integers, pairs that share a segment share a group; None is no baseline.
         responses: whether the segments were drawn from pi_theta (T2), or are data.
-        own_labels: whether the labels were drawn from p_theta (T3), or are somebody else's.
+        policy_labels: whether the labels were drawn from p_theta (T3), or are somebody else's.
         rho: bound on how far the true preference may lie from the labels', from 0 to 1.
         worst_case: ``exact`` charges rho |h|; ``clipped`` takes the label as the probability of the answer
             and keeps the adversary's within [0, 1].
@@ -195,7 +195,7 @@ def sail_loss(
     if rho != 0:
         cost = robust_cost(h, rho, label_chance(label, worst_case))
         losses = losses + cost
-    parts = [logp_1 + logp_2] * responses + [label_logp] * own_labels
+    parts = [logp_1 + logp_2] * responses + [label_logp] * policy_labels
     drawn = sum(parts[1:], parts[0]) if parts else None
     losses, factor = score_function_terms(losses, c=c, group=group, drawn=drawn)
 
