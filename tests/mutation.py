@@ -99,8 +99,8 @@ EQUIVALENT = {
     ): "a tie is one either way round",
     (
         "oracle.py",
-        "scale = self._scale(utility[:, one] - utility[:, other])",
-        "scale = self._scale((-(utility[:, one] - utility[:, other])))",
+        "scale = self._scale(utility[:, first] - utility[:, second])",
+        "scale = self._scale((-(utility[:, first] - utility[:, second])))",
     ): "differences are squared",
     (
         "oracle.py",

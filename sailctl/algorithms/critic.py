@@ -12,7 +12,6 @@ The rewards are those of the replay buffer: learned ones, or the teacher's with 
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch.nn.functional import layer_norm
 
 from sailctl.core.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.core.types import NonFiniteError
+from sailctl.preferences.reward import initial_layers
 
 
 class Critic:
@@ -135,13 +135,7 @@ class TwinNetworks(nn.Module):
 
     def __init__(self, widths: list[int], rng: np.random.Generator) -> None:
         super().__init__()
-        seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for inputs, outputs in itertools.pairwise(widths):
-            bound = 1.0 / math.sqrt(inputs)
-            for parameters, rows in ((self.weights, inputs), (self.biases, 1)):
-                parameters.append(nn.Parameter(torch.empty(2, rows, outputs)))
-                nn.init.uniform_(parameters[-1], -bound, bound, generator=seed)
+        self.weights, self.biases = initial_layers(2, widths, rng)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(2, N) values of inputs (N, F + A)."""

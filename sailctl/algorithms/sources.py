@@ -9,17 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sailctl.core.types import (
-    FloatArray,
-    IntArray,
-    NonFiniteError,
-    Pairs,
-    Preferences,
-    Rankings,
-    SegmentBatch,
-)
+from sailctl.core.types import FloatArray, IntArray, Pairs, Preferences, Rankings, SegmentBatch
 from sailctl.objectives import kl_penalty
 from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.reward import check_finite
 
 Comparisons = Preferences | Rankings | Pairs
 """Comparisons of segments: labelled pairs, rankings, or pairs without labels, which the policy labels."""
@@ -81,11 +74,9 @@ def prepare(
     Raises:
         NonFiniteError: when a segment is NaN or infinite; with the segments.
     """
+    check_finite(segments, update)
     obs, actions = torch.from_numpy(segments.obs), torch.from_numpy(segments.actions)
     mask = torch.from_numpy(segments.mask)
-    if not (torch.isfinite(obs).all() and torch.isfinite(actions).all()):
-        tensors = {"obs": obs, "actions": actions, "mask": mask}
-        raise NonFiniteError(f"the segments of {update} are not finite", tensors)
     features = policy.features(obs)
     behaviour_mean = policy.mean(features)
     behaviour_logp = step_log_prob(policy, behaviour_mean, actions, mask)
