@@ -20,17 +20,16 @@ from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.sb3 import (
     NEVER,
     Baseline,
-    LearnedReward,
     copy_layers,
     latest_metrics,
     learner_state,
     linear_layers,
+    make_env,
     moments_state,
     record_metrics,
     refuse_non_finite,
     restore_learner,
     restore_moments,
-    sessions_of,
 )
 from sailctl.config import PolicyConfig, PPORun, reference_place
 from sailctl.core.seeding import named_generators, seed_of_32_bits
@@ -40,7 +39,6 @@ from sailctl.policies.policy import OBS_CLIP, VARIANCE_FLOOR, GaussianPolicy
 from sailctl.preferences.sessions import Sessions
 from sailctl.runs.checkpoint import load_policy
 from sailctl.simulator.states import Simulator
-from sailctl.simulator.vecenv import SimulatorVecEnv
 
 METRICS = {
     "policy_loss": "policy_gradient_loss",
@@ -63,13 +61,8 @@ class PPOBaseline(Baseline):
 
     def __init__(self, config: PPORun, simulator: Simulator) -> None:
         algo, self._spec = config.algo, simulator.spec
-        self._config = config
-        self._generators, self._sessions = named_generators(config.seed), None
-        simulator_env = SimulatorVecEnv(simulator, algo.envs, config.seed)
-        self._raw_env: SimulatorVecEnv | LearnedReward = simulator_env
-        if algo.reward == "model":
-            self._sessions = sessions_of(config, self._spec, self._generators, algo.learning_starts)
-            self._raw_env = LearnedReward(simulator_env, self._sessions)
+        self._config, self._generators = config, named_generators(config.seed)
+        self._raw_env, self._sessions = make_env(config, simulator, self._generators, algo.learning_starts)
         self._env = VecNormalize(
             self._raw_env,
             norm_obs=config.policy.normalise,

@@ -27,17 +27,16 @@ from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.sb3 import (
     NEVER,
     Baseline,
-    LearnedReward,
     copy_layers,
     latest_metrics,
     learner_state,
     linear_layers,
+    make_env,
     moments_state,
     record_metrics,
     refuse_non_finite,
     restore_learner,
     restore_moments,
-    sessions_of,
 )
 from sailctl.config import PolicyConfig, SACRun
 from sailctl.core.seeding import named_generators, seed_of_32_bits
@@ -47,7 +46,6 @@ from sailctl.objectives import kl_penalty
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.sessions import Sessions
 from sailctl.simulator.states import Simulator
-from sailctl.simulator.vecenv import SimulatorVecEnv
 
 METRICS = {
     "actor_loss": "actor_loss",
@@ -76,22 +74,17 @@ class SACBaseline(Baseline):
 
     def __init__(self, config: SACRun, simulator: Simulator) -> None:
         algo, self._spec = config.algo, simulator.spec
-        self._config = config
-        self._generators, self._sessions = named_generators(config.seed), None
-        simulator_env = SimulatorVecEnv(simulator, algo.envs, config.seed)
-        self._env: SimulatorVecEnv | LearnedReward = simulator_env
-        if algo.reward == "model":
-            first_at = algo.learning_starts + algo.pretrain
-            self._sessions = sessions_of(config, self._spec, self._generators, first_at)
-            self._env = LearnedReward(simulator_env, self._sessions)
+        self._config, self._generators = config, named_generators(config.seed)
+        first_session = algo.learning_starts + algo.pretrain
+        self._env, self._sessions = make_env(config, simulator, self._generators, first_session)
         self._model: SAC = make_model(config, self._env)
         replay_of(self._model).rewards_novelty = algo.pretrain > 0
         self._penalty = KLPenalty(self._model, algo.gamma) if algo.gamma > 0 else None
 
     def iterate(self, clock: Clock, left: float) -> Metrics:
         """Env steps with their updates, then a session with the teacher if one is due."""
-        algo, before = self._config.algo, self.env_steps
-        steps = min(algo.interval, self._config.env_steps - before)
+        algo, env_steps_before = self._config.algo, self.env_steps
+        steps = min(algo.interval, self._config.env_steps - env_steps_before)
         with clock.measure("update_s"):  # includes collection: one call does both
             self._model.learn(steps, log_interval=NEVER, reset_num_timesteps=False)
         metrics = latest_metrics(self._model, METRICS)
@@ -101,7 +94,7 @@ class SACBaseline(Baseline):
         if self._penalty is not None:
             metrics["kl_ref_pi"] = self._penalty.kl
             interval = algo.reference_interval
-            if interval and self.env_steps // interval > before // interval:
+            if interval and self.env_steps // interval > env_steps_before // interval:
                 self._penalty.replace_reference()
         refuse_non_finite(self._model)
         return metrics if self._sessions is None else metrics | self._sessions.metrics()

@@ -29,6 +29,7 @@ from sailctl.core.state import State, module_state, optimiser_state, restore_mod
 from sailctl.core.types import EnvSpec, FloatArray, NonFiniteError, Transitions
 from sailctl.data.history import History
 from sailctl.preferences.sessions import Schedule, Sessions
+from sailctl.simulator.states import Simulator
 from sailctl.simulator.vecenv import SimulatorVecEnv
 
 NEVER = 2**31
@@ -67,13 +68,13 @@ class Baseline(Algorithm):
         return 0 if self._sessions is None else self._sessions.labels
 
 
-def sessions_of(config: BaselineRun, spec: EnvSpec, generators: Generators, first_at: int) -> Sessions:
-    """The teacher's sessions of a baseline on a learned reward, from ``first_at`` env steps on."""
+def sessions_of(config: BaselineRun, spec: EnvSpec, generators: Generators, first_session: int) -> Sessions:
+    """The teacher's sessions of a baseline on a learned reward, from ``first_session`` env steps on."""
     algo, window = config.algo, segment_lengths(config)[1]
     return Sessions(
         config.oracle,
         config.reward,
-        Schedule(first_at, algo.initial_queries, algo.query_interval, algo.queries),
+        Schedule(first_session, algo.initial_queries, algo.query_interval, algo.queries),
         selection=algo.selection,
         window=window,
         history=History(max(window, EPISODES * spec.horizon // algo.envs), algo.envs, spec),
@@ -81,6 +82,17 @@ def sessions_of(config: BaselineRun, spec: EnvSpec, generators: Generators, firs
         generators=generators,
         bounded=True,
     )
+
+
+def make_env(
+    config: BaselineRun, simulator: Simulator, generators: Generators, first_session: int
+) -> tuple[SimulatorVecEnv | LearnedReward, Sessions | None]:
+    """Environments with the true reward, or with a learned reward and the sessions that provide it."""
+    env = SimulatorVecEnv(simulator, config.algo.envs, config.seed)
+    if config.algo.reward != "model":
+        return env, None
+    sessions = sessions_of(config, simulator.spec, generators, first_session)
+    return LearnedReward(env, sessions), sessions
 
 
 class LearnedReward(VecEnvWrapper):
