@@ -278,7 +278,7 @@ def from_arrays(
     labels = np.asarray(label)
     if labels.dtype.kind == "b" or set(labels.tolist()) == {0, 1}:
         raise UserError(
-            "label must be +1 (first preferred), -1 (second preferred) or 0 (tie), not 0 or 1; "
+            "label must be +1 (first preferred), -1 (second preferred) or 0 (tie), but has only 0 and 1: "
             "convert y to 2 * y - 1 if 1 means the first, or to 1 - 2 * y if 1 means the second"
         )
     if (largest := float(np.abs(data.segments.actions).max())) > LARGEST_ACTION:
