@@ -112,7 +112,6 @@ class Learner:
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
         self._lr_scale = 1.0
-        self._lr = config.lr
         self._optimiser = optimisers[config.optimiser](self._parameters, lr=config.lr, fused=True)
 
     def update(
@@ -142,9 +141,9 @@ class Learner:
         if config.reference_interval and self.updates % config.reference_interval == 0:
             self.reference = self.policy.snapshot()
         share = left if config.anneal else 1.0
-        self._lr = config.lr * self._lr_scale * share
+        lr = config.lr * self._lr_scale * share
         for group in self._optimiser.param_groups:
-            group["lr"] = self._lr
+            group["lr"] = lr
         if segments is not None and config.observe == 0 and not self.policy.obs_count:
             for policy in (self.policy, self.reference):
                 policy.observe(segments.obs[segments.mask > 0])
@@ -158,7 +157,7 @@ class Learner:
             "tie_share": float(np.mean(labels[0] == 0)) if labels else 0.0,
             "kl_moved": moved,
             "entropy": self.policy.entropy(),
-            "lr": self._lr,
+            "lr": lr,
             "std": float(self.policy.log_std.detach().exp().mean()),
             "param_norm": self.policy.norm(),
         }
