@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from benchmarks.record import arguments, write
 from sailctl.algorithms.actions import GROUP, ActionSAIL
-from sailctl.algorithms.critic import TwinNetworks, held_copy
+from sailctl.algorithms.critic import TwinNetworks, frozen_view
 from sailctl.algorithms.protocol import Clock
-from sailctl.algorithms.sb3 import keep_numbers
+from sailctl.algorithms.sb3 import record_metrics
 from sailctl.config import ActionsConfig, ActionsRun
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.simulator.registry import open_simulator
@@ -63,7 +63,7 @@ def floor(algo: ActionsConfig, policy: GaussianPolicy, obs_dim: int, act_dim: in
     """``GROUP`` updates of the networks alone."""
     rng = np.random.default_rng(0)
     critics = TwinNetworks([obs_dim + act_dim, *algo.hidden, 1], rng)
-    held, targets = held_copy(critics), copy.deepcopy(critics).requires_grad_(False)
+    held, targets = frozen_view(critics), copy.deepcopy(critics).requires_grad_(False)
     actor, reference = copy.deepcopy(policy).requires_grad_(True), policy.snapshot()
     optimisers = [torch.optim.Adam(part.parameters(), fused=True) for part in (critics, actor.net)]
     features = torch.randn(algo.batch, obs_dim)
@@ -108,7 +108,7 @@ def sac(algo: ActionsConfig, widths: list[int], simulator: Simulator) -> Step:
         policy_kwargs={"net_arch": {"pi": widths, "qf": algo.hidden}},
         device="cpu",
     )
-    keep_numbers(model)
+    record_metrics(model)
     model.learn(FILLED + algo.envs)
     return lambda: model.train(gradient_steps=GROUP, batch_size=algo.batch)
 

@@ -44,13 +44,13 @@ PRELOADED = (
 EQUIVALENT = {
     (
         "actions.py",
-        "return answers.amin(0) - 0.5 * (pessimism - 1.0) * (answers[0] - answers[1]).abs()",
-        "return answers.amin(0) - 0.5 * (pessimism - 1.0) * ((-(answers[0] - answers[1]))).abs()",
+        "return twin_values.amin(0) - 0.5 * (pessimism - 1.0) * (twin_values[0] - twin_values[1]).abs()",
+        "return twin_values.amin(0) - 0.5 * (pessimism - 1.0) * ((-(twin_values[0] - twin_values[1]))).abs()",
     ): "its absolute value is taken",
     (
         "actions.py",
-        "return tau + doubt * (one - two).abs().mean(dim=1, keepdim=True)",
-        "return tau + doubt * ((-(one - two))).abs().mean(dim=1, keepdim=True)",
+        "return tau + doubt * (first - second).abs().mean(dim=1, keepdim=True)",
+        "return tau + doubt * ((-(first - second))).abs().mean(dim=1, keepdim=True)",
     ): "its absolute value is taken",
     (
         "actions.py",
@@ -79,8 +79,8 @@ EQUIVALENT = {
     ): "with c = 0 what is added is exactly 0, and c is never negative",
     (
         "actions.py",
-        'metrics["t2_weight"] = _sampling_factor(-held, c, True).abs().mean()',
-        'metrics["t2_weight"] = _sampling_factor(held, c, True).abs().mean()',
+        'metrics["t2_weight"] = _sampling_factor(-pair_losses, c, True).abs().mean()',
+        'metrics["t2_weight"] = _sampling_factor(pair_losses, c, True).abs().mean()',
     ): "its absolute value is taken",
     (
         "kl.py",
@@ -99,8 +99,8 @@ EQUIVALENT = {
     ): "a tie is one either way round",
     (
         "oracle.py",
-        "scale = self._scale(utility[:, one] - utility[:, other])",
-        "scale = self._scale((-(utility[:, one] - utility[:, other])))",
+        "scale = self._scale(utility[:, first] - utility[:, second])",
+        "scale = self._scale((-(utility[:, first] - utility[:, second])))",
     ): "differences are squared",
     (
         "oracle.py",
@@ -109,13 +109,13 @@ EQUIVALENT = {
     ): "where all differences are 0, dividing them changes nothing",
     (
         "robust.py",
-        "room = torch.where(h > 0, chance, 1 - chance)",
-        "room = torch.where((h >= 0), chance, 1 - chance)",
+        "max_shift = torch.where(h > 0, probability, 1 - probability)",
+        "max_shift = torch.where((h >= 0), probability, 1 - probability)",
     ): "at h = 0 the cost and its slope are 0 either way",
     (
         "sail.py",
-        "return others @ values / others.sum(dim=1).clamp(min=1)",
-        "return others @ values / others.sum(dim=0).clamp(min=1)",
+        "return other_group @ values / other_group.sum(dim=1).clamp(min=1)",
+        "return other_group @ values / other_group.sum(dim=0).clamp(min=1)",
     ): "being of another group is symmetric",
     (
         "sail.py",

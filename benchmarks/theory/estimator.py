@@ -23,7 +23,7 @@ def expected_loss(
     *,
     c: float,
     responses: bool = True,
-    own_labels: bool = False,
+    policy_labels: bool = False,
     rho: float = 0.0,
 ) -> Tensor:
     """Mean of ``sail_loss`` over every pair and label, all problems and parameters added up.
@@ -38,7 +38,7 @@ def expected_loss(
         chance: (..., X, Y, Y) probability that the label drawn is +1.
         c: weight of T2 and T3.
         responses: passed on to ``sail_loss``.
-        own_labels: passed on to ``sail_loss``.
+        policy_labels: passed on to ``sail_loss``.
         rho: passed on to ``sail_loss``.
     """
     logp, shape = problem.logp(theta), weight.shape
@@ -61,7 +61,7 @@ def expected_loss(
             c=c,
             group=None,
             responses=responses,
-            own_labels=own_labels,
+            policy_labels=policy_labels,
             rho=rho,
         )
         total = total + (losses * (weight * probability).detach().reshape(-1)).sum()

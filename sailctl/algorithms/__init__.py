@@ -1,8 +1,9 @@
-"""Everything that can be trained, each a small class behind one protocol (``protocol``), made by its config.
+"""The algorithms: one class each, with the interface of ``protocol.Algorithm``.
 
-What is simulated, asked and learned in an iteration is decided here. When the policy is evaluated, what is
-logged, kept and stopped is not: ``training`` does that for all of them. An algorithm may import every folder
-below this one, and never ``training``.
+An algorithm decides what an iteration simulates, queries and learns. The training loop (``training``) does
+the rest for all of them: evaluation, logging, checkpoints and stopping.
+
+May import every folder below this one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from sailctl.simulator.states import Simulator
 
 
 def make_algorithm(config: RunConfig, simulator: Simulator) -> Algorithm:
-    """The algorithm that ``config`` names, at its start, on a simulator that evaluations may use too.
+    """A new instance of the algorithm of ``config``; evaluations may use the same simulator.
 
     Raises:
-        UserError: when a policy or a data set that it names cannot be read, or does not fit the task.
+        UserError: when the policy or data set in ``config`` cannot be read, or does not fit the task.
     """
     module, name = config.algorithm.split(":")
-    made: Algorithm = getattr(import_module(module), name)(config, simulator)
-    return made
+    algorithm: Algorithm = getattr(import_module(module), name)(config, simulator)
+    return algorithm

@@ -1,13 +1,13 @@
-"""SAIL on single actions: act -> remember -> ask -> learn a reward, a value, and the policy.
+"""SAIL on single actions: off-policy training with a learned reward, a critic and pairs of actions.
 
 SAIL's design DPR (Ding et al. 2024, arXiv 2406.15567: responses from the policy, labels from a reward model)
-with one action as the response and a learned value as the reward model. A teacher answers questions about
-windows of what the policy did, an ensemble learns a reward from them, a critic learns what follows an action
-under that reward, and the policy learns from preferences between the actions that it would take. Every
-remembered state is a prompt, and comparisons cost no simulation.
+with one action as the response and Q(s, a) as the reward model. A teacher compares windows of past behaviour,
+an ensemble learns a reward from the answers, a critic learns Q for this reward, and the policy learns from
+preferences between actions that it samples. Every state in the replay buffer is a prompt, so comparisons
+need no simulation.
 
-With ``algo.reward=teacher`` the critic is given the teacher's own reward of each step instead. That is no
-learning from preferences, but the bound that a perfect reward model would reach.
+With ``algo.reward=teacher`` the critic learns from the teacher's reward of each step instead. This is not
+preference-based learning: it is the upper bound that a perfect reward model would reach.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.sessions import Schedule, Sessions
 from sailctl.simulator.states import Simulator, States
 
-REMEMBERED = 1_000_000
-"""Env steps in the replay buffer at most."""
+REPLAY_CAPACITY = 1_000_000
+"""Maximum number of env steps in the replay buffer."""
 GROUP = 16
-"""Updates for which targets are computed at once: the copies behind them hardly move meanwhile."""
-MEASURED = 10
-"""Actor updates of which one is measured."""
-NUMBERS = (
+"""Updates whose targets are computed in one batch; the target networks hardly change in between."""
+DIAGNOSTICS_INTERVAL = 10
+"""Actor updates per update that computes diagnostics."""
+METRICS = (
     "h_abs",
     "F",
     "accuracy",
@@ -53,13 +53,13 @@ NUMBERS = (
     "q",
     "critic_loss",
 )
-"""Means over the updates of an iteration that were measured; NaN where there was none."""
-LEAST_SPREAD = 1e-6
-"""Where rewards vary less than this, they are not scaled up."""
+"""Columns that are means over the updates of an iteration with diagnostics; NaN without such an update."""
+MIN_REWARD_STD = 1e-6
+"""Rewards with a smaller standard deviation are not scaled up."""
 
 
 class ActionSAIL(Algorithm):
-    """SAIL, SAIL-RevKL, robust SAIL and online DPO on single actions: an ``Algorithm``.
+    """SAIL, SAIL-RevKL, robust SAIL and online DPO on single actions.
 
     Raises:
         UserError: when the reference policy cannot be read, or does not fit the task.
@@ -75,7 +75,7 @@ class ActionSAIL(Algorithm):
         self._actor = Actor(policy, algo, self._rng.actions)
         features = policy.features(torch.zeros(1, spec.obs_dim)).shape[1]
         self._critic = Critic(features + spec.act_dim, algo.hidden, algo.critic_lr, algo.tau, self._rng.value)
-        rows = math.ceil(min(config.env_steps + algo.interval, REMEMBERED) / algo.envs)
+        rows = math.ceil(min(config.env_steps + algo.interval, REPLAY_CAPACITY) / algo.envs)
         self._replay = Replay(rows, algo.envs, spec)
         self._sessions: Sessions | None = None
         if algo.reward == "model":
@@ -93,9 +93,13 @@ class ActionSAIL(Algorithm):
                 recent=algo.recent,
             )
         self._states = simulator.reset(algo.envs, self._rng.sim)
-        self._env_steps, self._owed, self._scale = 0, 0.0, 1.0
+        self._env_steps = 0
+        self._pending_updates = 0.0
+        """Fraction of an update that was not done yet."""
+        self._scale = 1.0
+        """Factor by which rewards are multiplied for the critic."""
         self._noise = self._rng.policy.standard_normal((algo.envs, spec.act_dim), dtype=np.float32)
-        """Of the latest actions, of mean 0 and variance 1."""
+        """(N, A) noise of the latest actions, with mean 0 and variance 1."""
 
     @property
     def env_steps(self) -> int:
@@ -104,51 +108,48 @@ class ActionSAIL(Algorithm):
 
     @property
     def labels(self) -> int:
-        """The teacher's answers so far; none where its reward is used instead."""
+        """Number of the teacher's answers so far; 0 when its reward is used instead."""
         return 0 if self._sessions is None else self._sessions.labels
 
     def iterate(self, clock: Clock, left: float) -> Metrics:
-        """``algo.interval`` env steps, with the questions and the updates that are due between them."""
+        """``algo.interval`` env steps, with the queries and updates that become due."""
         totals: defaultdict[str, list[Tensor]] = defaultdict(list)
-        earned = []
+        true_rewards = []
         self._actor.left = left
         for _ in range(math.ceil(self._algo.interval / self._algo.envs)):
             with clock.measure("collect_s"):
-                earned.append(self._act())
+                true_rewards.append(self._act())
             if self._env_steps < self._algo.learning_starts:
                 continue
             with clock.measure("label_s"):
-                self._ask()
+                self._query_teacher()
             if self._sessions is None or self._sessions.learned:
                 with clock.measure("update_s"):
-                    self._keep_up(totals)
+                    self._update(totals)
         self._critic.refuse_non_finite()
         self._actor.refuse_non_finite()
         metrics = {
-            name: float(torch.stack(totals[name]).mean()) if name in totals else math.nan for name in NUMBERS
+            name: float(torch.stack(totals[name]).mean()) if name in totals else math.nan for name in METRICS
         }
-        asked = {} if self._sessions is None else self._sessions.metrics()
+        if self._sessions is not None:
+            metrics |= self._sessions.metrics()
         policy = self._actor.policy
-        return (
-            metrics
-            | asked
-            | {
-                "entropy": policy.entropy(),
-                "std": float(policy.log_std.detach().exp().mean()),
-                "param_norm": policy.norm(),
-                "reward_per_step": float(np.mean(earned)),
-            }
-        )
+        return metrics | {
+            "entropy": policy.entropy(),
+            "std": float(policy.log_std.detach().exp().mean()),
+            "param_norm": policy.norm(),
+            "reward_per_step": float(np.mean(true_rewards)),
+        }
 
     def policy(self) -> GaussianPolicy:
-        """The running mean of the policy that acts."""
+        """The policy with averaged parameters."""
         return self._actor.average
 
     def state(self) -> State:
-        """Actor, critic, buffer, what labels came from, the environments, and where all draws come from."""
+        """State of actor, critic, replay buffer, sessions, environments and random generators."""
         return {
             "env_steps": self._env_steps,
-            "owed": self._owed,
+            "owed": self._pending_updates,
             "scale": self._scale,
             "noise": self._noise,
             "actor": self._actor.state(),
@@ -160,9 +161,9 @@ class ActionSAIL(Algorithm):
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
-        self._env_steps, self._owed, self._scale = state["env_steps"], state["owed"], state["scale"]
-        self._noise = state["noise"]
+        """Restore what ``state`` returned."""
+        self._env_steps, self._pending_updates = state["env_steps"], state["owed"]
+        self._scale, self._noise = state["scale"], state["noise"]
         self._actor.restore(state["actor"])
         self._critic.restore(state["critic"])
         self._replay.restore(state["replay"])
@@ -174,120 +175,125 @@ class ActionSAIL(Algorithm):
     # Acting
 
     def _act(self) -> float:
-        """One control step of all environments; the mean of their true rewards, for the record."""
+        """Take one control step in all environments; return the mean true reward, which is only logged."""
         algo, policy, states = self._algo, self._actor.policy, self._states
-        drawn = self._rng.policy.standard_normal(self._noise.shape, dtype=np.float32)
-        self._noise = correlated(self._noise, drawn, self._early() * algo.early_correlation)
+        white_noise = self._rng.policy.standard_normal(self._noise.shape, dtype=np.float32)
+        self._noise = correlated(self._noise, white_noise, self._exploration() * algo.early_correlation)
         noise = self._noise.copy()
-        # What the mean action leads to is else not seen before it is evaluated: states where noise is what
-        # keeps a robot going, and the first steps of an episode.
-        calm = round(algo.noiseless * algo.envs)
-        noise[:calm] = 0.0
+        # Some environments follow the mean action, which is the one that is evaluated. Otherwise training
+        # would miss the states that it leads to, such as those where a robot stands still without noise.
+        noiseless = round(algo.noiseless * algo.envs)
+        noise[:noiseless] = 0.0
         actions = policy.act(states.obs, noise).clip(-1.0, 1.0)
         if not np.isfinite(actions).all():
             self._actor.refuse_non_finite()
         if algo.reference == "initial" and self._env_steps < algo.learning_starts:
-            actions[calm:] = self._rng.policy.uniform(-1.0, 1.0, actions[calm:].shape)
+            actions[noiseless:] = self._rng.policy.uniform(-1.0, 1.0, actions[noiseless:].shape)
         step = self._simulator.step(states, policy.to_controls(actions))
-        obs, reached = states.obs.astype(np.float32), step.states.obs.astype(np.float32)
-        over = step.done | self._sent_home()
-        done = Transitions(obs, actions, reached, step.terminated, over)
+        obs, next_obs = states.obs.astype(np.float32), step.states.obs.astype(np.float32)
+        ended = step.done | self._first_time_limits()
+        transitions = Transitions(obs, actions, next_obs, step.terminated, ended)
         if self._sessions is None:
-            self._replay.add(done, step.reward)
+            self._replay.add(transitions, step.reward)
             rewards = step.reward.astype(np.float32)
         else:
-            self._sessions.remember(done, step.reward)
+            self._sessions.remember(transitions, step.reward)
             rewards = self._sessions.rewards(obs, actions)
         self._replay.reward_latest(rewards * np.float32(self._scale))
         if algo.observe is None or self._env_steps < algo.observe:
             self._actor.observe(obs)
         self._env_steps += algo.envs
-        ended = np.flatnonzero(over)
-        fresh = self._simulator.reset(len(ended), self._rng.sim)
-        self._states = step.states.put(ended, fresh) if len(ended) else step.states
+        rows = np.flatnonzero(ended)
+        initial_states = self._simulator.reset(len(rows), self._rng.sim)
+        self._states = step.states.put(rows, initial_states) if len(rows) else step.states
         return float(step.reward.mean())
 
-    def _early(self) -> float:
-        """1 at the start of the run, 0 from ``algo.settle`` env steps on: what exploration follows."""
+    def _exploration(self) -> float:
+        """Weight of the extra exploration: falls linearly from 1 to 0 at ``algo.settle`` env steps."""
         return max(0.0, 1.0 - self._env_steps / self._algo.settle) if self._algo.settle else 0.0
 
-    def _sent_home(self) -> BoolArray:
-        """(N,) environments whose first episode is cut here, as if by a time limit: one after the other.
+    def _first_time_limits(self) -> BoolArray:
+        """(N,) environments whose first episode ends now, by a shorter time limit that differs between them.
 
-        Episodes that began together would end together, and for most of a time limit no start of an episode
-        would be seen: long enough for a policy to forget it.
+        Without this, all episodes of full length would end together, and the policy could forget the start of
+        an episode before it sees the next one.
         """
         envs, horizon = self._algo.envs, self._simulator.spec.horizon
         control_steps = self._env_steps // envs + 1
-        cut: BoolArray = np.arange(1, envs + 1) * horizon // envs == control_steps
-        return cut
+        ended: BoolArray = np.arange(1, envs + 1) * horizon // envs == control_steps
+        return ended
 
     # Rewards
 
-    def _ask(self) -> None:
-        """Hold a session where one is due, and reward all that is remembered by what is known now."""
+    def _query_teacher(self) -> None:
+        """Hold a session if one is due, and relabel the replay buffer with the new reward."""
         if self._sessions is not None:
             if self._sessions.due(self._env_steps):
                 self._sessions.hold(self._env_steps)
-                self._reward(self._sessions.rewards_of_all())
+                self._set_rewards(self._sessions.rewards_of_all())
         elif self._critic.updates == 0 or self._env_steps % self._algo.query_interval < self._algo.envs:
-            self._reward(self._replay.true_rewards().astype(np.float32))
+            self._set_rewards(self._replay.true_rewards().astype(np.float32))
 
-    def _reward(self, rewards: FloatArray) -> None:
-        """Give every remembered step its reward (M,), on the scale on which values are of the order of 1."""
-        spread = float(rewards.std())
-        self._scale = (1.0 - self._discount) / (spread if spread > LEAST_SPREAD else 1.0)
+    def _set_rewards(self, rewards: FloatArray) -> None:
+        """Set the rewards (M,) of all stored steps, scaled such that values are of order 1."""
+        std = float(rewards.std())
+        self._scale = (1.0 - self._discount) / (std if std > MIN_REWARD_STD else 1.0)
         self._replay.reward_all(rewards * np.float32(self._scale))
 
     # Learning
 
-    def _keep_up(self, totals: defaultdict[str, list[Tensor]]) -> None:
-        """The updates that are owed for the env steps so far; before the first of the actor, its warm-up."""
+    def _update(self, totals: defaultdict[str, list[Tensor]]) -> None:
+        """``algo.updates`` updates per env step, after ``algo.warmup`` updates of the critic alone."""
         algo = self._algo
-        self._actor.least_std = algo.least_std + self._early() * (algo.early_std - algo.least_std)
+        self._actor.least_std = algo.least_std + self._exploration() * (algo.early_std - algo.least_std)
         while self._critic.updates < algo.warmup:
-            self.learn(min(GROUP, algo.warmup - self._critic.updates), totals, warm=True)
-        self._owed += algo.envs * algo.updates
-        whole = int(self._owed)
-        self._owed -= whole
-        while whole > 0:
-            self.learn(min(GROUP, whole), totals)
-            whole -= GROUP
+            self.learn(min(GROUP, algo.warmup - self._critic.updates), totals, critic_only=True)
+        self._pending_updates += algo.envs * algo.updates
+        updates = int(self._pending_updates)
+        self._pending_updates -= updates
+        while updates > 0:
+            self.learn(min(GROUP, updates), totals)
+            updates -= GROUP
 
-    def learn(self, count: int, totals: defaultdict[str, list[Tensor]], warm: bool = False) -> None:
-        """So many updates of the critic, on targets that are computed for all of them at once, and each
-        ``algo.delay``-th time one of the actor."""
+    def learn(self, count: int, totals: defaultdict[str, list[Tensor]], critic_only: bool = False) -> None:
+        """``count`` updates of the critic, with an actor update after every ``algo.delay``-th of them.
+
+        The targets of all ``count`` minibatches are computed in one batch. Metrics are appended to
+        ``totals``.
+        """
         algo = self._algo
-        drawn = self._replay.sample(count * algo.batch, algo.steps, self._discount, self._rng.minibatch)
-        features, actions, wanted = self._prepare(drawn)
-        for first in range(0, len(wanted), algo.batch):
+        steps = self._replay.sample(count * algo.batch, algo.steps, self._discount, self._rng.minibatch)
+        features, actions, targets = self._targets(steps)
+        for first in range(0, len(targets), algo.batch):
             rows = slice(first, first + algo.batch)
-            error = self._critic.update(features[rows], actions[rows], wanted[rows])
+            error = self._critic.update(features[rows], actions[rows], targets[rows])
             totals["critic_loss"].append(error)
-            if not warm and self._critic.updates % algo.delay == 0:
-                measured = self._actor.updates % MEASURED == 0
-                for name, value in self._actor.update(features[rows], self._critic, measured).items():
+            if not critic_only and self._critic.updates % algo.delay == 0:
+                with_metrics = self._actor.updates % DIAGNOSTICS_INTERVAL == 0
+                for name, value in self._actor.update(features[rows], self._critic, with_metrics).items():
                     totals[name].append(value)
 
     @torch.no_grad()
-    def _prepare(self, drawn: Experience) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (B, F), actions (B, A) and targets (B,) of what was drawn."""
+    def _targets(self, steps: Experience) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (B, F), actions (B, A) and targets (B,) of sampled steps."""
         policy = self._actor.policy
-        features, reached = (policy.features(torch.from_numpy(obs)) for obs in (drawn.obs, drawn.next_obs))
-        followed = self._critic.target(reached, self._actor.draw(reached))
-        wanted = torch.from_numpy(drawn.returns) + torch.from_numpy(drawn.weight) * followed
-        return features, torch.from_numpy(drawn.actions), wanted
+        features, next_features = (
+            policy.features(torch.from_numpy(obs)) for obs in (steps.obs, steps.next_obs)
+        )
+        next_values = self._critic.target(next_features, self._actor.sample(next_features))
+        targets = torch.from_numpy(steps.returns) + torch.from_numpy(steps.weight) * next_values
+        return features, torch.from_numpy(steps.actions), targets
 
 
-def correlated(before: FloatArray, drawn: FloatArray, correlation: float) -> FloatArray:
-    """Noise of variance 1 of which neighbouring steps have this correlation: an autoregression of order one.
+def correlated(previous: FloatArray, white_noise: FloatArray, correlation: float) -> FloatArray:
+    """First-order autoregressive noise: variance 1, and this correlation between successive steps.
 
-    Noise that is drawn anew in each step averages out before a robot has moved, and what is not tried is not
-    learned (Eberhard et al. 2023, ICLR, on pink noise). A single action is as probable as without.
+    The effects of white noise average out before a robot moves far, which limits exploration (Eberhard et al.
+    2023, ICLR, on pink noise). The distribution of a single action does not change.
 
     Args:
-        before: (N, A) noise of the step before.
-        drawn: (N, A) standard normal numbers.
-        correlation: from 0 to below 1; 0 is ``drawn``, bit for bit.
+        previous: (N, A) noise of the previous step.
+        white_noise: (N, A) independent standard normal numbers.
+        correlation: in [0, 1); 0 returns ``white_noise``, bit for bit.
     """
-    return np.float32(correlation) * before + np.float32(math.sqrt(1.0 - correlation**2)) * drawn
+    return np.float32(correlation) * previous + np.float32(math.sqrt(1.0 - correlation**2)) * white_noise

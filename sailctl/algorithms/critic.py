@@ -1,20 +1,17 @@
-"""The value of an action: discounted reward that follows it under the policy, learned from remembered steps.
+"""The critic: the action value Q(s, a) of the policy, learned off-policy from the replay buffer.
 
-Two networks learn the same value Q(s, a) from different parameters. Targets use the smaller of their two
-answers (Fujimoto et al. 2018, arXiv 1802.09477: clipped double Q-learning), since a policy that climbs a
-value finds where it errs upwards; labels use both (``objectives.actions``). Targets are of several steps,
-and of slowly following copies. Each hidden layer is normalised before its ReLU (Ba et al. 2016, arXiv
-1607.06450), which bounds what is said of actions that were never taken, and lets the learning rate be
-large.
+Two networks with different initial parameters learn the same Q. Targets use the smaller of the two values
+(Fujimoto et al. 2018, arXiv 1802.09477: clipped double Q-learning), because a policy exploits overestimated
+values; labels use both (``objectives.actions``). Targets are n-step returns and come from target networks.
+Each hidden layer has layer normalisation before its ReLU (Ba et al. 2016, arXiv 1607.06450), which bounds the
+extrapolation to actions outside the data and allows a large learning rate.
 
-The critic learns from steps and the reward that the replay buffer hands out: no true reward enters, unless
-that is what the run was asked to put there.
+The rewards are those of the replay buffer: learned ones, or the teacher's with ``algo.reward=teacher``.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 
 import numpy as np
@@ -24,83 +21,86 @@ from torch.nn.functional import layer_norm
 
 from sailctl.core.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.core.types import NonFiniteError
+from sailctl.preferences.reward import initial_layers
 
 
 class Critic:
-    """Q of actions in states, as the policy's trained part sees those.
+    """Twin Q-networks of a state's features and an action, with target networks.
 
     Args:
-        inputs: F + A, features of a state and components of an action.
+        inputs: F + A, number of features of a state and of components of an action.
         hidden: widths of the hidden layers.
         lr: learning rate (Adam).
-        tau: share of the networks that the copies behind the targets take over at each update.
-        rng: where initial parameters are drawn from.
+        tau: weight of the current parameters in each update of the target networks.
+        rng: source of the initial parameters.
     """
 
     def __init__(
         self, inputs: int, hidden: list[int], lr: float, tau: float, rng: np.random.Generator
     ) -> None:
         self._networks = TwinNetworks([inputs, *hidden, 1], rng)
-        self._held = held_copy(self._networks)
+        self._frozen = frozen_view(self._networks)
         self._targets = copy.deepcopy(self._networks).requires_grad_(False)
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=lr, fused=True)
         self._lr, self._tau = lr, tau
         self.updates = 0
-        """Updates done so far."""
+        """Number of updates so far."""
         self._minibatch: dict[str, Tensor] = {}
-        """Of the last update, for whoever asks why a number is not finite."""
+        """Tensors of the last update, saved when a number is not finite."""
 
     def values(self, features: Tensor, actions: Tensor) -> Tensor:
-        """(2, ...) both answers about actions (..., A) in states (..., F), with gradient in actions alone."""
+        """(2, ...) values of actions (..., A) in states (..., F), differentiable in the actions only."""
         inputs = torch.cat([features, actions.clamp(-1.0, 1.0)], dim=-1)
-        both: Tensor = self._held(inputs.flatten(0, -2))
-        return both.view(2, *inputs.shape[:-1])
+        values: Tensor = self._frozen(inputs.flatten(0, -2))
+        return values.view(2, *inputs.shape[:-1])
 
     @torch.no_grad()
     def target(self, features: Tensor, actions: Tensor) -> Tensor:
-        """(B,) the smaller Q by the slowly following copies, for actions (B, A) in states (B, F)."""
+        """(B,) the smaller value of the target networks, for actions (B, A) in states (B, F)."""
         q: Tensor = self._targets(torch.cat([features, actions.clamp(-1.0, 1.0)], dim=1)).amin(0)
         return q
 
-    def update(self, features: Tensor, actions: Tensor, wanted: Tensor) -> Tensor:
+    def update(self, features: Tensor, actions: Tensor, targets: Tensor) -> Tensor:
         """One gradient step on the squared error of both networks.
 
         Args:
             features: (B, F) states.
-            actions: (B, A) actions taken there, within -1 and 1.
-            wanted: (B,) targets.
+            actions: (B, A) executed actions, in [-1, 1].
+            targets: (B,) n-step returns.
 
         Returns:
-            Mean squared error before the step, a scalar without gradient.
+            Mean squared error before the step, 0-d without gradient.
 
         Raises:
-            NonFiniteError: when the error is NaN or infinite, before the step, with the minibatch.
+            NonFiniteError: when the error is NaN or infinite. Raised before the step, with the minibatch.
         """
-        self._minibatch = {"features": features, "actions": actions, "targets": wanted}
-        error = self._networks(torch.cat([features, actions], dim=1)) - wanted
+        self._minibatch = {"features": features, "actions": actions, "targets": targets}
+        error = self._networks(torch.cat([features, actions], dim=1)) - targets
         loss = error.square().mean(dim=1).sum()
         if not math.isfinite(float(loss.detach())):
             raise self._not_finite("the error of the critic", self._minibatch)
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         self._optimiser.step()
-        self._follow()
+        with torch.no_grad():
+            for target, current in zip(self._targets.parameters(), self._networks.parameters(), strict=True):
+                target.lerp_(current, self._tau)
         self.updates += 1
-        before: Tensor = 0.5 * loss.detach()
-        return before
+        mean_squared_error: Tensor = 0.5 * loss.detach()
+        return mean_squared_error
 
     def refuse_non_finite(self) -> None:
-        """Stop where a parameter is not a number.
+        """Check the networks' parameters.
 
         Raises:
-            NonFiniteError: with the parameters and the minibatch of the last update.
+            NonFiniteError: when one is NaN or infinite; with the parameters and the last minibatch.
         """
         parameters = {name: value.detach() for name, value in self._networks.named_parameters()}
         if not all(torch.isfinite(value).all() for value in parameters.values()):
             raise self._not_finite("the critic", parameters | self._minibatch)
 
     def state(self) -> State:
-        """Networks, their copies, optimiser, number of updates."""
+        """State of networks, target networks and optimiser, and the number of updates."""
         return {
             "networks": module_state(self._networks),
             "targets": module_state(self._targets),
@@ -109,58 +109,47 @@ class Critic:
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
+        """Restore what ``state`` returned."""
         restore_module(self._networks, state["networks"])
         restore_module(self._targets, state["targets"])
         restore_optimiser(self._optimiser, state["optimiser"])
         self.updates = state["updates"]
 
-    def _not_finite(self, what: str, shown: dict[str, Tensor]) -> NonFiniteError:
+    def _not_finite(self, subject: str, tensors: dict[str, Tensor]) -> NonFiniteError:
         return NonFiniteError(
-            f"{what} is not finite after {self.updates} updates; "
+            f"{subject} is not finite after {self.updates} updates; "
             f"a smaller algo.critic_lr than {self._lr} may help",
-            shown,
+            tensors,
         )
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        for mine, theirs in zip(self._targets.parameters(), self._networks.parameters(), strict=True):
-            mine.lerp_(theirs, self._tau)
 
 
 class TwinNetworks(nn.Module):
-    """Two networks of one shape, evaluated together: normalised ReLU layers and a linear output.
+    """Two networks of equal shape in one batched evaluation: layer normalisation, ReLU, linear output.
 
-    Weights and biases are uniform on +-1/sqrt(inputs of the layer).
+    Initial weights and biases are uniform on +-1/sqrt(inputs of the layer).
 
     Args:
-        widths: inputs, hidden layers, 1.
-        rng: where the parameters are drawn from.
+        widths: of inputs, hidden layers, and output (1).
+        rng: source of the initial parameters.
     """
 
     def __init__(self, widths: list[int], rng: np.random.Generator) -> None:
         super().__init__()
-        seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for inputs, outputs in itertools.pairwise(widths):
-            bound = 1.0 / math.sqrt(inputs)
-            for kind, rows in ((self.weights, inputs), (self.biases, 1)):
-                kind.append(nn.Parameter(torch.empty(2, rows, outputs)))
-                nn.init.uniform_(kind[-1], -bound, bound, generator=seed)
+        self.weights, self.biases = initial_layers(2, widths, rng)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(2, N) values of inputs (N, F + A)."""
-        first, *others = zip(self.weights, self.biases, strict=True)
-        both = torch.baddbmm(first[1], inputs.expand(2, -1, -1), first[0])
-        for weight, bias in others:
-            both = torch.baddbmm(bias, layer_norm(both, both.shape[-1:]).relu(), weight)
-        values: Tensor = both.squeeze(-1)
+        (weight, bias), *later_layers = zip(self.weights, self.biases, strict=True)
+        outputs = torch.baddbmm(bias, inputs.expand(2, -1, -1), weight)
+        for weight, bias in later_layers:
+            outputs = torch.baddbmm(bias, layer_norm(outputs, outputs.shape[-1:]).relu(), weight)
+        values: Tensor = outputs.squeeze(-1)
         return values
 
 
-def held_copy(networks: TwinNetworks) -> TwinNetworks:
-    """The same parameters, in the same memory, held: gradients pass through to the inputs alone."""
-    held = copy.deepcopy(networks).requires_grad_(False)
-    for mine, theirs in zip(held.parameters(), networks.parameters(), strict=True):
-        mine.data = theirs.data
-    return held
+def frozen_view(networks: TwinNetworks) -> TwinNetworks:
+    """Networks that share the memory of the parameters, but are differentiable in their inputs only."""
+    frozen = copy.deepcopy(networks).requires_grad_(False)
+    for shared, parameter in zip(frozen.parameters(), networks.parameters(), strict=True):
+        shared.data = parameter.data
+    return frozen

@@ -1,6 +1,6 @@
-"""One update: labelled pairs in, a moved policy and a dictionary of numbers out.
+"""Policy update of SAIL and its variants on preferences between segments.
 
-The learner is given ``SegmentBatch`` and ``Preferences``; no type that it can reach holds a reward.
+The learner sees ``SegmentBatch`` and ``Preferences``, neither of which contains a reward.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sailctl.algorithms.sources import (
     Comparisons,
     Part,
     UpdateBatch,
-    distance,
+    kl_since_update_began,
+    make_part,
     minibatch_of,
-    part_of,
     prepare,
     rows_by_group,
     step_log_prob,
@@ -59,36 +59,37 @@ DIAGNOSTICS = (
     "loss",
     "grad_norm",
 )
-"""Numbers of an update; those of the data set beside a design are ``data_*`` for the ones in ``OF_DATA``."""
-OF_DATA = ("h_abs", "F", "accuracy")
-FURTHEST = 2.0
-"""Passes over an iteration end when the policy has moved by more than so many times ``target_kl``."""
-SLOWEST, FASTEST = 0.1, 1.5
-"""Factors by which ``target_kl`` changes the learning rate from one iteration to the next, at most."""
-LOWEST, HIGHEST = 0.01, 10.0
-"""Shares of ``lr`` that ``target_kl`` keeps the learning rate between: where the labels are all ties nothing
-moves, and the first that is not must not find a rate that has risen without end."""
+"""Diagnostics of an update."""
+DATA_DIAGNOSTICS = ("h_abs", "F", "accuracy")
+"""Diagnostics of a data set that is mixed with a design; their columns begin with ``data_``."""
+MAX_KL_FACTOR = 2.0
+"""The steps of an iteration stop when the policy has moved by more than this multiple of ``target_kl``."""
+MIN_LR_FACTOR, MAX_LR_FACTOR = 0.1, 1.5
+"""Bounds of the factor by which ``target_kl`` changes the learning rate after an iteration."""
+MIN_LR_SCALE, MAX_LR_SCALE = 0.01, 10.0
+"""Bounds of the learning rate under ``target_kl``, relative to ``lr``. The policy does not move while all
+labels are ties; without an upper bound, the learning rate would then grow in every iteration."""
 
 
 class Learner:
-    """Every form of SAIL on segments: one update, with different sources of samples and coefficients.
+    """The update of all SAIL variants on segments, which differ in the source of samples and in coefficients.
 
-    maximise w J_design(theta) + (1 - w) J_data(theta) - gamma E_s[KL], theta on the ball of ``radius``
+    maximise w J_design(theta) + (1 - w) J_data(theta) - gamma E_s[KL], theta in the ball of ``radius``
     (SAIL [Ding et al. 2024], designs DDP, DPP and DPR of the single-level objective; RevKL [Wu et al. 2026],
-    penalised and projected objective; Robust [Li et al. 2026], J minus rho E|h|). Policy responses, a
-    teacher's labels and w = 1 are SAIL-RevKL; without gamma and radius that is SAIL, without c online DPO.
-    w = 0 and c = 0 is offline DPO.
+    penalised and projected objective; Robust [Li et al. 2026], J minus rho E|h|). SAIL-RevKL has responses of
+    the policy, labels of a teacher, and w = 1. Without gamma and radius it is SAIL, and also without c it is
+    online DPO. w = 0 and c = 0 is offline DPO.
 
-    ``data`` is the data set of ``config.data``; an iteration learns from (1 - w) / w times as many of its
-    pairs as there are ``prompts`` (from all of them at most): with two forks single samples weigh alike.
+    ``data`` is the data set of ``config.data``. Each iteration samples (1 - w) / w times as many pairs from
+    it as there are ``prompts``, and not more than it contains: with two forks every sample has equal weight.
 
-    With ``target_kl`` the learning rate follows how far the last iterations moved the policy, as the penalty
-    of Schulman et al. 2017 (arXiv 1707.06347, section 4) does: one step is nothing to a policy that acts with
-    much noise, and the end of one that acts with little.
+    With ``target_kl`` the learning rate adapts to the KL of the last iterations, as the adaptive penalty of
+    Schulman et al. 2017 (arXiv 1707.06347, section 4) does, because the KL of one gradient step depends
+    strongly on the standard deviation of the policy.
 
-    The observation statistics follow the segments of the first ``observe`` env steps, those of the reference
-    only when it is replaced. With ``observe`` 0 both keep the ones that training starts with, and what moves
-    one against the other is the gradient alone; where there are none yet, those of the first segments.
+    The policy's observation statistics are updated during the first ``observe`` env steps; the reference gets
+    new ones when it is replaced. With ``observe`` 0 both keep their initial statistics (those of the first
+    segments if there are none), so that only the gradient changes the KL between them.
     """
 
     def __init__(
@@ -103,15 +104,14 @@ class Learner:
         self.policy = policy
         self.reference = reference
         self.updates = 0
-        """Updates done so far."""
+        """Number of updates so far."""
         self._config = config
         self._rng = generators
         self._data = None if data is None else data.first_steps()
         self._prompts = prompts
         self._parameters = [p for p in policy.parameters() if p.requires_grad]
         optimisers = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-        self._pace = 1.0
-        self._lr = config.lr
+        self._lr_scale = 1.0
         self._optimiser = optimisers[config.optimiser](self._parameters, lr=config.lr, fused=True)
 
     def update(
@@ -121,33 +121,35 @@ class Learner:
         left: float = 1.0,
         env_steps: int = 0,
     ) -> dict[str, float]:
-        """Epochs x minibatches of gradient steps on what the policy just did, the data set, or both.
+        """Epochs x minibatches of gradient steps on the policy's segments, the data set, or both.
 
-        ``left`` is the share of the run that is left, which the learning rate follows with ``anneal``;
-        ``env_steps`` is how many came before these segments, which ``observe`` counts.
+        Args:
+            segments: segments of the policy; None when it does not act.
+            comparisons: comparisons of ``segments``.
+            left: remaining share of the run; the learning rate is proportional to it with ``anneal``.
+            env_steps: env steps before these segments, for ``observe``.
 
-        Returns the diagnostics of the last epoch (over its minibatches; NaN where there was nothing to
-        learn from, since the teacher skipped every question, say).
+        Returns:
+            Means of the diagnostics over the minibatches of the last epoch; NaN without samples, for example
+            when the teacher skipped every query.
 
         Raises:
-            NonFiniteError: when a segment, a loss, a gradient or a parameter is NaN or infinite; it carries
-                the batch.
+            NonFiniteError: when a segment, a loss, a gradient or a parameter is NaN or infinite; with the
+                batch.
         """
-        if self._config.reference_interval and self.updates % self._config.reference_interval == 0:
+        config = self._config
+        if config.reference_interval and self.updates % config.reference_interval == 0:
             self.reference = self.policy.snapshot()
-        share = left if self._config.anneal else 1.0
-        self._lr = self._config.lr * self._pace * share
+        share = left if config.anneal else 1.0
+        lr = config.lr * self._lr_scale * share
         for group in self._optimiser.param_groups:
-            group["lr"] = self._lr
-        observe = self._config.observe
-        if segments is not None and observe == 0 and not self.policy.obs_count:
+            group["lr"] = lr
+        if segments is not None and config.observe == 0 and not self.policy.obs_count:
             for policy in (self.policy, self.reference):
                 policy.observe(segments.obs[segments.mask > 0])
         parts = self._parts(segments, comparisons)
-        history, moved = self._passes(
-            parts, None if self._config.target_kl is None else self._config.target_kl * share
-        )
-        if segments is not None and (observe is None or env_steps < observe):
+        history, moved = self._epochs(parts, None if config.target_kl is None else config.target_kl * share)
+        if segments is not None and (config.observe is None or env_steps < config.observe):
             self.policy.observe(segments.obs[segments.mask > 0])
         self.updates += 1
         labels = [part.label for part in parts if part.label is not None]
@@ -155,85 +157,85 @@ class Learner:
             "tie_share": float(np.mean(labels[0] == 0)) if labels else 0.0,
             "kl_moved": moved,
             "entropy": self.policy.entropy(),
-            "lr": self._lr,
+            "lr": lr,
             "std": float(self.policy.log_std.detach().exp().mean()),
             "param_norm": self.policy.norm(),
         }
 
     @torch.no_grad()
     def score(self, segments: SegmentBatch, pairs: Pairs) -> FloatArray:
-        """(B,) h of pairs, under the policy and the reference that the last update was made against.
+        """(B,) h of pairs, under the current policy and reference.
 
         Raises:
             NonFiniteError: when a segment is not finite.
         """
-        batch = self._prepared(segments)
+        batch = self._prepare(segments)
         ratio = self._config.beta * (batch.behaviour_logp.sum(-1) - batch.ref_logp)
         h: FloatArray = (ratio[pairs.first] - ratio[pairs.second]).numpy()
         return h
 
     def state(self) -> State:
-        """Policy, reference, optimiser, and where the learning rate stands."""
+        """State of policy, reference and optimiser, the number of updates, and the learning-rate scale."""
         return {
             "policy": module_state(self.policy),
             "reference": module_state(self.reference),
             "optimiser": optimiser_state(self._optimiser),
             "updates": self.updates,
-            "pace": self._pace,
+            "pace": self._lr_scale,
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned; the policy is changed in place."""
+        """Restore what ``state`` returned; the policy is changed in place."""
         restore_module(self.policy, state["policy"])
         self.reference = self.policy.snapshot()
         restore_module(self.reference, state["reference"])
         restore_optimiser(self._optimiser, state["optimiser"])
-        self.updates, self._pace = state["updates"], state["pace"]
+        self.updates, self._lr_scale = state["updates"], state["pace"]
 
     # Sources
 
     def _parts(self, segments: SegmentBatch | None, comparisons: Comparisons | None) -> list[Part]:
-        """The sources of one update: the design first, then the data set with its recorded labels."""
+        """The samples of one update: of the design first, then of the data set with its recorded labels."""
         config, parts = self._config, []
-        own = config.labels == "policy"
+        policy_labels = config.labels == "policy"
         if segments is not None and comparisons is not None and len(comparisons):
-            batch = self._prepared(segments)
-            parts.append(part_of(batch, comparisons, config.w, responses=True, own_labels=own))
+            batch = self._prepare(segments)
+            parts.append(make_part(batch, comparisons, config.w, responses=True, policy_labels=policy_labels))
         if self._data is not None and config.responses == "data" and config.w > 0:
-            parts.append(self._drawn_from_data(self._data, self._prompts, config.w, own_labels=own))
+            parts.append(self._sample_data(self._data, self._prompts, config.w, policy_labels))
         if self._data is not None and config.w < 1:
             share = (1 - config.w) / config.w if config.w > 0 else 1.0
             count = min(max(1, round(share * self._prompts)), len(self._data))
-            recorded = self._drawn_from_data(self._data, count, 1 - config.w, own_labels=False)
+            recorded = self._sample_data(self._data, count, 1 - config.w, policy_labels=False)
             parts.append(replace(recorded, prefix="data_" if config.w > 0 else ""))
         return parts
 
-    def _drawn_from_data(self, data: PreferenceData, count: int, weight: float, own_labels: bool) -> Part:
-        rows = self._rng.data.choice(len(data), count, replace=count > len(data))
-        drawn = data.take(rows)
-        batch = self._prepared(drawn.segments)
-        return part_of(batch, drawn.preferences, weight, responses=False, own_labels=own_labels)
+    def _sample_data(self, data: PreferenceData, count: int, weight: float, policy_labels: bool) -> Part:
+        pairs = data.take(self._rng.data.choice(len(data), count, replace=count > len(data)))
+        batch = self._prepare(pairs.segments)
+        return make_part(batch, pairs.preferences, weight, responses=False, policy_labels=policy_labels)
 
-    def _prepared(self, segments: SegmentBatch) -> UpdateBatch:
+    def _prepare(self, segments: SegmentBatch) -> UpdateBatch:
         return prepare(segments, self.policy, self.reference, f"update {self.updates + 1}")
 
-    # Passes and steps
+    # Epochs and steps
 
-    def _passes(self, parts: Sequence[Part], target_kl: float | None) -> tuple[list[dict[str, float]], float]:
-        """Epochs x minibatches of gradient steps, fewer when the policy has moved too far for ``target_kl``.
+    def _epochs(self, parts: Sequence[Part], target_kl: float | None) -> tuple[list[dict[str, float]], float]:
+        """Epochs x minibatches of gradient steps, stopped early when the KL exceeds its limit.
 
-        Returns the diagnostics of the last pass's steps, and KL(before || after) per visited state.
+        Returns:
+            The diagnostics of the last epoch's steps, and KL(before || after) per visited state.
         """
         history: list[dict[str, float]] = []
         if not parts:
             return history, math.nan
         log_std = self.policy.log_std.detach().clone()
-        furthest = math.inf if target_kl is None else FURTHEST * target_kl
+        max_kl = math.inf if target_kl is None else MAX_KL_FACTOR * target_kl
         groups = [rows_by_group(part.group) for part in parts]
         steps = min([self._config.minibatches, *(len(rows) for rows in groups)])
-        moved, taken = 0.0, 0
+        moved, steps_done = 0.0, 0
         for _ in range(self._config.epochs):
-            if moved > furthest:
+            if moved > max_kl:
                 break
             history.clear()
             orders = [np.array_split(self._rng.minibatch.permutation(len(rows)), steps) for rows in groups]
@@ -243,32 +245,29 @@ class Learner:
                     for rows, order in zip(groups, orders, strict=True)
                 ]
                 history.append(self._step(parts, chosen))
-                taken += 1
+                steps_done += 1
                 if target_kl is not None:
-                    moved = distance(parts, self.policy, log_std)
-                    if moved > furthest:
+                    moved = kl_since_update_began(parts, self.policy, log_std)
+                    if moved > max_kl:
                         break
         if target_kl is None:
-            return history, distance(parts, self.policy, log_std)
-        # KL grows with the square of the way, and the way with the rate and the steps of it that were taken.
-        wanted = math.sqrt(target_kl / max(moved, 1e-12)) * taken / (self._config.epochs * steps)
-        self._pace *= min(max(wanted, SLOWEST), FASTEST)
-        self._pace = min(max(self._pace, LOWEST), HIGHEST)
+            return history, kl_since_update_began(parts, self.policy, log_std)
+        # The KL grows with the square of the distance, and the distance with learning rate times steps.
+        factor = math.sqrt(target_kl / max(moved, 1e-12)) * steps_done / (self._config.epochs * steps)
+        self._lr_scale *= min(max(factor, MIN_LR_FACTOR), MAX_LR_FACTOR)
+        self._lr_scale = min(max(self._lr_scale, MIN_LR_SCALE), MAX_LR_SCALE)
         return history, moved
 
     def _step(self, parts: Sequence[Part], chosen: Sequence[IntArray]) -> dict[str, float]:
-        """One gradient step on the chosen samples of each part.
-
-        Returns the diagnostics, taken before the step.
-        """
+        """One gradient step on the chosen samples of each part; returns the diagnostics before the step."""
         config = self._config
         loss = torch.zeros(())
         diagnostics: dict[str, float] = {}
         for part, samples in zip(parts, chosen, strict=True):
-            own, metrics = self._loss(part, samples)
-            loss = own if part.weight == 1 else loss + part.weight * own
-            wanted = OF_DATA if part.prefix else metrics
-            diagnostics |= {part.prefix + name: float(metrics[name]) for name in wanted}
+            part_loss, metrics = self._loss(part, samples)
+            loss = part_loss if part.weight == 1 else loss + part.weight * part_loss
+            names = DATA_DIAGNOSTICS if part.prefix else metrics
+            diagnostics |= {part.prefix + name: float(metrics[name]) for name in names}
 
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -282,31 +281,34 @@ class Learner:
         return diagnostics | {"loss": numbers["loss"], "grad_norm": grad_norm}
 
     def _loss(self, part: Part, samples: IntArray) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of the samples, the KL penalty included, and metrics; each segment is evaluated once,
-        however many samples share it."""
+        """Mean loss of the samples with the KL penalty, and metrics.
+
+        A segment that several samples share is evaluated once.
+        """
         config, batch = self._config, part.batch
-        used, place = np.unique(part.rows[samples], return_inverse=True)
-        rows, places = torch.from_numpy(used), torch.from_numpy(place.reshape(len(samples), -1))
+        used, index = np.unique(part.rows[samples], return_inverse=True)
+        rows, members = torch.from_numpy(used), torch.from_numpy(index.reshape(len(samples), -1))
         mask, ref_mean = batch.mask[rows], batch.ref_mean[rows]
         mean = self.policy.mean(batch.features[rows])
         steps = step_log_prob(self.policy, mean, batch.actions[rows], mask)
         logp = clipped_log_prob(steps, batch.behaviour_logp[rows], config.clip).sum(-1)
-        ours, theirs = logp[places], batch.ref_logp[rows][places]
-        if part.label is None and not part.own_labels:
+        policy_logp, ref_logp = logp[members], batch.ref_logp[rows][members]
+        baseline = config.baseline == "leave_one_out"
+        if part.label is None and not part.policy_labels:
             losses, metrics = ranking_loss(
-                ours, theirs, beta=config.beta, c=config.c, baseline=config.baseline == "leave_one_out"
+                policy_logp, ref_logp, beta=config.beta, c=config.c, baseline=baseline
             )
         else:
-            scored = ours[:, 0], ours[:, 1], theirs[:, 0], theirs[:, 1]
+            pair_logp = policy_logp[:, 0], policy_logp[:, 1], ref_logp[:, 0], ref_logp[:, 1]
             losses, metrics = sail_loss(
-                *scored,
-                self._labels(part, samples, scored),
+                *pair_logp,
+                self._labels(part, samples, pair_logp),
                 beta=config.beta,
                 c=config.c,
-                group=torch.from_numpy(part.group[samples]) if config.baseline == "leave_one_out" else None,
+                group=torch.from_numpy(part.group[samples]) if baseline else None,
                 responses=part.responses,
-                own_labels=part.own_labels,
-                rho=0.0 if part.own_labels else config.rho,
+                policy_labels=part.policy_labels,
+                rho=0.0 if part.policy_labels else config.rho,
                 worst_case=config.worst_case,
             )
         loss = losses.mean()
@@ -323,27 +325,32 @@ class Learner:
         return loss, metrics
 
     @torch.no_grad()
-    def _labels(self, part: Part, samples: IntArray, scored: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        """The recorded labels, or new ones drawn from p_theta(z) = sigma(z h) of the policy as it is now."""
+    def _labels(
+        self, part: Part, samples: IntArray, pair_logp: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> Tensor:
+        """The recorded labels, or labels drawn from p_theta(z) = sigma(z h) of the current policy."""
         if part.label is not None:
             return torch.from_numpy(part.label[samples])
-        chance = pair_score(*scored, self._config.beta).sigmoid().numpy()
-        drawn = np.where(self._rng.labels.random(len(samples)) < chance, 1.0, -1.0)
-        return torch.from_numpy(drawn.astype(np.float32))
+        probability = pair_score(*pair_logp, self._config.beta).sigmoid().numpy()
+        labels = np.where(self._rng.labels.random(len(samples)) < probability, 1.0, -1.0)
+        return torch.from_numpy(labels.astype(np.float32))
 
     def _means(self, history: Sequence[dict[str, float]]) -> dict[str, float]:
-        """Mean of each diagnostic, the largest of a ``_max``; NaN for one that no step has brought."""
+        """Mean of each diagnostic over the steps, maximum of those named ``*_max``; NaN without a value."""
         mixed = self._data is not None and 0 < self._config.w < 1
-        names = [*DIAGNOSTICS, *(f"data_{name}" for name in OF_DATA if mixed)]
-        found = {name: [row[name] for row in history if name in row] for name in names}
+        names = [*DIAGNOSTICS, *(f"data_{name}" for name in DATA_DIAGNOSTICS if mixed)]
+        values_of = {name: [row[name] for row in history if name in row] for name in names}
         return {
             name: float((np.max if name.endswith("_max") else np.mean)(values)) if values else math.nan
-            for name, values in found.items()
+            for name, values in values_of.items()
         }
 
     def _mean_kl(self, direction: str, mean: Tensor, ref_mean: Tensor, mask: Tensor) -> Tensor:
-        """KL per visited state, averaged over the states of the minibatch (how often each is visited depends
-        on theta too; as in the published objective, that is not differentiated)."""
+        """Mean KL over the visited states of the minibatch.
+
+        As in the published objective, the dependence of the state distribution on theta is not
+        differentiated.
+        """
         kl = kl_penalty(direction, mean, self.policy.log_std, ref_mean, self.reference.log_std)
         return (kl * mask).sum() / mask.sum().clamp(min=1.0)
 
@@ -353,5 +360,5 @@ class Learner:
         bad = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
         if not bad:
             return
-        given = minibatch_of(parts, chosen) | {"log_std": self.policy.log_std.detach().clone()}
-        raise NonFiniteError(f"update {self.updates + 1} is not finite: {', '.join(bad)}", given)
+        minibatch = minibatch_of(parts, chosen) | {"log_std": self.policy.log_std.detach().clone()}
+        raise NonFiniteError(f"update {self.updates + 1} is not finite: {', '.join(bad)}", minibatch)

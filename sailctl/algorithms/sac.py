@@ -1,9 +1,9 @@
-"""SAC of Stable-Baselines3 (Haarnoja et al. 2018, arXiv 1812.05905), and what PEBBLE and others put on it.
+"""SAC of Stable-Baselines3 (Haarnoja et al. 2018, arXiv 1812.05905), PEBBLE, and SAC with a KL penalty.
 
-On the true reward it is SAC. On a learned one it is PEBBLE (Lee et al. 2021, arXiv 2106.05091) as B-Pref's
-code runs it: states are explored before there is a reward, the reward of all that is remembered is computed
-anew after each session with the teacher, and the critics start afresh after the first. With ``algo.gamma``
-the actor pays gamma KL(reference || actor), as in the public control code of [RevKL].
+On the true reward it is SAC. On a learned reward it is PEBBLE (Lee et al. 2021, arXiv 2106.05091) as in
+B-Pref's code: unsupervised exploration before the first session, relabelling of the replay buffer after each
+session, and a reset of the critics after the first one. With ``algo.gamma`` the actor minimises also
+gamma KL(reference || actor), as in the public control code of [RevKL].
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.sb3 import (
     NEVER,
     Baseline,
-    LearnedReward,
     copy_layers,
-    keep_numbers,
+    latest_metrics,
     learner_state,
     linear_layers,
+    make_env,
     moments_state,
-    recorded,
+    record_metrics,
     refuse_non_finite,
     restore_learner,
     restore_moments,
-    sessions_of,
 )
 from sailctl.config import PolicyConfig, SACRun
 from sailctl.core.seeding import named_generators, seed_of_32_bits
@@ -47,7 +46,6 @@ from sailctl.objectives import kl_penalty
 from sailctl.policies.policy import GaussianPolicy
 from sailctl.preferences.sessions import Sessions
 from sailctl.simulator.states import Simulator
-from sailctl.simulator.vecenv import SimulatorVecEnv
 
 METRICS = {
     "actor_loss": "actor_loss",
@@ -55,67 +53,58 @@ METRICS = {
     "temperature": "ent_coef",
     "lr": "learning_rate",
 }
-"""Columns of metrics.csv, and what Stable-Baselines3 calls them (below ``train/``)."""
+"""Columns of metrics.csv, with their names in Stable-Baselines3 (below ``train/``)."""
 
 NEIGHBOURS = 5
-"""The novelty of a state is the distance to so many-th nearest one (B-Pref: ``topK``)."""
-FRESH_UPDATES = 100
-"""Gradient steps at once, after the critics have started afresh (B-Pref: ``reset_update``)."""
-REMEMBERED = 1_000_000
-"""Env steps in the replay buffer at most."""
-REMEMBERS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-"""What Stable-Baselines3 calls the arrays of the replay buffer."""
-RELABELLED = 32_768
-"""Rewards that are computed at once, which bounds the memory that it takes."""
-LEAST_STD = 1e-3
-"""Least standard deviation of a saved policy, whose logarithm has to be finite."""
+"""k of the novelty of a state, its distance to the k-th nearest neighbour (B-Pref: ``topK``)."""
+RESET_UPDATES = 100
+"""Gradient steps after the reset of the critics (B-Pref: ``reset_update``)."""
+REPLAY_CAPACITY = 1_000_000
+"""Maximum number of env steps in the replay buffer."""
+REPLAY_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+"""Attributes of Stable-Baselines3's replay buffer that contain the transitions."""
+RELABEL_BATCH = 32_768
+"""Number of rewards computed at once when relabelling, which limits the memory."""
+MIN_STD = 1e-3
+"""Lower bound of the standard deviation of a saved policy, so that its logarithm is finite."""
 
 
 class SACBaseline(Baseline):
-    """SAC, or PEBBLE, with or without a KL penalty: an ``Algorithm``."""
+    """SAC or PEBBLE, with or without a KL penalty."""
 
     def __init__(self, config: SACRun, simulator: Simulator) -> None:
         algo, self._spec = config.algo, simulator.spec
-        self._config = config
-        self._generators, self._sessions = named_generators(config.seed), None
-        plain = SimulatorVecEnv(simulator, algo.envs, config.seed)
-        self._env: SimulatorVecEnv | LearnedReward = plain
-        if algo.reward == "model":
-            first_at = algo.learning_starts + algo.pretrain
-            self._sessions = sessions_of(config, self._spec, self._generators, first_at)
-            self._env = LearnedReward(plain, self._sessions)
+        self._config, self._generators = config, named_generators(config.seed)
+        first_session = algo.learning_starts + algo.pretrain
+        self._env, self._sessions = make_env(config, simulator, self._generators, first_session)
         self._model: SAC = make_model(config, self._env)
-        replay_of(self._model).seeks_novelty = algo.pretrain > 0
+        replay_of(self._model).rewards_novelty = algo.pretrain > 0
         self._penalty = KLPenalty(self._model, algo.gamma) if algo.gamma > 0 else None
 
     def iterate(self, clock: Clock, left: float) -> Metrics:
-        """Env steps and the updates that go with them, then a session with the teacher where one is due."""
-        algo, before = self._config.algo, self.env_steps
-        steps = min(algo.interval, self._config.env_steps - before)
-        with clock.measure("update_s"):  # collecting is not told apart: one call does both
+        """Env steps with their updates, then a session with the teacher if one is due."""
+        algo, env_steps_before = self._config.algo, self.env_steps
+        steps = min(algo.interval, self._config.env_steps - env_steps_before)
+        with clock.measure("update_s"):  # includes collection: one call does both
             self._model.learn(steps, log_interval=NEVER, reset_num_timesteps=False)
-        metrics, asked = recorded(self._model, METRICS), {}
-        if self._sessions is not None:
-            if self._sessions.due(self.env_steps):
-                with clock.measure("label_s"):
-                    hold_session(self._sessions, self.env_steps, self._model, algo.relabel)
-            asked = self._sessions.metrics()
+        metrics = latest_metrics(self._model, METRICS)
+        if self._sessions is not None and self._sessions.due(self.env_steps):
+            with clock.measure("label_s"):
+                hold_session(self._sessions, self.env_steps, self._model, algo.relabel)
         if self._penalty is not None:
-            metrics["kl_ref_pi"] = self._penalty.last
-            if (
-                algo.reference_interval
-                and self.env_steps // algo.reference_interval > before // algo.reference_interval
-            ):
-                self._penalty.refresh()
+            metrics["kl_ref_pi"] = self._penalty.kl
+            interval = algo.reference_interval
+            if interval and self.env_steps // interval > env_steps_before // interval:
+                self._penalty.replace_reference()
         refuse_non_finite(self._model)
-        return metrics | asked
+        return metrics if self._sessions is None else metrics | self._sessions.metrics()
 
     def policy(self) -> GaussianPolicy:
-        """The actor as a policy of the suite, in memory of its own."""
+        """A copy of the actor as a ``GaussianPolicy``."""
         return to_policy(self._model, self._config.policy.initial_std, self._spec)
 
     def state(self) -> State:
-        """Environments, what is asked and learned beside them, penalty, learner and replay buffer."""
+        """State of generators, environments, sessions, penalty, learner and replay buffer."""
         return {
             "generators": self._generators.state(),
             "env": self._env.state(),
@@ -126,7 +115,7 @@ class SACBaseline(Baseline):
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
+        """Restore what ``state`` returned."""
         self._generators.restore(state["generators"])
         self._env.restore(state["env"])
         if self._penalty is not None:
@@ -137,13 +126,13 @@ class SACBaseline(Baseline):
 
 
 def make_model(config: SACRun, env: VecEnv) -> SAC:
-    """The learner, its networks drawn from the run's seed."""
+    """The learner, with networks initialised from the run's seed."""
     algo = config.algo
     model = SAC(
         "MlpPolicy",
         env,
         learning_rate=algo.lr,
-        buffer_size=min(config.env_steps + algo.envs, REMEMBERED),
+        buffer_size=min(config.env_steps + algo.envs, REPLAY_CAPACITY),
         learning_starts=algo.learning_starts,
         batch_size=algo.batch,
         tau=algo.tau,
@@ -157,65 +146,65 @@ def make_model(config: SACRun, env: VecEnv) -> SAC:
         seed=seed_of_32_bits(config.seed),
         device="cpu",
     )
-    keep_numbers(model)
+    record_metrics(model)
     return model
 
 
 class Replay(ReplayBuffer):
-    """A replay buffer whose rewards may be computed anew, or be the novelty of states instead."""
+    """A replay buffer that can be relabelled, or can give the novelty of states as reward."""
 
-    seeks_novelty = False
-    """Whether samples are rewarded by the novelty of their states (PEBBLE's unsupervised pre-training)."""
-    sampled: Tensor
+    rewards_novelty = False
+    """Whether the reward of a sample is the novelty of its state (PEBBLE's unsupervised pre-training)."""
+    sampled_obs: Tensor
     """(B, O) observations of the latest sample."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._scale = RunningMeanStd()
+        self._novelty_moments = RunningMeanStd()
 
     def relabel(self, sessions: Sessions) -> None:
-        """Put the reward that is known now in place of every reward in memory."""
+        """Replace all stored rewards by those of the current reward model."""
         size = self.size() * self.n_envs
         obs = self.observations.reshape(-1, self.observations.shape[-1])
         actions = self.actions.reshape(len(obs), -1)
         rewards = self.rewards.reshape(-1)
-        for start in range(0, size, RELABELLED):
-            rows = slice(start, min(start + RELABELLED, size))
+        for start in range(0, size, RELABEL_BATCH):
+            rows = slice(start, min(start + RELABEL_BATCH, size))
             rewards[rows] = sessions.rewards(obs[rows], actions[rows])
 
     def latest(self, count: int) -> NDArray[np.float32]:
-        """(about ``count``, O) the observations that came last, or zeros (1, O) before the first."""
+        """(about ``count``, O) the latest observations; zeros (1, O) before the first."""
         rows = min(math.ceil(count / self.n_envs), self.size())
-        last: NDArray[np.float32] = self.observations[(self.pos - 1 - np.arange(rows)) % self.buffer_size]
-        return last.reshape(-1, last.shape[-1]) if rows else np.zeros((1, last.shape[-1]), np.float32)
+        obs: NDArray[np.float32] = self.observations[(self.pos - 1 - np.arange(rows)) % self.buffer_size]
+        return obs.reshape(-1, obs.shape[-1]) if rows else np.zeros((1, obs.shape[-1]), np.float32)
 
     def state(self) -> State:
-        """All that is remembered, without the room that is still empty, and the scale of novelty."""
-        filled = {name: getattr(self, name)[: self.size()] for name in REMEMBERS}
+        """The stored transitions, without unused rows, and the moments of the novelty."""
+        filled = {name: getattr(self, name)[: self.size()] for name in REPLAY_ARRAYS}
         return {
             "pos": self.pos,
             "full": self.full,
-            "seeks_novelty": self.seeks_novelty,
-            "scale": moments_state(self._scale),
+            "seeks_novelty": self.rewards_novelty,
+            "scale": moments_state(self._novelty_moments),
             **filled,
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
-        self.pos, self.full, self.seeks_novelty = state["pos"], state["full"], state["seeks_novelty"]
-        restore_moments(self._scale, state["scale"])
-        for name in REMEMBERS:
+        """Restore what ``state`` returned."""
+        self.pos, self.full, self.rewards_novelty = state["pos"], state["full"], state["seeks_novelty"]
+        restore_moments(self._novelty_moments, state["scale"])
+        for name in REPLAY_ARRAYS:
             getattr(self, name)[: self.size()] = state[name]
 
     def _get_samples(self, batch_inds: NDArray[Any], env: VecNormalize | None = None) -> ReplayBufferSamples:
         samples = super()._get_samples(batch_inds, env)
-        self.sampled = samples.observations
-        if not self.seeks_novelty:
+        self.sampled_obs = samples.observations
+        if not self.rewards_novelty:
             return samples
-        known = torch.from_numpy(self.observations[: self.size()]).flatten(0, 1)
-        found = novelty(self.sampled, known, NEIGHBOURS)
-        self._scale.update(found.double().numpy())
-        return samples._replace(rewards=(found / math.sqrt(self._scale.var))[:, None])
+        stored = torch.from_numpy(self.observations[: self.size()]).flatten(0, 1)
+        distances = novelty(self.sampled_obs, stored, NEIGHBOURS)
+        self._novelty_moments.update(distances.double().numpy())
+        return samples._replace(rewards=(distances / math.sqrt(self._novelty_moments.var))[:, None])
 
 
 def replay_of(model: SAC) -> Replay:
@@ -225,42 +214,43 @@ def replay_of(model: SAC) -> Replay:
 
 
 def optimisers(model: SAC) -> list[Optimizer]:
-    """Those of actor, critics and temperature."""
+    """The optimisers of actor, critics and temperature."""
     assert model.ent_coef_optimizer is not None  # the temperature is learned
     return [model.actor.optimizer, model.critic.optimizer, model.ent_coef_optimizer]
 
 
 def log_temperature(model: SAC) -> Tensor:
-    """(1,) the logarithm of the weight of the entropy, which is no part of the networks."""
+    """(1,) the logarithm of the entropy weight, which is not a parameter of the networks."""
     assert model.log_ent_coef is not None
     return model.log_ent_coef
 
 
-def novelty(obs: Tensor, known: Tensor, neighbours: int) -> Tensor:
-    """(B,) distance from each of (B, O) observations to its ``neighbours``-th nearest of (N, O) known ones.
+def novelty(obs: Tensor, stored: Tensor, neighbours: int) -> Tensor:
+    """(B,) distance of each observation (B, O) to the k-th nearest stored one (N, O), k = ``neighbours``.
 
-    The observations are among the known ones, so that the nearest is itself and not counted. The mean of its
-    logarithm is, but for a constant, the particle estimate of the entropy of the states (PEBBLE, unsupervised
-    exploration); B-Pref's code rewards the distance itself. With fewer known ones, the farthest counts.
+    The observations are among the stored ones, so the nearest one is the observation itself and is not
+    counted. Up to a constant, the mean logarithm of the distance is the particle estimate of the entropy of
+    the states (PEBBLE, unsupervised exploration). The reward in B-Pref's code is the distance. With fewer
+    stored observations it is the largest distance.
     """
-    rank = min(neighbours + 1, len(known))
-    return torch.cdist(obs, known).kthvalue(rank, dim=1).values
+    rank = min(neighbours + 1, len(stored))
+    return torch.cdist(obs, stored).kthvalue(rank, dim=1).values
 
 
 def hold_session(sessions: Sessions, env_steps: int, model: SAC, relabel: bool) -> None:
-    """Ask, and let memory follow the new reward; the first reward ends the search for novelty."""
+    """Hold a session and relabel the replay buffer; the first reward ends the unsupervised pre-training."""
     replay, first = replay_of(model), not sessions.learned
     sessions.hold(env_steps)
     if sessions.learned and (relabel or first):
         replay.relabel(sessions)
-    if sessions.learned and replay.seeks_novelty:
-        replay.seeks_novelty = False
+    if sessions.learned and replay.rewards_novelty:
+        replay.rewards_novelty = False
         reset_critics(model)
-        model.train(gradient_steps=FRESH_UPDATES, batch_size=model.batch_size)
+        model.train(gradient_steps=RESET_UPDATES, batch_size=model.batch_size)
 
 
 def reset_critics(model: SAC) -> None:
-    """New parameters for the critics: what they know of novelty says nothing about the reward."""
+    """Reinitialise the critics, whose values of novelty are useless for the learned reward."""
     for layer in linear_layers(model.critic):
         layer.reset_parameters()
     model.critic_target.load_state_dict(model.critic.state_dict())
@@ -268,63 +258,63 @@ def reset_critics(model: SAC) -> None:
 
 
 class KLPenalty:
-    """Adds gamma times the mean KL(reference || actor) to what the actor minimises.
+    """Adds gamma times the mean KL(reference || actor) to the actor's loss.
 
-    The KL is that of the Gaussians before squashing, in closed form, over the states of the minibatch. The
-    reference is the actor at the start, until ``refresh`` puts the present one in its place. The gradient is
-    added to that of SAC's own loss before each step of the actor's optimiser.
+    The KL is between the Gaussians before squashing, in closed form, averaged over the states of the
+    minibatch. The reference is the initial actor until ``replace_reference``. A hook adds the gradient to
+    that of SAC's loss before each step of the actor's optimiser.
     """
 
     def __init__(self, model: SAC, gamma: float) -> None:
         self._model, self._gamma = model, gamma
         self._reference = copy.deepcopy(model.actor).requires_grad_(False)
-        self.last = math.nan
-        """KL in the latest minibatch, in nats per state."""
+        self.kl = math.nan
+        """KL of the latest minibatch, in nats per state."""
         model.actor.optimizer.register_step_pre_hook(lambda *_: self._add_gradient())
 
-    def refresh(self) -> None:
-        """Make the actor as it is now the reference."""
+    def replace_reference(self) -> None:
+        """Make the current actor the reference."""
         self._reference.load_state_dict(self._model.actor.state_dict())
 
     def state(self) -> State:
-        """The reference, and the latest KL."""
-        return {"reference": module_state(self._reference), "last": self.last}
+        """State of the reference, and the latest KL."""
+        return {"reference": module_state(self._reference), "last": self.kl}
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
+        """Restore what ``state`` returned."""
         restore_module(self._reference, state["reference"])
-        self.last = state["last"]
+        self.kl = state["last"]
 
     def _add_gradient(self) -> None:
-        obs = replay_of(self._model).sampled
+        obs = replay_of(self._model).sampled_obs
         mean, log_std, _ = self._model.actor.get_action_dist_params(obs)
         ref_mean, ref_log_std, _ = self._reference.get_action_dist_params(obs)
         kl = kl_penalty("kl_ref_pi", mean, log_std, ref_mean, ref_log_std).mean()
         torch.autograd.backward(self._gamma * kl)
-        self.last = float(kl.detach())
+        self.kl = float(kl.detach())
 
 
 def to_policy(model: SAC, initial_std: float, spec: EnvSpec) -> GaussianPolicy:
-    """The actor as a policy of the suite, in memory of its own.
+    """A copy of the actor as a ``GaussianPolicy``.
 
-    Its mean is the deterministic action of SAC. Its deviation, which no state changes, is the mean one of the
-    squashed action in the states of the latest episode or so.
+    Its mean is the deterministic action of SAC. Its state-independent standard deviation is the mean one of
+    the squashed action, over about as many of the latest states as an episode has.
     """
-    kind = PolicyConfig("squashed", list(model.actor.net_arch), 0, initial_std, True, False)
-    policy = GaussianPolicy(kind, spec, np.random.default_rng(0))
+    config = PolicyConfig("squashed", list(model.actor.net_arch), 0, initial_std, True, False)
+    policy = GaussianPolicy(config, spec, np.random.default_rng(0))
     copy_layers(linear_layers(model.actor.latent_pi, model.actor.mu), linear_layers(policy.net))
     with torch.no_grad():
         obs = torch.from_numpy(replay_of(model).latest(spec.horizon))
         mean, log_std, _ = model.actor.get_action_dist_params(obs)
         std = squashed_std(mean, log_std).mean(0)
-    policy.log_std.data.copy_(std.clamp(min=LEAST_STD).log())
+    policy.log_std.data.copy_(std.clamp(min=MIN_STD).log())
     return policy
 
 
 def squashed_std(mean: Tensor, log_std: Tensor) -> Tensor:
-    """(N, A) standard deviations of tanh(x), x normal with (N, A) means and log deviations; quadrature."""
-    points, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(32))
+    """(N, A) standard deviations of tanh(x), x normal with (N, A) means and log deviations, by quadrature."""
+    points, weights = (torch.from_numpy(array) for array in np.polynomial.hermite_e.hermegauss(32))
     weights = weights / weights.sum()
     squashed = torch.tanh(mean[..., None].double() + log_std[..., None].double().exp() * points)
-    centre = (squashed * weights).sum(-1, keepdim=True)
-    return ((squashed - centre).square() * weights).sum(-1).sqrt().float()
+    squashed_mean = (squashed * weights).sum(-1, keepdim=True)
+    return ((squashed - squashed_mean).square() * weights).sum(-1).sqrt().float()

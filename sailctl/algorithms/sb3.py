@@ -1,7 +1,7 @@
-"""What the baselines have in common, whichever algorithm of Stable-Baselines3 they are built on.
+"""Common parts of the baselines that use algorithms of Stable-Baselines3 (SB3).
 
-An iteration calls ``learn`` once. Between two calls a learner is at rest: a rollout is over, its updates are
-done, and ``learn`` takes up where the last one ended. That is where checkpoints are kept.
+An iteration calls SB3's ``learn`` once. Checkpoints are saved between two calls, when the rollout and its
+updates are complete; the next call of ``learn`` continues from there.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from sailctl.core.state import State, module_state, optimiser_state, restore_mod
 from sailctl.core.types import EnvSpec, FloatArray, NonFiniteError, Transitions
 from sailctl.data.history import History
 from sailctl.preferences.sessions import Schedule, Sessions
+from sailctl.simulator.states import Simulator
 from sailctl.simulator.vecenv import SimulatorVecEnv
 
 NEVER = 2**31
-"""``log_interval`` of ``learn``: the numbers are read after it, not during it."""
+"""``log_interval`` of ``learn``: metrics are read after ``learn``, not during it."""
 
-KNOWN = (
+LEARNER_ATTRIBUTES = (
     "num_timesteps",
     "_n_updates",
     "_episode_num",
@@ -43,37 +44,37 @@ KNOWN = (
     "_last_original_obs",
     "_last_episode_starts",
 )
-"""What a learner of Stable-Baselines3 remembers of one call of ``learn`` in the next one."""
+"""Attributes of an SB3 algorithm that a call of ``learn`` passes on to the next one."""
 
 EPISODES = 100
-"""Episodes' worth of steps from which windows are drawn, the latest (B-Pref: ``max_size``)."""
+"""Windows are drawn from the latest steps, of this number of full-length episodes (B-Pref: ``max_size``)."""
 
 
 class Baseline(Algorithm):
-    """What the loop knows of a learner of Stable-Baselines3, on the true reward or a learned one."""
+    """An SB3 algorithm on the true reward or on a learned one."""
 
     _model: BaseAlgorithm
     _sessions: Sessions | None
-    """What is asked and learned beside it; None on the true reward."""
+    """The teacher's sessions and the learned reward; None on the true reward."""
 
     @property
     def env_steps(self) -> int:
-        """Control steps of all environments so far."""
+        """Number of env steps so far."""
         return self._model.num_timesteps
 
     @property
     def labels(self) -> int:
-        """The teacher's answers so far; 0 on the true reward."""
+        """Number of the teacher's answers so far; 0 on the true reward."""
         return 0 if self._sessions is None else self._sessions.labels
 
 
-def sessions_of(config: BaselineRun, spec: EnvSpec, generators: Generators, first_at: int) -> Sessions:
-    """What a baseline on a learned reward asks, from ``first_at`` env steps on."""
+def sessions_of(config: BaselineRun, spec: EnvSpec, generators: Generators, first_session: int) -> Sessions:
+    """The teacher's sessions of a baseline on a learned reward, from ``first_session`` env steps on."""
     algo, window = config.algo, segment_lengths(config)[1]
     return Sessions(
         config.oracle,
         config.reward,
-        Schedule(first_at, algo.initial_queries, algo.query_interval, algo.queries),
+        Schedule(first_session, algo.initial_queries, algo.query_interval, algo.queries),
         selection=algo.selection,
         window=window,
         history=History(max(window, EPISODES * spec.horizon // algo.envs), algo.envs, spec),
@@ -83,59 +84,70 @@ def sessions_of(config: BaselineRun, spec: EnvSpec, generators: Generators, firs
     )
 
 
+def make_env(
+    config: BaselineRun, simulator: Simulator, generators: Generators, first_session: int
+) -> tuple[SimulatorVecEnv | LearnedReward, Sessions | None]:
+    """Environments with the true reward, or with a learned reward and the sessions that provide it."""
+    env = SimulatorVecEnv(simulator, config.algo.envs, config.seed)
+    if config.algo.reward != "model":
+        return env, None
+    sessions = sessions_of(config, simulator.spec, generators, first_session)
+    return LearnedReward(env, sessions), sessions
+
+
 class LearnedReward(VecEnvWrapper):
-    """Hands out the learned reward in place of the true one, which goes to the teacher's history alone."""
+    """Replaces the true reward by the learned one; only the teacher's history receives the true reward."""
 
     def __init__(self, venv: SimulatorVecEnv, sessions: Sessions) -> None:
         super().__init__(venv)
-        self._simulated, self._sessions = venv, sessions
+        self._simulator_env, self._sessions = venv, sessions
         self._obs = np.zeros((venv.num_envs, *(venv.observation_space.shape or ())), np.float32)
         self._actions: FloatArray = np.zeros((venv.num_envs, *(venv.action_space.shape or ())), np.float32)
 
     def reset(self) -> VecEnvObs:
-        """(N, O) first observations of fresh episodes."""
+        """(N, O) first observations of new episodes."""
         self._sessions.end_episodes()
         obs = self.venv.reset()
         self._obs = np.array(obs)
         return obs
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
-        """Take (N, A) actions; those beyond -1 and +1 are clipped."""
+        """Execute (N, A) actions, clipped to [-1, 1]."""
         self._actions = np.clip(actions, -1.0, 1.0)
         self.venv.step_async(self._actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """As the environments', but for (N,) rewards, which are the learned ones."""
-        obs, true, ended, infos = self.venv.step_wait()
+        """The step of the wrapped environments, with (N,) learned rewards."""
+        obs, true_rewards, ended, infos = self.venv.step_wait()
         truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos])
-        reached = np.array(obs)
+        next_obs = np.array(obs)
         for row in np.flatnonzero(ended):
-            reached[row] = infos[row]["terminal_observation"]
-        done = Transitions(self._obs, self._actions, reached, ended & ~truncated, ended)
-        self._sessions.remember(done, true.astype(np.float64))
-        learned = self._sessions.rewards(self._obs, self._actions)
+            next_obs[row] = infos[row]["terminal_observation"]
+        transitions = Transitions(self._obs, self._actions, next_obs, ended & ~truncated, ended)
+        self._sessions.remember(transitions, true_rewards.astype(np.float64))
+        learned_rewards = self._sessions.rewards(self._obs, self._actions)
         self._obs = np.array(obs)
-        return obs, learned, ended, infos
+        return obs, learned_rewards, ended, infos
 
     def state(self) -> State:
-        """The environments, the latest observations, and what the sessions know."""
+        """State of the environments, the sessions and the history, and the latest observations."""
         return {
-            "simulated": self._simulated.state(),
+            "simulated": self._simulator_env.state(),
             "obs": self._obs,
             "sessions": self._sessions.state(),
             "history": self._sessions.history.state(),
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
-        self._simulated.restore(state["simulated"])
+        """Restore what ``state`` returned."""
+        self._simulator_env.restore(state["simulated"])
         self._obs = state["obs"]
         self._sessions.restore(state["sessions"])
         self._sessions.history.restore(state["history"])
 
 
-class Numbers(KVWriter):
-    """Keeps the numbers that Stable-Baselines3 recorded last."""
+class MetricsWriter(KVWriter):
+    """Stores the metrics that SB3 logged last."""
 
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
@@ -143,31 +155,31 @@ class Numbers(KVWriter):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Keep them."""
+        """Store the metrics."""
         self.values = {key: float(value) for key, value in key_values.items()}
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
-def keep_numbers(model: BaseAlgorithm) -> None:
-    """Let ``recorded`` read what ``model`` records, and nothing else happen with it."""
-    model.set_logger(Logger(None, [Numbers()]))
+def record_metrics(model: BaseAlgorithm) -> None:
+    """Store the metrics that ``model`` logs, for ``latest_metrics``."""
+    model.set_logger(Logger(None, [MetricsWriter()]))
 
 
-def recorded(model: BaseAlgorithm, names: Mapping[str, str]) -> dict[str, float]:
-    """Numbers of the last update by our names, given what they are called below ``train/``; NaN before it."""
+def latest_metrics(model: BaseAlgorithm, names: Mapping[str, str]) -> dict[str, float]:
+    """Metrics of the last update, NaN before it; ``names`` maps our names to SB3's below ``train/``."""
     model.logger.dump(model.num_timesteps)
-    (numbers,) = model.logger.output_formats
-    assert isinstance(numbers, Numbers)
-    return {name: numbers.values.get(f"train/{theirs}", math.nan) for name, theirs in names.items()}
+    (writer,) = model.logger.output_formats
+    assert isinstance(writer, MetricsWriter)
+    return {name: writer.values.get(f"train/{sb3_name}", math.nan) for name, sb3_name in names.items()}
 
 
 def refuse_non_finite(model: BaseAlgorithm) -> None:
-    """Stop where a parameter is NaN or infinite.
+    """Check the parameters of ``model``.
 
     Raises:
-        NonFiniteError: with the parameters.
+        NonFiniteError: when one is NaN or infinite; with the parameters.
     """
     parameters = {name: value.detach() for name, value in model.policy.named_parameters()}
     bad = [name for name, value in parameters.items() if not torch.isfinite(value).all()]
@@ -183,22 +195,22 @@ def linear_layers(*networks: nn.Module) -> list[nn.Linear]:
 
 @torch.no_grad()
 def copy_layers(sources: list[nn.Linear], targets: list[nn.Linear]) -> None:
-    """Give ``targets`` the weights and biases of ``sources``, layer by layer."""
+    """Copy the weights and biases of ``sources`` to ``targets``, layer by layer."""
     for source, target in zip(sources, targets, strict=True):
         target.weight.copy_(source.weight)
         target.bias.copy_(source.bias)
 
 
 def learner_state(model: BaseAlgorithm, optimisers: Sequence[Optimizer]) -> State:
-    """Networks, optimisers, counters, and where the generators stand that Stable-Baselines3 draws from.
+    """State of networks, optimisers, counters and the random generators of SB3.
 
-    These are PyTorch's and NumPy's global ones, and that of the action space. Left out are statistics of
-    episodes, which it collects and nobody reads.
+    SB3 draws from the global generators of PyTorch and NumPy, and from that of the action space. SB3's
+    statistics of episodes are not included, because nothing reads them.
     """
     return {
         "policy": module_state(model.policy),
-        "optimisers": {str(number): optimiser_state(one) for number, one in enumerate(optimisers)},
-        "known": {name: getattr(model, name) for name in KNOWN},
+        "optimisers": {str(number): optimiser_state(each) for number, each in enumerate(optimisers)},
+        "known": {name: getattr(model, name) for name in LEARNER_ATTRIBUTES},
         "torch": torch.get_rng_state(),
         "numpy": get_bit_generator().state,
         "action_space": model.action_space.np_random.bit_generator.state,
@@ -206,22 +218,22 @@ def learner_state(model: BaseAlgorithm, optimisers: Sequence[Optimizer]) -> Stat
 
 
 def restore_learner(model: BaseAlgorithm, optimisers: Sequence[Optimizer], state: State) -> None:
-    """Load what ``learner_state`` returned."""
+    """Restore what ``learner_state`` returned."""
     restore_module(model.policy, state["policy"])
-    for number, one in enumerate(optimisers):
-        restore_optimiser(one, state["optimisers"][str(number)])
-    for name in KNOWN:
+    for number, optimiser in enumerate(optimisers):
+        restore_optimiser(optimiser, state["optimisers"][str(number)])
+    for name in LEARNER_ATTRIBUTES:
         setattr(model, name, state["known"][name])
     torch.set_rng_state(torch.as_tensor(state["torch"]))
     get_bit_generator().state = state["numpy"]
     model.action_space.np_random.bit_generator.state = state["action_space"]
 
 
-def moments_state(seen: RunningMeanStd) -> State:
+def moments_state(moments: RunningMeanStd) -> State:
     """Running mean, variance and count."""
-    return {"mean": np.asarray(seen.mean), "var": np.asarray(seen.var), "count": seen.count}
+    return {"mean": np.asarray(moments.mean), "var": np.asarray(moments.var), "count": moments.count}
 
 
-def restore_moments(seen: RunningMeanStd, state: State) -> None:
-    """Load what ``moments_state`` returned."""
-    seen.mean, seen.var, seen.count = state["mean"], state["var"], state["count"]
+def restore_moments(moments: RunningMeanStd, state: State) -> None:
+    """Restore what ``moments_state`` returned."""
+    moments.mean, moments.var, moments.count = state["mean"], state["var"], state["count"]

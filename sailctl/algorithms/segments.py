@@ -1,7 +1,7 @@
-"""SAIL and its variants on forked segments: prompts -> segments -> labels -> update.
+"""SAIL and its variants on forked segments: sample prompts and segments, label pairs, update the policy.
 
-Also their limits, online and offline DPO, and the designs that mix in a data set of preferences. Where all
-samples come from a data set nothing is simulated.
+Includes the limits online and offline DPO, and the designs that mix in a data set of preferences. If all
+samples come from a data set, nothing is simulated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sailctl.simulator.states import Simulator
 
 
 class SegmentSAIL(Algorithm):
-    """Every algorithm that ``Learner`` trains: an ``Algorithm``.
+    """Every algorithm that updates the policy with ``Learner``.
 
     Raises:
         UserError: when the reference policy or the data set cannot be read, or does not fit the task.
@@ -35,42 +35,42 @@ class SegmentSAIL(Algorithm):
         data = offline_data(config, simulator.spec, self._policy)
         steps, judged = segment_lengths(config)
         self._collector = Collector(simulator, config.rollout, steps, judged, self._generators)
-        start = self._policy.snapshot()
+        reference = self._policy.snapshot()
         self._learner = Learner(
-            self._policy, start, config.algo, self._generators, data, config.rollout.prompts
+            self._policy, reference, config.algo, self._generators, data, config.rollout.prompts
         )
         self._labeller = Labeller(config, simulator.spec, self._generators, data)
         self._env_steps = 0
 
     @property
     def env_steps(self) -> int:
-        """Control steps of the segments, continuations included."""
+        """Number of env steps so far, including continuations of segments."""
         return self._env_steps
 
     @property
     def labels(self) -> int:
-        """The teacher's answers so far, those recorded in the data set included."""
+        """Number of labels so far: the teacher's and those in the data set."""
         return self._labeller.labels
 
     @property
     def labels_left(self) -> float:
-        """Share of the label budget that is left; 1 where spending it does not end the run."""
+        """Remaining share of the label budget; 1 if the run does not end with the budget."""
         return self._labeller.left
 
     @property
     def exhausted(self) -> bool:
-        """Whether there will be no more labels."""
+        """Whether no more labels will come."""
         return self._labeller.exhausted
 
     def begin(self, clock: Clock) -> None:
-        """Teach the reward model, where there is one, what the data set holds."""
+        """Fit the reward model, if any, to the data set."""
         with clock.measure("label_s"):
             self._labeller.learn_from_data()
 
     def iterate(self, clock: Clock, left: float) -> Metrics:
-        """One iteration, on new segments where the policy acts at all."""
+        """One iteration, with new segments unless all samples come from a data set."""
         collected = comparisons = None
-        before = self._env_steps
+        env_steps_before = self._env_steps
         if self._simulates:
             with clock.measure("collect_s"):
                 collected = self._collector.collect(self._policy)
@@ -79,15 +79,15 @@ class SegmentSAIL(Algorithm):
             self._env_steps += collected.env_steps
         with clock.measure("update_s"):
             segments = collected.segments if collected else None
-            metrics = self._learner.update(segments, comparisons, left, before)
+            metrics = self._learner.update(segments, comparisons, left, env_steps_before)
         return metrics | self._labeller.metrics() | {"reward_per_step": reward_per_step(collected)}
 
     def policy(self) -> GaussianPolicy:
-        """The policy that is trained."""
+        """The trained policy."""
         return self._policy
 
     def state(self) -> State:
-        """Learner, chains, what labels came from, and where all draws come from."""
+        """State of learner, chains, labeller and random generators."""
         return {
             "env_steps": self._env_steps,
             "learner": self._learner.state(),
@@ -97,7 +97,7 @@ class SegmentSAIL(Algorithm):
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
+        """Restore what ``state`` returned."""
         self._env_steps = state["env_steps"]
         self._learner.restore(state["learner"])
         self._collector.restore(state["collector"])
@@ -106,17 +106,17 @@ class SegmentSAIL(Algorithm):
 
 
 def reward_per_step(collected: Collected | None) -> float:
-    """Mean true reward of the judged steps; NaN where nothing was simulated."""
+    """Mean true reward of the judged steps; NaN if nothing was simulated."""
     if collected is None:
         return float("nan")
     return float(collected.judged.rewards.sum()) / max(float(collected.judged.mask.sum()), 1.0)
 
 
 def offline_data(config: Config, spec: EnvSpec, policy: GaussianPolicy) -> PreferenceData | None:
-    """The data set of ``algo.data``; a new policy takes its observation statistics from it.
+    """The data set of ``algo.data``; ``policy``, if new, gets its observation statistics.
 
     Raises:
-        UserError: when it cannot be read, or is of another task.
+        UserError: when it cannot be read, or is for another task.
     """
     if config.algo.data is None or not config.algo.reads_data:
         return None

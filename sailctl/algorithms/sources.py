@@ -1,7 +1,4 @@
-"""Sources of samples in an update: which segments are compared, with which labels, and what is known of them.
-
-What is prepared here once for an update depends on the policy as it is when the update begins.
-"""
+"""Samples of an update: the compared segments, their labels, and tensors computed once before its steps."""
 
 from __future__ import annotations
 
@@ -12,36 +9,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sailctl.core.types import (
-    FloatArray,
-    IntArray,
-    NonFiniteError,
-    Pairs,
-    Preferences,
-    Rankings,
-    SegmentBatch,
-)
+from sailctl.core.types import FloatArray, IntArray, Pairs, Preferences, Rankings, SegmentBatch
 from sailctl.objectives import kl_penalty
 from sailctl.policies.policy import GaussianPolicy
+from sailctl.preferences.reward import check_finite
 
 Comparisons = Preferences | Rankings | Pairs
-"""What is known about segments: labelled pairs, rankings, or pairs that the policy is to label itself."""
+"""Comparisons of segments: labelled pairs, rankings, or pairs without labels, which the policy labels."""
 
 
 @dataclass(frozen=True)
 class UpdateBatch:
-    """Tensors of one update, prepared once: nothing in it depends on the parameters being trained."""
+    """Tensors of one update that do not change during its gradient steps."""
 
     features: Tensor
-    """(S, H, F) observations as the policy's trained part sees them (statistics frozen in an update)."""
+    """(S, H, F) features of the observations, with the observation statistics before the update."""
     actions: Tensor
     """(S, H, A) actions in policy units."""
     mask: Tensor
-    """(S, H) 1 where the step was taken."""
+    """(S, H) 1 for executed steps."""
     behaviour_logp: Tensor
-    """(S, H) log pi(a_t|s_t) of the policy as it was when the update began, 0 where no step was taken."""
+    """(S, H) log pi(a_t|s_t) of the policy before the update; 0 where no step was executed."""
     behaviour_mean: Tensor
-    """(S, H, A) mean actions of that policy."""
+    """(S, H, A) mean actions of the policy before the update."""
     ref_logp: Tensor
     """(S,) log pi_ref(tau)."""
     ref_mean: Tensor
@@ -50,45 +40,43 @@ class UpdateBatch:
 
 @dataclass(frozen=True)
 class Part:
-    """One source of samples in an update: a design, or the data set with its recorded labels."""
+    """The samples of one source: of a design, or of the data set with its recorded labels."""
 
     batch: UpdateBatch
     rows: IntArray
-    """(N, K) rows of the segments of each sample: the two of a pair, or a ranking's, the best first."""
+    """(N, K) rows of the segments of each sample: of a pair, or of a ranking from best to worst."""
     label: FloatArray | None
-    """(N,) labels of pairs; None for rankings, and for pairs that the policy labels itself."""
+    """(N,) labels of pairs; None for rankings, and for pairs that the policy labels."""
     group: IntArray
-    """(N,) samples that share a segment share a group."""
+    """(N,) group of each sample; samples that share a segment are in one group."""
     weight: float
     """Weight in the mixture of sources."""
     responses: bool
-    """Whether the segments were drawn from the policy."""
-    own_labels: bool
-    """Whether the policy labels the pairs itself."""
+    """Whether the segments are samples of the policy."""
+    policy_labels: bool
+    """Whether the policy labels the pairs."""
     prefix: str = ""
-    """Put before the names of its diagnostics: ``data_`` for a data set beside a design."""
+    """Prefix of the names of the diagnostics: ``data_`` for a data set that is mixed with a design."""
 
 
 @torch.no_grad()
 def prepare(
-    segments: SegmentBatch, policy: GaussianPolicy, reference: GaussianPolicy, what: str
+    segments: SegmentBatch, policy: GaussianPolicy, reference: GaussianPolicy, update: str
 ) -> UpdateBatch:
     """The tensors of an update on these segments.
 
     Args:
         segments: (S, H) steps.
-        policy: as it is when the update begins.
-        reference: what it is compared with.
-        what: name of the update, for the error.
+        policy: the policy before the update.
+        reference: the reference policy.
+        update: name of the update, for the error message.
 
     Raises:
-        NonFiniteError: when a segment is not finite; it carries the segments.
+        NonFiniteError: when a segment is NaN or infinite; with the segments.
     """
+    check_finite(segments, update)
     obs, actions = torch.from_numpy(segments.obs), torch.from_numpy(segments.actions)
     mask = torch.from_numpy(segments.mask)
-    if not (torch.isfinite(obs).all() and torch.isfinite(actions).all()):
-        given = {"obs": obs, "actions": actions, "mask": mask}
-        raise NonFiniteError(f"{what} was given segments that are not finite", given)
     features = policy.features(obs)
     behaviour_mean = policy.mean(features)
     behaviour_logp = step_log_prob(policy, behaviour_mean, actions, mask)
@@ -97,21 +85,21 @@ def prepare(
     return UpdateBatch(features, actions, mask, behaviour_logp, behaviour_mean, ref_logp, ref_mean)
 
 
-def part_of(
-    batch: UpdateBatch, comparisons: Comparisons, weight: float, *, responses: bool, own_labels: bool
+def make_part(
+    batch: UpdateBatch, comparisons: Comparisons, weight: float, *, responses: bool, policy_labels: bool
 ) -> Part:
-    """The samples of one source; with ``own_labels`` a label that the pairs bring is not read."""
+    """The samples of one source; with ``policy_labels`` recorded labels are ignored."""
     if isinstance(comparisons, Rankings):
         rows, group = comparisons.order, np.arange(len(comparisons))
-        return Part(batch, rows, None, group, weight, responses, own_labels=False)
+        return Part(batch, rows, None, group, weight, responses, policy_labels=False)
     pairs = comparisons if isinstance(comparisons, Pairs) else comparisons.pairs
-    label = None if isinstance(comparisons, Pairs) or own_labels else comparisons.label
+    label = None if isinstance(comparisons, Pairs) or policy_labels else comparisons.label
     rows = np.stack([pairs.first, pairs.second], axis=1)
-    return Part(batch, rows, label, pairs.group, weight, responses, own_labels)
+    return Part(batch, rows, label, pairs.group, weight, responses, policy_labels)
 
 
 def step_log_prob(policy: GaussianPolicy, mean: Tensor, actions: Tensor, mask: Tensor) -> Tensor:
-    """(S, H) m_t log pi(a_t|s_t) for means and actions (S, H, A) and mask (S, H)."""
+    """(S, H) mask_t * log pi(a_t|s_t) for means and actions (S, H, A) and mask (S, H)."""
     return policy.log_prob(mean, actions) * mask
 
 
@@ -123,8 +111,8 @@ def rows_by_group(group: IntArray) -> list[IntArray]:
 
 
 @torch.no_grad()
-def distance(parts: Sequence[Part], policy: GaussianPolicy, log_std: Tensor) -> float:
-    """KL per visited state from the policy as it was, with ``log_std``, when the update began."""
+def kl_since_update_began(parts: Sequence[Part], policy: GaussianPolicy, log_std: Tensor) -> float:
+    """KL(before || now) per visited state; ``log_std`` is that of the policy before the update."""
     total, states = 0.0, 0.0
     for part in parts:
         mask = part.batch.mask
@@ -135,12 +123,12 @@ def distance(parts: Sequence[Part], policy: GaussianPolicy, log_std: Tensor) -> 
 
 
 def minibatch_of(parts: Sequence[Part], chosen: Sequence[IntArray]) -> dict[str, Tensor]:
-    """The tensors of the chosen samples of each part, by name, to be written beside a run."""
-    given: dict[str, Tensor] = {}
+    """The tensors of the chosen samples of each part, by name, for the error of a non-finite update."""
+    tensors: dict[str, Tensor] = {}
     for part, samples in zip(parts, chosen, strict=True):
         prefix = part.prefix
         batch, rows = part.batch, torch.from_numpy(part.rows[samples].ravel())
-        given |= {
+        tensors |= {
             f"{prefix}features": batch.features[rows],
             f"{prefix}actions": batch.actions[rows],
             f"{prefix}mask": batch.mask[rows],
@@ -148,5 +136,5 @@ def minibatch_of(parts: Sequence[Part], chosen: Sequence[IntArray]) -> dict[str,
             f"{prefix}ref_mean": batch.ref_mean[rows],
         }
         if part.label is not None:
-            given[f"{prefix}label"] = torch.from_numpy(part.label[samples])
-    return given
+            tensors[f"{prefix}label"] = torch.from_numpy(part.label[samples])
+    return tensors

@@ -1,4 +1,4 @@
-"""Where training starts: a new policy, or one that can do something already."""
+"""The initial policy of training: a new one, or a pretrained reference policy."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sailctl.runs.checkpoint import load_policy
 
 
 def first_policy(config: RunConfig, spec: EnvSpec, generators: Generators) -> GaussianPolicy:
-    """The policy that training starts from: a new one, or the reference that ``algo.reference`` names.
+    """The initial policy: a new one, or the reference policy of ``algo.reference``.
 
     Raises:
-        UserError: when the reference was made for another task.
+        UserError: when the reference is for another task.
     """
     place = reference_place(config)
     if place is None:
@@ -27,15 +27,15 @@ def first_policy(config: RunConfig, spec: EnvSpec, generators: Generators) -> Ga
 
 
 def check_in_ball(policy: GaussianPolicy, radius: float | None, reference: str) -> None:
-    """Refuse to train a policy that the first step would cut down to ``radius``.
+    """Check that the projection onto the ball would not change the initial policy.
 
     Args:
-        policy: where training starts.
-        radius: of the ball; None is no ball.
-        reference: what ``algo.reference`` calls the policy.
+        policy: the initial policy.
+        radius: of the ball; None for no ball.
+        reference: the value of ``algo.reference``.
 
     Raises:
-        UserError: when it lies outside of the ball.
+        UserError: when the parameters lie outside the ball.
     """
     norm = policy.norm()
     if radius is not None and norm > radius:

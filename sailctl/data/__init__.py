@@ -1,4 +1,4 @@
-"""What a policy did: rollouts, remembered steps, the teacher's answers, and data sets of preferences.
+"""Behaviour and answers: rollouts, stored steps, the teacher's answers, and data sets of preferences.
 
-May import policies and what is below.
+May import policies and the folders below.
 """

@@ -1,6 +1,6 @@
-"""Everything that a teacher has answered so far, with the segments that it was asked about.
+"""Storage of all answers of a teacher, with the segments that it compared.
 
-To add an answer costs what the answer holds, however many are known: arrays double when they are full.
+Arrays double when they are full, so that the cost of adding an answer does not grow with their number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Answers:
-    """Answers in the order in which they came, each about two rows of the segments.
+    """Answers in the order of their arrival, each about two rows of the stored segments.
 
     Args:
         obs_dim: O.
@@ -51,33 +51,32 @@ class Answers:
 
     @property
     def moments(self) -> tuple[DoubleArray, DoubleArray]:
-        """(O,) mean and (O,) standard deviation, never 0, of the observations of the steps taken."""
+        """(O,) mean and (O,) standard deviation, above 0, of the observations of the executed steps."""
         return self._mean.numpy(), np.sqrt(self._var.numpy() + VARIANCE_FLOOR)
 
     def add(self, segments: SegmentBatch, preferences: Preferences) -> None:
-        """Keep these answers, and those of the segments that they name.
+        """Store these answers and the segments that they compare.
 
         Args:
-            segments: (S, H) steps; H may differ from call to call. Steps that were not taken are added to
-                the end of the shorter ones.
+            segments: (S, H) steps; H may differ between calls. Shorter segments are padded with masked steps.
             preferences: answers about rows of ``segments``.
         """
-        asked = np.stack([preferences.pairs.first, preferences.pairs.second], axis=1)
-        used, place = np.unique(asked, return_inverse=True)
-        named = segments.take(used)
-        before = self._segments
-        steps = max(self._mask.shape[1], named.mask.shape[1])
-        self._obs = _put(self._obs, before, named.obs, steps)
-        self._actions = _put(self._actions, before, named.actions, steps)
-        self._mask = _put(self._mask, before, named.mask, steps)
-        self._segments += named.segments
-        self._pairs = _put(self._pairs, self._answers, place.reshape(-1, 2) + before, 2)
-        self._label = _put(self._label, self._answers, preferences.label)
+        rows = np.stack([preferences.pairs.first, preferences.pairs.second], axis=1)
+        used, index = np.unique(rows, return_inverse=True)
+        compared = segments.take(used)
+        start = self._segments
+        steps = max(self._mask.shape[1], compared.mask.shape[1])
+        self._obs = _written(self._obs, start, compared.obs, steps)
+        self._actions = _written(self._actions, start, compared.actions, steps)
+        self._mask = _written(self._mask, start, compared.mask, steps)
+        self._segments += compared.segments
+        self._pairs = _written(self._pairs, self._answers, index.reshape(-1, 2) + start, 2)
+        self._label = _written(self._label, self._answers, preferences.label)
         self._answers += len(preferences)
-        merge_moments(self._mean, self._var, self._count, named.obs[named.mask > 0])
+        merge_moments(self._mean, self._var, self._count, compared.obs[compared.mask > 0])
 
     def state(self) -> State:
-        """All answers, their segments and the moments; the room that is still empty is left out."""
+        """All answers, their segments and the moments, without unused rows."""
         return {
             "obs": self._obs[: self._segments],
             "actions": self._actions[: self._segments],
@@ -90,7 +89,7 @@ class Answers:
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
+        """Restore what ``state`` returned."""
         self._obs, self._actions, self._mask = state["obs"], state["actions"], state["mask"]
         self._pairs, self._label = state["pairs"], state["label"]
         self._segments, self._answers = len(self._obs), len(self._label)
@@ -101,24 +100,24 @@ class Answers:
         return SegmentBatch(self._obs[rows], self._actions[rows], self._mask[rows], forks=1)
 
     def latest(self, count: int) -> tuple[SegmentBatch, Preferences]:
-        """The last ``count`` answers, or all, and the segments that they name."""
+        """The latest ``count`` answers, or all if there are fewer, and the segments that they compare."""
         pairs, label = self.pairs[-count:], self.label[-count:]
-        used, place = np.unique(pairs, return_inverse=True)
-        first, second = place.reshape(-1, 2).T
+        used, index = np.unique(pairs, return_inverse=True)
+        first, second = index.reshape(-1, 2).T
         return self.take(used), Preferences(Pairs(first, second, np.arange(len(label))), label)
 
 
-def _put(into: Array, start: int, rows: Array, steps: int | None = None) -> Array:
-    """``rows`` written into ``into`` from row ``start`` on, in a new array where there is no room.
+def _written(array: Array, start: int, rows: Array, steps: int | None = None) -> Array:
+    """``array`` with ``rows`` written from row ``start`` on; a larger copy if ``array`` is too small.
 
-    ``steps`` is the length of the second axis, no less than it was; what is not written is 0.
+    ``steps`` is the new length of the second axis, at least the old one. New elements are 0.
     """
     end = start + len(rows)
-    room = len(into) if end <= len(into) else max(end, 2 * len(into))
-    wide = into.shape[1:] if steps is None else (steps, *into.shape[2:])
-    if (room, *wide) != into.shape:
-        larger = np.zeros((room, *wide), into.dtype)
-        larger[(slice(start), *map(slice, into.shape[1:]))] = into[:start]
-        into = larger
-    into[(slice(start, end), *map(slice, rows.shape[1:]))] = rows
-    return into
+    capacity = len(array) if end <= len(array) else max(end, 2 * len(array))
+    row_shape = array.shape[1:] if steps is None else (steps, *array.shape[2:])
+    if (capacity, *row_shape) != array.shape:
+        larger = np.zeros((capacity, *row_shape), array.dtype)
+        larger[(slice(start), *map(slice, array.shape[1:]))] = array[:start]
+        array = larger
+    array[(slice(start, end), *map(slice, rows.shape[1:]))] = rows
+    return array

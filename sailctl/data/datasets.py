@@ -1,10 +1,10 @@
-"""Data sets of answered pairs: one Parquet file, exact to the bit, checked when it is read, no pickle.
+"""Data sets of preferences: one Parquet file, lossless, with a checksum, without pickle.
 
-One row is one answered pair. ``group``, ``label`` and the steps taken (``length_1``, ``length_2``) are
-whole numbers; ``obs_1``, ``obs_2``, ``actions_1`` and ``actions_2`` are flat lists of all steps that were
-judged, one after the other: T * O numbers of observations for T steps, T * A of actions. ``return_1`` and
-``return_2`` are for people; nothing that learns reads them. The schema's metadata describe the file in
-JSON, under the key ``sailctl``.
+Each row is an answered pair. ``group``, ``label`` and the numbers of steps (``length_1``, ``length_2``) are
+integers. ``obs_1``, ``obs_2``, ``actions_1`` and ``actions_2`` are flat lists over all judged steps: T * O
+numbers for the observations of T steps, T * A for the actions. ``return_1`` and ``return_2`` are true returns
+for information only; no learner reads them. The schema's metadata describe the file in JSON, under the key
+``sailctl``.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from sailctl.core.types import (
     UserError,
 )
 
-LARGEST_ACTION = 100.0  # in policy units, where 1 is an end of the actuators' range
+LARGEST_ACTION = 100.0  # largest plausible action, in policy units: 1 is a bound of the controls
 
 FORMAT = 1
-"""Version of the file format, raised when a reader of the old one could not read the new one."""
+"""Version of the file format; increased when older versions of sailctl cannot read new files."""
 KEY = b"sailctl"
 """Key of the schema's metadata that holds the description of the file."""
 
@@ -55,9 +55,9 @@ CONTENT = {
     "actions_1": NUMBERS,
     "actions_2": NUMBERS,
 }
-"""Columns that make a data set, with their types; there is no null in them."""
-FOR_PEOPLE = {"return_1": pa.float64(), "return_2": pa.float64()}
-"""Columns beside them, null where a return is not known."""
+"""Columns of a data set, with their types; none contains nulls."""
+RETURNS = {"return_1": pa.float64(), "return_2": pa.float64()}
+"""Additional columns for information; null for an unknown return."""
 
 
 # Writing
@@ -69,31 +69,31 @@ def save_preferences(
     about: Mapping[str, object],
     returns: DoubleArray | None = None,
 ) -> None:
-    """Write ``data`` into a new file, whole or not at all. Steps that were not taken are left out.
+    """Write ``data`` atomically to a new file, without masked steps.
 
     Args:
-        path: file to make, ``*.parquet``; missing folders are made.
+        path: file to create, ``*.parquet``; missing folders are created.
         data: B answered pairs.
-        about: where they come from, as JSON values.
-        returns: (B, 2) true returns of the judged windows, for people; NaN, or None at all, is unknown.
+        about: origin of the data, as JSON values.
+        returns: (B, 2) true returns of the judged windows, for information; NaN for an unknown one, None if
+            all are unknown.
 
     Raises:
-        UserError: when the file exists or cannot be made, or ``data`` is not what ``from_arrays`` allows.
-        RunError: when writing breaks off, as on a full disk; no file is left.
+        UserError: when the file exists or cannot be created, or ``data`` is invalid (see ``from_arrays``).
+        RunError: when writing fails, for example on a full disk; no file is left.
     """
     path = Path(path)
     check_new(path)
     data = _checked(data)
     table = _table(data, np.full((len(data), 2), np.nan) if returns is None else returns)
-    described = _describe(data, about)
-    described["sha256"] = checksum(described, table)
-    metadata = {KEY: json.dumps(described).encode()}
+    description = _describe(data, about)
+    description["sha256"] = checksum(description, table)
     sink = pa.BufferOutputStream()
     pq.write_table(
-        table.replace_schema_metadata(metadata),
+        table.replace_schema_metadata({KEY: json.dumps(description).encode()}),
         sink,
         compression="zstd",
-        # Simulated numbers hardly repeat: dictionaries would cost space, splitting bytes saves some.
+        # Simulated numbers rarely repeat: a dictionary would cost space, splitting the bytes saves some.
         use_dictionary=False,
         use_byte_stream_split=True,
         write_page_checksum=True,
@@ -106,10 +106,10 @@ def save_preferences(
 
 
 def check_new(path: Path) -> None:
-    """Refuse a place where ``save_preferences`` could not make a file.
+    """Check that ``save_preferences`` can create a file.
 
     Raises:
-        UserError: for another suffix, a file that exists, or a folder that cannot be written.
+        UserError: when the suffix is wrong, the file exists, or the folder is not writable.
     """
     if path.suffix != ".parquet":
         raise UserError(f"a file of preferences is called *.parquet, got '{path}'")
@@ -118,10 +118,10 @@ def check_new(path: Path) -> None:
     check_writable(path.parent)
 
 
-def checksum(described: Mapping[str, Any], table: pa.Table) -> str:
-    """SHA-256 of the description (its ``sha256`` left out) and of the columns of ``CONTENT``."""
-    own = {key: value for key, value in described.items() if key != "sha256"}
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode())
+def checksum(description: Mapping[str, Any], table: pa.Table) -> str:
+    """SHA-256 of the description (without ``sha256``) and of the columns of ``CONTENT``."""
+    hashed = {key: value for key, value in description.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode())
     for name in CONTENT:
         digest.update(np.ascontiguousarray(_values(table, name)).data)
     return digest.hexdigest()
@@ -130,7 +130,7 @@ def checksum(described: Mapping[str, Any], table: pa.Table) -> str:
 def _describe(data: PreferenceData, about: Mapping[str, object]) -> dict[str, Any]:
     segments = data.segments
     try:
-        plain = json.loads(json.dumps(dict(about), allow_nan=False))
+        origin = json.loads(json.dumps(dict(about), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise UserError(f"about must hold JSON values: {error}") from error
     return {
@@ -140,7 +140,7 @@ def _describe(data: PreferenceData, about: Mapping[str, object]) -> dict[str, An
         "act_dim": segments.actions.shape[-1],
         "segment": data.steps,
         "judged": segments.mask.shape[-1],
-        "about": plain,
+        "about": origin,
     }
 
 
@@ -162,12 +162,12 @@ def _table(data: PreferenceData, returns: DoubleArray) -> pa.Table:
             f"return_{side + 1}": pa.array(returns[:, side], from_pandas=True),
         }
     fields = [pa.field(name, kind, nullable=False) for name, kind in CONTENT.items()]
-    fields += [pa.field(name, kind) for name, kind in FOR_PEOPLE.items()]
+    fields += [pa.field(name, kind) for name, kind in RETURNS.items()]
     return pa.table(columns, schema=pa.schema(fields))
 
 
 def _lists(steps: FloatArray, lengths: IntArray) -> pa.Array:
-    """One list for each segment out of the steps (N, W) of all of them, ``lengths`` (B,) steps in each."""
+    """One list per segment from the steps (N, W) of all segments, which have ``lengths`` (B,) steps."""
     ends = steps.shape[1] * np.concatenate([[0], np.cumsum(lengths)])
     return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(steps.ravel()), type=NUMBERS)
 
@@ -176,20 +176,20 @@ def _lists(steps: FloatArray, lengths: IntArray) -> pa.Array:
 
 
 def load_preferences(path: str | Path) -> PreferenceData:
-    """The data set in a file that ``save_preferences`` wrote, bit for bit; its returns are not read.
+    """Read the data set that ``save_preferences`` wrote, bit for bit, without the returns.
 
     Raises:
-        UserError: when there is no such file, it is damaged or of another format, or no file of preferences.
+        UserError: when the file is missing, is damaged, has another format, or contains no preferences.
     """
-    described, table = _read(Path(path))
+    description, table = _read(Path(path))
     try:
-        return _from_table(described, table)
+        return _from_table(description, table)
     except (UserError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} does not hold what it should: {error}") from error
+        raise UserError(f"{path} has invalid contents: {error}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
-    """The description and the columns of ``CONTENT``, with the checksum they were written with."""
+    """The description and the columns of ``CONTENT``; verifies the checksum."""
     if not path.is_file():
         raise UserError(f"there is no file {path}; `sailctl collect` makes files of preferences")
     try:
@@ -197,40 +197,40 @@ def _read(path: Path) -> tuple[dict[str, Any], pa.Table]:
             metadata = file.schema_arrow.metadata or {}
             if KEY not in metadata:
                 raise UserError(f"{path} is not a file of preferences; sailctl.save_preferences writes them")
-            described: dict[str, Any] = json.loads(metadata[KEY])
-            if described["format"] != FORMAT:
-                raise UserError(f"{path} has format {described['format']}; this version reads {FORMAT}")
+            description: dict[str, Any] = json.loads(metadata[KEY])
+            if description["format"] != FORMAT:
+                raise UserError(f"{path} has format {description['format']}; this version reads {FORMAT}")
             table = file.read(columns=list(CONTENT))
-        if described["sha256"] != checksum(described, table):
+        if description["sha256"] != checksum(description, table):
             raise ValueError("its contents do not match its checksum")
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} is no whole Parquet file, or damaged: {reason}") from error
-    return described, table
+        raise UserError(f"{path} is damaged, or not a Parquet file: {reason}") from error
+    return description, table
 
 
-def _from_table(described: Mapping[str, Any], table: pa.Table) -> PreferenceData:
+def _from_table(description: Mapping[str, Any], table: pa.Table) -> PreferenceData:
     for name, kind in CONTENT.items():
         if table.schema.field(name).type != kind or table[name].null_count:
             raise UserError(f"column {name} is not of {kind} without nulls")
     lengths = np.stack([_values(table, "length_1"), _values(table, "length_2")], axis=1)
-    steps = int(described["judged"])
+    steps = int(description["judged"])
     if not ((lengths >= 1) & (lengths <= steps)).all():
         raise UserError(f"a segment has 1 to {steps} steps, got {lengths.min()} to {lengths.max()}")
     mask = np.arange(steps) < lengths[..., None]
     return assemble(
-        str(described["task"]),
-        _steps(table, "obs", mask, int(described["obs_dim"])),
-        _steps(table, "actions", mask, int(described["act_dim"])),
+        str(description["task"]),
+        _steps(table, "obs", mask, int(description["obs_dim"])),
+        _steps(table, "actions", mask, int(description["act_dim"])),
         _values(table, "label"),
         mask,
         _values(table, "group"),
-        int(described["segment"]),
+        int(description["segment"]),
     )
 
 
 def _steps(table: pa.Table, name: str, mask: BoolArray, width: int) -> FloatArray:
-    """(B, 2, L, W) the lists of both segments; 0 where ``mask`` (B, 2, L) says that no step was taken."""
+    """(B, 2, L, W) the steps of both segments; 0 where ``mask`` (B, 2, L) is 0."""
     array = np.zeros((*mask.shape, width), dtype=np.float32)
     for side in (0, 1):
         column, taken = f"{name}_{side + 1}", mask[:, side]
@@ -242,7 +242,7 @@ def _steps(table: pa.Table, name: str, mask: BoolArray, width: int) -> FloatArra
 
 
 def _values(table: pa.Table, name: str) -> NDArray[Any]:
-    """The numbers of a column, those of all its lists one after the other."""
+    """The numbers of a column; lists are concatenated."""
     column = table[name]
     values: NDArray[Any] = (pc.list_flatten(column) if CONTENT[name] == NUMBERS else column).to_numpy()
     return values
@@ -260,33 +260,33 @@ def from_arrays(
     group: ArrayLike | None = None,
     steps: int | None = None,
 ) -> PreferenceData:
-    """A data set out of arrays from elsewhere. What they hold where ``mask`` is 0 is not looked at.
+    """A data set from the user's arrays. Values where ``mask`` is 0 are ignored.
 
     Args:
         task: id of the task, such as ``halfcheetah-v5``.
         obs: (B, 2, L, O) raw observations before each action, of the first and the second segment.
-        actions: (B, 2, L, A) actions in policy units: -1 and +1 are the ends of the actuators' range.
+        actions: (B, 2, L, A) actions in policy units: -1 and +1 are the bounds of the controls.
         label: (B,) +1 first preferred, -1 second preferred, 0 tie.
-        mask: (B, 2, L) 1 where a step was taken, 0 after the segment's end; None when all were taken.
-        group: (B,) whole numbers, equal for pairs that share a segment; None when no pairs do.
-        steps: H, the first steps, whose log-probabilities count; None is all L that were judged.
+        mask: (B, 2, L) 1 for executed steps, 0 after the end of the segment; None if all were executed.
+        group: (B,) integers, equal for pairs that share a segment; None if no pairs do.
+        steps: H, the number of first steps in the log-probability of a segment; None for all L steps.
 
     Raises:
-        UserError: one line that names the array and what is wrong with it.
+        UserError: one line with the name of the array and the problem.
     """
-    made = assemble(task, obs, actions, label, mask, group, steps)
-    given = np.asarray(label)
-    if given.dtype.kind == "b" or set(given.tolist()) == {0, 1}:
+    data = assemble(task, obs, actions, label, mask, group, steps)
+    labels = np.asarray(label)
+    if labels.dtype.kind == "b" or set(labels.tolist()) == {0, 1}:
         raise UserError(
-            "label must be +1 (first preferred), -1 (second preferred) or 0 (tie), not one of two values: "
-            "of 0 and 1 make 2 * y - 1 where 1 means the first, 1 - 2 * y where 1 means the second"
+            "label must be +1 (first preferred), -1 (second preferred) or 0 (tie), but has only 0 and 1: "
+            "convert y to 2 * y - 1 if 1 means the first, or to 1 - 2 * y if 1 means the second"
         )
-    if (largest := float(np.abs(made.segments.actions).max())) > LARGEST_ACTION:
+    if (largest := float(np.abs(data.segments.actions).max())) > LARGEST_ACTION:
         raise UserError(
-            f"actions must be in policy units, -1 to +1 over the actuators' range, got {largest:g}; "
-            "for controls u between low and high they are 2 * (u - low) / (high - low) - 1"
+            f"actions must be in policy units, -1 to +1 over the range of the controls, got {largest:g}; "
+            "convert controls u between low and high to 2 * (u - low) / (high - low) - 1"
         )
-    return made
+    return data
 
 
 def assemble(
@@ -298,68 +298,67 @@ def assemble(
     group: ArrayLike | None,
     steps: int | None,
 ) -> PreferenceData:
-    """As ``from_arrays``, for numbers that are known to be ours: any labels and actions will do."""
+    """Like ``from_arrays``, without its checks of plausible labels and actions, for sailctl's own data."""
     if not (isinstance(task, str) and task):
         raise UserError(f"task must be the id of a task, such as 'halfcheetah-v5', got {task!r}")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int | np.integer)):
         raise UserError(f"steps must be a whole number or None, got {steps!r}")
     observations = _array("obs", obs, "B, 2, L, O", (None, 2, None, None))
     pairs, _, judged, _ = observations.shape
-    acts = _array("actions", actions, "B, 2, L, A", (pairs, 2, judged, None))
+    all_actions = _array("actions", actions, "B, 2, L, A", (pairs, 2, judged, None))
     labels = _array("label", label, "B", (pairs,))
-    marks = _array(
-        "mask", np.ones((pairs, 2, judged)) if mask is None else mask, "B, 2, L", (pairs, 2, judged)
-    )
+    every_step = np.ones((pairs, 2, judged))
+    masks = _array("mask", every_step if mask is None else mask, "B, 2, L", every_step.shape)
     groups = _array("group", np.arange(pairs) if group is None else group, "B", (pairs,))
     if not np.isin(labels, (-1, 0, 1)).all():
         raise UserError("label must be +1 (first preferred), -1 (second preferred) or 0 (tie)")
     if groups.dtype.kind not in "iu":
         raise UserError(f"group must hold whole numbers, got {groups.dtype}")
-    if not np.isin(marks, (0, 1)).all():
+    if not np.isin(masks, (0, 1)).all():
         raise UserError("mask must be 1 where a step was taken and 0 elsewhere")
-    if not marks[..., 0].all() or (marks[..., 1:] > marks[..., :-1]).any():
+    if not masks[..., 0].all() or (masks[..., 1:] > masks[..., :-1]).any():
         raise UserError("mask must be 1 from the first step of each segment to its last, then 0 to the end")
-    counted = judged if steps is None else int(steps)
-    if not 1 <= counted <= judged:
-        raise UserError(f"steps must be from 1 to {judged}, the steps of a segment, got {counted}")
-    taken = marks.reshape(2 * pairs, judged) > 0
+    learned_steps = judged if steps is None else int(steps)
+    if not 1 <= learned_steps <= judged:
+        raise UserError(f"steps must be from 1 to {judged}, the steps of a segment, got {learned_steps}")
+    taken = masks.reshape(2 * pairs, judged) > 0
     first = 2 * np.arange(pairs)
     return PreferenceData(
         task,
         SegmentBatch(
             _taken_steps("obs", observations, taken),
-            _taken_steps("actions", acts, taken),
+            _taken_steps("actions", all_actions, taken),
             taken.astype(np.float32),
             forks=2,
         ),
         Preferences(
             Pairs(first, first + 1, groups.astype(np.int64)), labels.astype(np.int8).astype(np.float32)
         ),
-        counted,
+        learned_steps,
     )
 
 
 def check_fits(data: PreferenceData, spec: EnvSpec) -> None:
-    """Refuse a data set of another task.
+    """Check that a data set is for the task of ``spec``.
 
     Raises:
-        UserError: when the task's id differs, or the size of an observation or an action.
+        UserError: when the task id, or the size of an observation or an action, differs.
     """
     if data.task != spec.id:
         choice = "env=" if data.task in known_tasks() else "env=gymnasium env.id="
-        raise UserError(f"these preferences are of {data.task}, not of {spec.id}; choose {choice}{data.task}")
+        raise UserError(f"these preferences are for {data.task}, not {spec.id}; choose {choice}{data.task}")
     for name, array, size in (
         ("observations", data.segments.obs, spec.obs_dim),
         ("actions", data.segments.actions, spec.act_dim),
     ):
         if array.shape[-1] != size:
             raise UserError(
-                f"these preferences have {name} of {array.shape[-1]} numbers, those of {spec.id} have {size}"
+                f"these preferences have {name} of {array.shape[-1]} numbers; those of {spec.id} have {size}"
             )
 
 
 def _checked(data: PreferenceData) -> PreferenceData:
-    """``data`` anew through ``from_arrays``, so that nothing is written that could not be read."""
+    """``data`` after the checks of ``assemble``, so that every written file can be read."""
     segments, answers = data.segments, data.preferences
     obs, actions, mask = (
         array.reshape(len(data), 2, *array.shape[1:])
@@ -369,7 +368,7 @@ def _checked(data: PreferenceData) -> PreferenceData:
 
 
 def _array(name: str, value: ArrayLike, letters: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """``value`` as an array of numbers of the given shape (None: any size but 0)."""
+    """``value`` as an array of numbers, after a check of its shape (None for any size above 0)."""
     try:
         array: NDArray[Any] = np.asarray(value)
     except ValueError as error:
@@ -390,8 +389,8 @@ def _array(name: str, value: ArrayLike, letters: str, shape: tuple[int | None, .
 
 
 def _taken_steps(name: str, array: NDArray[Any], taken: BoolArray) -> FloatArray:
-    """(2 B, L, W) the steps of ``array`` (B, 2, L, W) that were taken, and 0 elsewhere."""
-    with np.errstate(over="ignore"):  # what is too large for 32 bits becomes infinite, and is refused
+    """(2 B, L, W) the steps of ``array`` (B, 2, L, W); 0 for masked steps."""
+    with np.errstate(over="ignore"):  # numbers too large for 32 bits become infinite, which is an error
         steps = array.reshape(*taken.shape, -1).astype(np.float32)
     steps[~taken] = 0.0
     if not np.isfinite(steps).all():

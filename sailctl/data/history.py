@@ -1,7 +1,7 @@
-"""The latest control steps of environments that run side by side, and the windows of them to ask about.
+"""Storage of the latest control steps of parallel environments, from which query windows are drawn.
 
-True rewards are kept for the teacher alone: ``windows`` hands them out apart from what was done, and
-``transitions``, for learners, not at all.
+True rewards are stored for the teacher only: ``windows`` returns them separately from the behaviour, and
+``transitions``, for learners, does not return them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from sailctl.core.types import DoubleArray, EnvSpec, IntArray, JudgedRewards, Se
 
 
 class History:
-    """The latest T rows of control steps of N environments, oldest forgotten first.
+    """Ring buffer of the latest T control steps (rows) of N environments.
 
-    A place is a row, counted from the oldest one that is remembered, and an environment. It stands for the
+    A place is the index of a row, counted from the oldest stored one, and of an environment. It refers to the
     same step until the next ``add``.
 
     Args:
-        rows: control steps of each environment at most.
+        rows: maximum number of control steps of each environment.
         envs: N.
-        spec: the task, whose sizes O and A are those of a step.
+        spec: the task, which gives the sizes O and A.
     """
 
     def __init__(self, rows: int, envs: int, spec: EnvSpec) -> None:
@@ -37,7 +37,7 @@ class History:
         self._count = 0
 
     def __len__(self) -> int:
-        """Control steps that are remembered, of all environments."""
+        """M, the number of stored steps of all environments."""
         rows, envs = self._ended.shape
         return min(self._count, rows) * envs
 
@@ -47,7 +47,7 @@ class History:
         return int(self._ended.shape[1])
 
     def add(self, transitions: Transitions, rewards: DoubleArray) -> None:
-        """One control step of all N environments, and its true rewards (N,)."""
+        """Store one control step of all N environments, with its true rewards (N,)."""
         row = self._count % len(self._obs)
         self._obs[row], self._actions[row] = transitions.obs, transitions.actions
         self._next_obs[row] = transitions.next_obs
@@ -56,58 +56,65 @@ class History:
         self._count += 1
 
     def end_episodes(self) -> None:
-        """All environments are reset: the latest step of each was the last of its episode here."""
+        """Mark the latest step of each environment as the last of its episode, after a reset of all."""
         if self._count:
             self._ended[(self._count - 1) % len(self._obs)] = True
 
     def places(self) -> IntArray:
-        """(M, 2) places of all steps that are remembered, the oldest first."""
+        """(M, 2) places of all stored steps, oldest first."""
         rows, envs = self._ended.shape
         return np.argwhere(np.ones((min(self._count, rows), envs), bool))
 
     def transitions(self, places: IntArray) -> Transitions:
-        """A copy of the steps in these places (M, 2)."""
-        at = self._order()[places[:, 0]], places[:, 1]
-        steps, ended = (self._obs[at], self._actions[at], self._next_obs[at]), self._ended[at]
-        return Transitions(*steps, terminated=self._terminated[at], ended=ended)
+        """A copy of the steps at these places (M, 2)."""
+        index = self._order()[places[:, 0]], places[:, 1]
+        return Transitions(
+            self._obs[index],
+            self._actions[index],
+            self._next_obs[index],
+            terminated=self._terminated[index],
+            ended=self._ended[index],
+        )
 
     def starts(self, steps: int, latest: int | None = None) -> IntArray:
-        """(W, 2) places where a window of ``steps`` may start: no reset lies inside it.
+        """(W, 2) places where a window of ``steps`` steps can start.
 
-        With ``latest`` it starts in that many rows, the latest ones.
+        A window lies within one episode. It may be shorter only if the episode terminates in it, as in a
+        rollout, but not because of the time limit, a reset or the end of the history.
 
-        One that ends early because the episode terminated is a window too, as it is in a rollout; one that
-        the time limit, a reset or the present ends early is none.
+        Args:
+            steps: length of a window.
+            latest: number of latest rows in which windows start; None for all rows.
         """
         order = self._order()
         ends = self._ends(order)
         last = np.arange(len(order))[:, None] + steps - 1
-        whole = (last <= ends) & (last < len(order))
-        over = np.minimum(ends, len(order) - 1)
-        fell = (ends < last) & (ends < len(order)) & np.take_along_axis(self._terminated[order], over, axis=0)
-        places = np.argwhere(whole | fell)
+        full_length = (last <= ends) & (last < len(order))
+        end_rows = np.minimum(ends, len(order) - 1)
+        terminated = np.take_along_axis(self._terminated[order], end_rows, axis=0)
+        places = np.argwhere(full_length | ((ends < last) & (ends < len(order)) & terminated))
         return places if latest is None else places[places[:, 0] >= len(order) - latest]
 
     def windows(self, starts: IntArray, steps: int) -> tuple[SegmentBatch, JudgedRewards]:
-        """What happened in the windows of ``starts`` (S, 2), and its true rewards; 0 after an episode."""
+        """The windows that start at ``starts`` (S, 2), and their true rewards; 0 after an episode's end."""
         order = self._order()
         row, env = starts.T
         rows = row[:, None] + np.arange(steps)
         mask = (rows <= self._ends(order)[row, env][:, None]).astype(np.float32)
-        at = order[np.minimum(rows, len(order) - 1)], env[:, None]
-        obs, actions = self._obs[at] * mask[..., None], self._actions[at] * mask[..., None]
-        return SegmentBatch(obs, actions, mask, forks=1), JudgedRewards(self._rewards[at] * mask, mask)
+        index = order[np.minimum(rows, len(order) - 1)], env[:, None]
+        obs, actions = self._obs[index] * mask[..., None], self._actions[index] * mask[..., None]
+        return SegmentBatch(obs, actions, mask, forks=1), JudgedRewards(self._rewards[index] * mask, mask)
 
     def state(self) -> State:
-        """The rows that hold a step, and how many there have been."""
+        """The stored rows, and the number of all rows so far."""
         filled = slice(min(self._count, len(self._obs)))
-        return {"count": self._count, **{name: rows[filled] for name, rows in self._arrays().items()}}
+        return {"count": self._count, **{name: array[filled] for name, array in self._arrays().items()}}
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
+        """Restore what ``state`` returned."""
         self._count = state["count"]
-        for name, rows in self._arrays().items():
-            rows[: len(state[name])] = state[name]
+        for name, array in self._arrays().items():
+            array[: len(state[name])] = state[name]
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
@@ -120,11 +127,11 @@ class History:
         }
 
     def _order(self) -> IntArray:
-        """(T,) where the rows lie in the arrays, the oldest first."""
+        """(T,) indices of the rows in the arrays, oldest first."""
         return np.arange(max(0, self._count - len(self._obs)), self._count) % len(self._obs)
 
     def _ends(self, order: IntArray) -> IntArray:
-        """(T, N) the row in which the episode of each step ends; T where it goes on."""
+        """(T, N) row of the last step of each step's episode; T if the episode continues."""
         rows = np.arange(len(order))[:, None]
         ends = np.where(self._ended[order], rows, len(order))
         return np.minimum.accumulate(ends[::-1], axis=0)[::-1]

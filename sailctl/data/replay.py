@@ -1,4 +1,4 @@
-"""What a critic learns from: remembered steps, each with the reward that is to be maximised."""
+"""Replay buffer of the critic: stored steps with learned rewards, sampled as n-step returns."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from sailctl.data.history import History
 
 @dataclass(frozen=True)
 class Experience:
-    """Steps with what followed them, for targets of several steps."""
+    """Sampled steps with their n-step returns."""
 
     obs: FloatArray
     """(B, O) observations before the step."""
     actions: FloatArray
     """(B, A) actions of the step, in policy units."""
     returns: FloatArray
-    """(B,) discounted rewards of the step and of those that follow, n of them at most."""
+    """(B,) sum of the discounted rewards of at most n steps."""
     next_obs: FloatArray
-    """(B, O) observations after the last of them."""
+    """(B, O) observations after the last of these steps."""
     weight: FloatArray
-    """(B,) what the value of ``next_obs`` counts: the discount to the power of their number, 0 where the
-    episode was terminated."""
+    """(B,) weight of the value of ``next_obs``: discount^(number of steps), 0 if the episode terminated."""
 
 
 class Replay(History):
-    """A history whose steps carry a reward beside the true one: learned, or the teacher's own.
+    """A history with a second reward of each step, for the critic: a learned reward, or the true one.
 
     Args:
-        rows: control steps of each environment at most.
+        rows: maximum number of control steps of each environment.
         envs: N.
-        spec: the task, whose sizes O and A are those of a step.
+        spec: the task, which gives the sizes O and A.
     """
 
     def __init__(self, rows: int, envs: int, spec: EnvSpec) -> None:
@@ -43,48 +42,48 @@ class Replay(History):
         self._learned = np.zeros((rows, envs), np.float32)
 
     def add(self, transitions: Transitions, rewards: DoubleArray) -> None:
-        """One control step of all N environments, and its true rewards (N,); the other reward is 0 so far."""
+        """Store one control step of all N environments, with true rewards (N,); the second rewards are 0."""
         self._learned[self._count % len(self._learned)] = 0.0
         super().add(transitions, rewards)
 
     def reward_latest(self, rewards: FloatArray) -> None:
-        """Rewards (N,) of the step that was added last."""
+        """Set the second rewards (N,) of the latest step."""
         self._learned[(self._count - 1) % len(self._learned)] = rewards
 
     def reward_all(self, rewards: FloatArray) -> None:
-        """Rewards (M,) of all steps that are remembered, in the order of ``places``."""
+        """Set the second rewards (M,) of all stored steps, in the order of ``places``."""
         self._learned[self._order()] = rewards.reshape(-1, self._learned.shape[1])
 
     def true_rewards(self) -> DoubleArray:
-        """(M,) true rewards of all steps, as ``places`` orders them: for the teacher alone."""
-        true: DoubleArray = self._rewards[self._order()].ravel()
-        return true
+        """(M,) true rewards of all stored steps, in the order of ``places``; for the teacher only."""
+        rewards: DoubleArray = self._rewards[self._order()].ravel()
+        return rewards
 
     def sample(self, count: int, steps: int, discount: float, rng: np.random.Generator) -> Experience:
-        """``count`` steps drawn uniformly, with what followed each of them.
+        """``count`` steps drawn uniformly, with the returns of up to ``steps`` steps.
 
-        What follows is added up over ``steps`` steps, or fewer where the episode ends or the present comes
-        first. The actions that follow are those of an older policy, and nothing corrects for that: with small
-        moves of the policy it is the lesser evil beside a value that travels one step at a time.
+        A return is shorter if the episode or the history ends. There is no off-policy correction for the
+        later actions, which are those of older policies: the policy changes slowly, and one-step returns
+        would propagate values much more slowly.
         """
         order = self._order()
         rows, envs = len(order), self._ended.shape[1]
         row, env = rng.integers(rows, size=count), rng.integers(envs, size=count)
-        place = order[row]
-        obs, actions = self._obs[place, env], self._actions[place, env]
-        returns = self._learned[place, env].copy()
-        going, weight = ~self._ended[place, env], np.full(count, discount, np.float32)
+        last = order[row]
+        obs, actions = self._obs[last, env], self._actions[last, env]
+        returns = self._learned[last, env].copy()
+        continues, weight = ~self._ended[last, env], np.full(count, discount, np.float32)
         for step in range(1, steps):
-            going &= row + step < rows
-            if not going.any():
+            continues &= row + step < rows
+            if not continues.any():
                 break
-            here = order[np.minimum(row + step, rows - 1)]
-            returns += np.where(going, weight * self._learned[here, env], np.float32(0.0))
-            place = np.where(going, here, place)
-            weight = np.where(going, weight * np.float32(discount), weight)
-            going &= ~self._ended[here, env]
-        weight[self._terminated[place, env]] = 0.0
-        return Experience(obs, actions, returns, self._next_obs[place, env], weight)
+            current = order[np.minimum(row + step, rows - 1)]
+            returns += np.where(continues, weight * self._learned[current, env], np.float32(0.0))
+            last = np.where(continues, current, last)
+            weight = np.where(continues, weight * np.float32(discount), weight)
+            continues &= ~self._ended[current, env]
+        weight[self._terminated[last, env]] = 0.0
+        return Experience(obs, actions, returns, self._next_obs[last, env], weight)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return super()._arrays() | {"learned": self._learned}

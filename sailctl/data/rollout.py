@@ -1,16 +1,15 @@
-"""Prompts and the segments forked from them: the only caller of the simulator during training.
+"""Rollouts of forked segments: samples prompts, and runs the policy K times from each.
 
-A prompt is a simulator state. ``P`` prompts are either states along persistent on-policy chains or
-episode starts; each is forked into ``K`` segments that the policy runs closed-loop for ``H`` control
-steps, and then, when ``L > H``, onwards to ``L`` steps that only the teacher judges (with the policy's
-noise, or with its mean action: noise after ``H`` says nothing about the actions that are learned from). A
-segment never crosses a reset: it ends, and its mask with it, where its episode ends.
+A prompt is a simulator state: either the current state of a chain, which is a persistent on-policy episode,
+or the start of an episode. From each of P prompts, the policy runs K segments (forks) of H control steps, and
+if L > H continues to L steps that only the teacher judges. A segment ends with its episode, and its mask with
+it.
 
-Chains cost nothing of their own: the chain of a prompt goes on from where the prompt's first fork stood
-after ``H`` steps, and starts a new episode when that fork's episode ended. So that a batch holds every
-phase of an episode, the chains' first episodes are cut short at phases spread over the time limit (and their
-returns, where the limit ended them, scaled up to a whole one). With ``restart`` every chain begins anew by
-chance, so that a few that are stuck, on their backs say, do not become all that is learned from.
+Chains need no extra simulation: a chain continues from the state of its prompt's first fork after H steps, or
+with a new episode if that of the fork ended. The time limits of the chains' first episodes are shortened to
+random phases, so that a batch contains all phases of an episode; the returns of such episodes are scaled to
+full length, unless they terminated. With ``restart`` each chain starts a new episode with this probability in
+every iteration, so that stuck chains, such as robots on their backs, do not dominate the batch.
 """
 
 from __future__ import annotations
@@ -29,28 +28,33 @@ from sailctl.simulator.states import Simulator, States
 
 @dataclass(frozen=True)
 class Collected:
-    """One iteration's behaviour."""
+    """The behaviour of one iteration."""
 
     window: SegmentBatch
-    """All L steps that the teacher judges: what a reward model sees of them."""
+    """All L steps that the teacher judges, as the reward model sees them."""
     segments: SegmentBatch
-    """The first H of them: what the learner sees."""
+    """The first H steps, as the learner sees them."""
     judged: JudgedRewards
-    """What the teacher sees."""
+    """The true rewards of the windows, for the teacher."""
     ends: Ends
-    """Where the windows ended."""
+    """The last states of the windows."""
     pairs: Pairs
-    """Which segments are to be compared."""
+    """The pairs of segments to compare."""
     env_steps: int
-    """Control steps that were simulated for it, continuations included."""
+    """Simulated control steps, including continuations."""
     episode_returns: DoubleArray
-    """True returns of the episodes that ended in it: for the teacher, whose thresholds are shares of them."""
+    """True returns of the episodes that ended in this iteration, for the thresholds of the teacher."""
 
 
 class Collector:
-    """Keeps the chains of one run and collects one iteration after another.
+    """Collects the segments of each iteration, and keeps the chains between iterations.
 
-    ``steps`` is H and ``judged`` is L, both in control steps.
+    Args:
+        simulator: of the task.
+        config: numbers of prompts and forks, and the choice of prompts and pairs.
+        steps: H, in control steps.
+        judged: L, in control steps.
+        generators: of the run; their owner keeps their state.
     """
 
     def __init__(
@@ -61,11 +65,11 @@ class Collector:
         self._steps, self._judged = steps, judged
         self._rng = generators
         chains = config.prompts - round(config.start_fraction * config.prompts)
-        self.chains = self._spread_chains(chains)
+        self.chains = self._initial_chains(chains)
         self._episode_return, self._episode_steps = np.zeros(chains), np.zeros(chains)
 
     def collect(self, policy: GaussianPolicy) -> Collected:
-        """Roll the policy out from every prompt, and move the chains on."""
+        """Run the policy from every prompt, and advance the chains."""
         forks, spec = self._config.forks, self._simulator.spec
         prompts = self._prompts()
         count = len(prompts) * forks
@@ -73,13 +77,13 @@ class Collector:
         actions = np.zeros((count, self._judged, spec.act_dim), dtype=np.float32)
         taken = np.zeros((count, self._judged), dtype=np.float32)
         rewards = np.zeros((count, self._judged))
-        reached = np.zeros((count, spec.obs_dim), dtype=np.float32)
+        last_obs = np.zeros((count, spec.obs_dim), dtype=np.float32)
         ended, terminated = np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
 
         states, rows, env_steps = prompts.fork(forks), np.arange(count), 0
-        handed_on = states
+        states_after_segments = states
         for t in range(self._judged):
-            # For every row, so that one fork's end does not shift another fork's draws.
+            # Noise for all rows, so that the end of one fork does not change the noise of another.
             noise = self._rng.policy.standard_normal((count, spec.act_dim), dtype=np.float32)
             action = policy.act(states.obs, noise[rows])
             step = self._simulator.step(states, policy.to_controls(action))
@@ -89,34 +93,33 @@ class Collector:
             rewards[rows, t] = step.reward
             env_steps += len(rows)
             terminated[rows] |= step.terminated
-            reached[rows] = step.states.obs
-            done = step.done
+            last_obs[rows] = step.states.obs
             states = step.states
-            if done.any():
-                states, rows = states.take(~done), rows[~done]
+            if step.done.any():
+                states, rows = states.take(~step.done), rows[~step.done]
             if t == self._steps - 1:
                 ended[rows] = False
-                handed_on = handed_on.put(rows, states)
+                states_after_segments = states_after_segments.put(rows, states)
             if len(rows) == 0:
                 break
 
         judged = JudgedRewards(rewards, taken)
-        over = ended[forks * np.arange(len(self.chains))] | self._restarts()
-        episode_returns = self._end_episodes(judged, over, terminated)
-        self._move_chains(handed_on, over)
+        chain_ended = ended[forks * np.arange(len(self.chains))] | self._restarts()
+        episode_returns = self._end_episodes(judged, chain_ended, terminated)
+        self._advance_chains(states_after_segments, chain_ended)
         window = SegmentBatch(obs, actions, taken, forks)
         return Collected(
             window=window,
             segments=window.head(self._steps),
             judged=judged,
-            ends=Ends(reached, terminated),
+            ends=Ends(last_obs, terminated),
             pairs=self._pairs(),
             env_steps=env_steps,
             episode_returns=episode_returns,
         )
 
     def state(self) -> State:
-        """The chains' simulator states, and what their episodes have brought so far."""
+        """The chains' simulator states, and the returns and lengths of their episodes so far."""
         return {
             "chains": self.chains.save(),
             "episode_return": self._episode_return,
@@ -124,47 +127,51 @@ class Collector:
         }
 
     def restore(self, state: State) -> None:
-        """Load what ``state`` returned."""
+        """Restore what ``state`` returned."""
         self.chains = States.restore(state["chains"])
         self._episode_return, self._episode_steps = state["episode_return"], state["episode_steps"]
 
-    def _spread_chains(self, chains: int) -> States:
+    def _initial_chains(self, chains: int) -> States:
+        """Episode starts whose elapsed time is random, so that the time limits end them at random phases."""
         states = self._simulator.reset(chains, self._rng.sim)
         phases = -(-self._simulator.spec.horizon // self._steps)
         elapsed = self._steps * self._rng.prompts.integers(0, phases, chains)
         return replace(states, elapsed=elapsed.astype(np.int64))
 
     def _prompts(self) -> States:
-        """The chains' states, then as many episode starts as complete the batch."""
+        """The chains' states, followed by episode starts that complete the batch."""
         starts = self._config.prompts - len(self.chains)
         return States.join([self.chains, self._simulator.reset(starts, self._rng.sim)])
 
-    def _end_episodes(self, judged: JudgedRewards, over: BoolArray, terminated: BoolArray) -> DoubleArray:
-        """Returns of the chains' episodes that ended here, and of starts that were judged to their end."""
+    def _end_episodes(
+        self, judged: JudgedRewards, chain_ended: BoolArray, terminated: BoolArray
+    ) -> DoubleArray:
+        """Returns of the chains' ended episodes, and of whole episodes that were judged from their start."""
         chains, horizon = len(self.chains), self._simulator.spec.horizon
         first_forks = self._config.forks * np.arange(self._config.prompts)
-        lived, started = first_forks[:chains], first_forks[chains:]
-        self._episode_return += judged.rewards[lived, : self._steps].sum(axis=1)
-        self._episode_steps += judged.mask[lived, : self._steps].sum(axis=1)
-        # A chain's first episode had a shorter limit, and a restart cuts one short: where an episode was
-        # not terminated, its return stands for a part.
-        whole = np.where(terminated[lived], 1.0, horizon / self._episode_steps.clip(min=1.0))
-        returns = (self._episode_return * whole)[over]
-        self._episode_return[over], self._episode_steps[over] = 0.0, 0.0
+        of_chains, of_starts = first_forks[:chains], first_forks[chains:]
+        self._episode_return += judged.rewards[of_chains, : self._steps].sum(axis=1)
+        self._episode_steps += judged.mask[of_chains, : self._steps].sum(axis=1)
+        # A chain's first episode has a shorter time limit, and a restart truncates an episode. The return of
+        # such an episode is scaled to full length, unless it terminated.
+        scale = np.where(terminated[of_chains], 1.0, horizon / self._episode_steps.clip(min=1.0))
+        returns = (self._episode_return * scale)[chain_ended]
+        self._episode_return[chain_ended], self._episode_steps[chain_ended] = 0.0, 0.0
         if self._judged == horizon:
-            returns = np.concatenate([returns, judged.returns[started]])
+            returns = np.concatenate([returns, judged.returns[of_starts]])
         return returns
 
     def _restarts(self) -> BoolArray:
-        """Chains that begin a new episode now, wherever theirs stands."""
+        """Whether each chain starts a new episode at random."""
         if self._config.restart == 0:
             return np.zeros(len(self.chains), dtype=bool)
         return self._rng.prompts.random(len(self.chains)) < self._config.restart
 
-    def _move_chains(self, reached: States, over: BoolArray) -> None:
-        chains = reached.take(self._config.forks * np.arange(len(self.chains)))
-        restart = np.flatnonzero(over)
-        self.chains = chains.put(restart, self._simulator.reset(len(restart), self._rng.sim))
+    def _advance_chains(self, states: States, chain_ended: BoolArray) -> None:
+        """Continue each chain from its prompt's first fork, or with a new episode."""
+        chains = states.take(self._config.forks * np.arange(len(self.chains)))
+        rows = np.flatnonzero(chain_ended)
+        self.chains = chains.put(rows, self._simulator.reset(len(rows), self._rng.sim))
 
     def _pairs(self) -> Pairs:
         prompts, forks = self._config.prompts, self._config.forks
@@ -174,7 +181,7 @@ class Collector:
 
 
 def forked_pairs(prompts: int, forks: int) -> Pairs:
-    """Every pair of forks of each prompt, K (K - 1) / 2 of them; the pairs of a prompt are one group."""
+    """All K (K - 1) / 2 pairs of forks of each prompt; the pairs of a prompt form a group."""
     first, second = np.triu_indices(forks, 1)
     base = forks * np.arange(prompts)
     group = np.repeat(np.arange(prompts), len(first))
@@ -182,11 +189,11 @@ def forked_pairs(prompts: int, forks: int) -> Pairs:
 
 
 def unrelated_pairs(prompts: int, rng: np.random.Generator) -> Pairs:
-    """One pair per prompt of two forks each: fork 0 of a prompt against fork 1 of another one.
+    """One pair per prompt of two forks: fork 0 of the prompt against fork 1 of another prompt.
 
-    Segments of different states are what B-Pref asks about; the partition function of the reference then
-    does not cancel from the pair score, which is why forked prompts are the default here.
+    B-Pref compares segments from different states. The partition function of the reference does not cancel in
+    the score of such a pair, so forked pairs are the default here.
     """
-    one: IntArray = np.arange(prompts)
-    other = (one + rng.integers(1, prompts)) % prompts
-    return Pairs(2 * one, 2 * other + 1, one)
+    prompt: IntArray = np.arange(prompts)
+    partner = (prompt + rng.integers(1, prompts)) % prompts
+    return Pairs(2 * prompt, 2 * partner + 1, prompt)

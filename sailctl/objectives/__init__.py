@@ -1,4 +1,4 @@
-"""Pure maths on log-probability tensors, one file per idea: no policy, config, device or optimiser."""
+"""Objectives as pure functions of log-probability tensors, without policy, config, device or optimiser."""
 
 from sailctl.objectives.actions import (
     action_labels,

@@ -1,4 +1,4 @@
-"""Steps that an iteration has moved far enough are moved no further."""
+"""Clipping of the change of log-probabilities in an iteration, as in PPO, for any loss."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from torch import Tensor
 
 
 def clipped_log_prob(logp: Tensor, behaviour_logp: Tensor, clip: float | None) -> Tensor:
-    """The same log-probabilities, whose gradient ends where a step has already moved far the way it points.
+    """The same log-probabilities, with zero gradient where descent would exceed the allowed change.
 
-    The bound of PPO (Schulman et al. 2017, arXiv 1707.06347: the clipped surrogate, whose gradient is zero
-    where the ratio of new to old probability has left 1 +- epsilon in the direction that its advantage asks
-    for), on the logarithm of the ratio and for the gradient of any loss: descent may not raise log pi of a
-    step that stands more than ``clip`` above log pi when the iteration began, nor lower one that stands as
-    much below. The way back is free. What a label asks of all steps of a segment is then spread over them,
-    instead of over those that yield first, and more passes over the same segments do not run away.
+    In the clipped surrogate of PPO (Schulman et al. 2017, arXiv 1707.06347), the gradient is zero if the
+    ratio of new to old probability has left 1 +- epsilon in the direction of the advantage. Here the bound is
+    on the logarithm of the ratio, for the gradient of any loss: descent does not raise log pi of a step that
+    is more than ``clip`` above its value at the start of the iteration, nor lower one that is as much below.
+    Descent towards the initial value is not restricted. This distributes the change that a label demands over
+    all steps of a segment, and bounds the change over many epochs.
 
     Args:
         logp: (S, H) log pi of each step, in nats.
-        behaviour_logp: (S, H) the same of the policy that drew the segments, without gradient.
-        clip: largest change in nats, > 0; None is no bound, and the tensor is returned as it is.
+        behaviour_logp: (S, H) the same of the policy that sampled the segments, without gradient.
+        clip: largest change in nats, > 0; None for no bound, which returns the tensor itself.
 
     Returns:
-        (S, H) ``logp``, value for value.
+        (S, H) the values of ``logp``.
 
     Raises:
         ValueError: when the two shapes differ.
@@ -32,15 +32,15 @@ def clipped_log_prob(logp: Tensor, behaviour_logp: Tensor, clip: float | None) -
         )
     if clip is None:
         return logp
-    moved = (logp - behaviour_logp).detach()
-    bounded = logp.clone()
+    change = (logp - behaviour_logp).detach()
+    clipped = logp.clone()
 
-    def within(gradients: tuple[Tensor]) -> tuple[Tensor]:
+    def clip_gradient(gradients: tuple[Tensor]) -> tuple[Tensor]:
         # Descent raises log pi where the gradient of the loss is negative.
         (gradient,) = gradients
-        further = (gradient * moved < 0) & (moved.abs() > clip)
-        return (gradient.masked_fill(further, 0.0),)
+        too_far = (gradient * change < 0) & (change.abs() > clip)
+        return (gradient.masked_fill(too_far, 0.0),)
 
-    if bounded.grad_fn is not None:
-        bounded.grad_fn.register_prehook(within)
-    return bounded
+    if clipped.grad_fn is not None:
+        clipped.grad_fn.register_prehook(clip_gradient)
+    return clipped

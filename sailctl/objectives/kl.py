@@ -1,14 +1,14 @@
-"""SAIL-RevKL's penalty: an exact KL divergence between policy and reference in each visited state.
+"""The penalty of SAIL-RevKL: the KL divergence between policy and reference in each visited state.
 
-Wu et al., UAI 2026, arXiv 2606.31524: J_gamma = J - gamma * E_s[KL]. The paper calls it *reverse KL*, a name
-that elsewhere means the other direction, so both are named here by formula. Their control code computes
-KL(pi_ref || pi_theta) on Gaussians, closed form, before any squashing of the action. That direction is the
-default for a reason (derived; tested numerically). In a log-linear policy, log pi_theta(a|s) is
-theta . phi(s, a) minus a log-normaliser, so the Hessian in theta of KL(pi_ref || pi_theta) is the Fisher
-information of pi_theta, whatever the reference is. It is positive semidefinite everywhere, which is the
-curvature that the penalty adds to an objective that is not concave. KL(pi_theta || pi_ref) has no such
-guarantee: its Hessian can have negative eigenvalues, and has them already at a fraction of a nat from the
-reference (``python -m benchmarks.theory.landscape``; docs/theory.md).
+Wu et al., UAI 2026, arXiv 2606.31524: J_gamma = J - gamma * E_s[KL]. The paper calls it *reverse KL*. This
+name often means the other direction, so both directions are named by their formula here. Their control code
+computes KL(pi_ref || pi_theta) of Gaussians in closed form, before any squashing of the action. This
+direction is the default because it is convex for log-linear policies (derived; tested numerically): there,
+log pi_theta(a|s) is theta . phi(s, a) minus a log-normaliser, so the Hessian in theta of
+KL(pi_ref || pi_theta) is the Fisher information of pi_theta for any reference, which is positive
+semidefinite. The penalty adds this curvature to an objective that is not concave. The Hessian of
+KL(pi_theta || pi_ref) can have negative eigenvalues, already at a fraction of a nat from the reference
+(``python -m benchmarks.theory.landscape``; docs/theory.md).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def kl_penalty(
     ref_mean: Tensor,
     ref_log_std: Tensor,
 ) -> Tensor:
-    """KL between the policy and its reference in each state, in the named direction.
+    """KL between the policy and its reference in each state, in the given direction.
 
     Args:
         direction: ``kl_ref_pi`` is KL(pi_ref || pi_theta), ``kl_pi_ref`` is KL(pi_theta || pi_ref).
@@ -52,7 +52,7 @@ def kl_penalty(
         ref_log_std: log standard deviations of pi_ref, broadcastable to (..., A).
 
     Returns:
-        (...) the divergence of each state, in nats, summed over action dimensions.
+        (...) KL of each state in nats, summed over the action dimensions.
 
     Raises:
         ValueError: when ``direction`` is neither of the two.

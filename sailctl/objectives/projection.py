@@ -1,4 +1,4 @@
-"""Euclidean projection of the parameters on a ball: the constraint of SAIL-RevKL."""
+"""Euclidean projection of the parameters onto a ball: the constraint of SAIL-RevKL."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 def project_ball(parameters: Iterable[Tensor], radius: float | None) -> float:
-    """Project all parameters together, in place and without gradient, on the ball ||theta|| <= radius.
+    """Project all parameters together, in place and without gradient, onto the ball ||theta|| <= radius.
 
     Wu et al., UAI 2026, arXiv 2606.31524: theta is projected after each step. Outside the ball every
-    parameter is scaled by radius / ||theta||; inside it, nothing is written.
+    parameter is multiplied by radius / ||theta||; inside it, parameters do not change.
 
     Args:
         parameters: tensors of any shape; theta is their concatenation.
-        radius: B >= 0; None or infinity is no constraint, and changes no bit.
+        radius: B >= 0; None or infinity for no constraint.
 
     Returns:
-        ||theta|| before the projection, computed in float64. When it is NaN or infinite there is no
-        projection, and the parameters are left as they are for the caller to report.
+        ||theta|| before the projection, computed in float64. If it is NaN or infinite, the parameters do not
+        change, and the caller has to report it.
 
     Raises:
         ValueError: when ``radius`` is negative or NaN.

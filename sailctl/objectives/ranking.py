@@ -1,9 +1,9 @@
-"""Plackett-Luce: one answer that orders all K segments of a prompt.
+"""The SAIL objective for rankings of all K segments of a prompt, with the Plackett-Luce model.
 
-Plackett 1975 and Luce 1959, as Rafailov et al. 2023 (arXiv 2305.18290, appendix on the Plackett-Luce model)
-put them to DPO: the best of K is chosen with probability softmax(r), then the best of the rest, and so on,
-where r_k = beta * log(pi/pi_ref)(tau_k). For K = 2 the likelihood is sigma(h) of ``sail``. SAIL's gradient
-keeps its terms: T1 through r, and T2 through the K segments drawn.
+Plackett 1975 and Luce 1959, applied to DPO as in Rafailov et al. 2023 (arXiv 2305.18290, appendix on the
+Plackett-Luce model): the best of K is chosen with probability softmax(r), then the best of the rest, and so
+on, where r_k = beta * log(pi/pi_ref)(tau_k). For K = 2 the likelihood is sigma(h) of ``sail``. SAIL's
+gradient has the same terms: T1 through r, and T2 through the K sampled segments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sailctl.objectives.sail import score_function_terms
 
 
 def plackett_luce(score: Tensor) -> Tensor:
-    """(G,) log-probability of each order, for scores (G, K) of its segments from the best to the worst."""
+    """(G,) log-probability of each ranking, for scores (G, K) of its segments from best to worst."""
     choices = [score[:, choice:].log_softmax(dim=1)[:, 0] for choice in range(score.shape[1])]
     return torch.stack(choices).sum(dim=0)
 
@@ -26,7 +26,7 @@ def ranking_loss(
     """Loss of each ranking whose gradient is *minus* the SAIL gradient T1 + T2, with F its log-likelihood.
 
     Args:
-        logp: (G, K) log pi_theta of the segments of each prompt, the best first (nats).
+        logp: (G, K) log pi_theta of the segments of each prompt, from best to worst (nats).
         ref_logp: (G, K) log pi_ref of the same, without gradient.
         beta: scale of the implicit reward, > 0.
         c: weight of T2, >= 0; 1 is the exact gradient, 0 is online DPO, bit for bit.
@@ -34,7 +34,7 @@ def ranking_loss(
 
     Returns:
         (G,) losses, and the metrics of ``sail_loss``: ``h_abs`` and ``accuracy`` are over the pairs that the
-        ranking implies, ``t1_weight`` is over its segments, ``robust_cost`` is 0 (its bound is one of pairs).
+        ranking implies, ``t1_weight`` is over its segments, ``robust_cost`` is 0 (it is defined for pairs).
 
     Raises:
         ValueError: when ``logp`` and ``ref_logp`` are not of one shape (G, K).
@@ -62,7 +62,7 @@ def ranking_loss(
 
 
 def _choice_gradient(score: Tensor) -> Tensor:
-    """(G, K) gradient of ``plackett_luce`` in the scores: chosen minus chance, summed over the K choices."""
+    """(G, K) gradient of ``plackett_luce`` in the scores: chosen minus softmax, summed over the K choices."""
     gradient = torch.zeros_like(score)
     for choice in range(score.shape[1]):
         gradient[:, choice] += 1

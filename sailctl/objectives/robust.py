@@ -1,13 +1,13 @@
-"""Oracle-robust SAIL: the cost of a teacher that may be any within bounds.
+"""Oracle-robust SAIL: the worst-case cost of bounded errors of the teacher.
 
-Li et al. 2026, arXiv 2602.20457. The true preference may be any P with |P - P*| <= rho, pair by pair. Since
-log sigma(h) - log sigma(-h) = h, moving rho of probability to the worse answer costs rho |h|, so that the
-worst case of the objective is (their decomposition theorem; derived again and tested numerically here)
+Li et al. 2026, arXiv 2602.20457. The true preference may be any P with |P - P*| <= rho, for each pair. Since
+log sigma(h) - log sigma(-h) = h, a shift of P by rho towards the worse answer costs rho |h|, and the worst
+case of the objective is (their decomposition theorem; derived again and tested numerically here)
 
     L_rho(theta) = L_SAIL(theta) + rho * E |h_theta|.
 
-It is exact where rho <= min(P*, 1 - P*). Elsewhere the adversary is stopped by 0 or 1 and the cost is less:
-min(rho, P*) h where h > 0, min(rho, 1 - P*) |h| where h < 0.
+It is exact if rho <= min(P*, 1 - P*). Otherwise P stays within [0, 1] and the cost is smaller:
+min(rho, P*) h for h > 0, min(rho, 1 - P*) |h| for h < 0.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 
 
-def robust_cost(h: Tensor, rho: float, chance: Tensor | None = None) -> Tensor:
-    """What an adversary of size rho can take from each pair.
+def robust_cost(h: Tensor, rho: float, probability: Tensor | None = None) -> Tensor:
+    """Largest loss of objective value of each pair that an adversary with bound rho can cause.
 
     Args:
         h: (B,) pair scores.
         rho: bound on |P - P*|, from 0 to 1.
-        chance: (B,) P*(first preferred), to keep the adversary's P within [0, 1]; None lets it go beyond,
-            which is the paper's rho |h|.
+        probability: (B,) P*(first preferred), to keep the adversary's P within [0, 1]; None for no such
+            limit, which is the paper's rho |h|.
 
     Returns:
-        (B,) costs, >= 0. At h = 0 the subgradient taken is 0.
+        (B,) costs, >= 0. The subgradient at h = 0 is 0.
     """
-    if chance is None:
+    if probability is None:
         return rho * h.abs()
-    room = torch.where(h > 0, chance, 1 - chance)
-    return room.clamp(max=rho) * h.abs()
+    max_shift = torch.where(h > 0, probability, 1 - probability)
+    return max_shift.clamp(max=rho) * h.abs()

@@ -1,4 +1,4 @@
-"""Gaussian policies, and the reference policies that ship with the suite.
+"""Gaussian policies, and the reference policies included in sailctl.
 
 May import core, simulator, objectives and config.
 """

@@ -1,8 +1,8 @@
-"""Gaussian policies: a tanh network, a mean that is linear in fixed features (log-linear), or SAC's actor.
+"""Gaussian policies: with a tanh network, with a mean linear in fixed features (log-linear), or SAC's actor.
 
-Actions live in *policy units*: -1 and +1 are the ends of the actuator's range, the policy may draw
-beyond them, and ``to_controls`` clips. Log-probabilities are of the draw, before clipping.
-Observation statistics are part of the policy: they are saved with it and copied into references.
+Actions are in *policy units*: -1 and +1 are the bounds of the controls. Sampled actions may exceed them, and
+``to_controls`` clips. Log-probabilities are those of the sampled actions, before clipping. Observation
+statistics are part of the policy: they are saved with it and copied into references.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from sailctl.config import PolicyConfig
 from sailctl.core.types import DoubleArray, EnvSpec, FloatArray
 
 OBS_CLIP = 10.0
-"""Normalised observations stay within this many standard deviations."""
+"""Normalised observations are clipped to this number of standard deviations."""
 VARIANCE_FLOOR = 1e-6
-"""Added to each variance, so that an observation that never varies is not divided by zero."""
+"""Added to each variance, to avoid a division by zero for constant observations."""
 
 
 class GaussianPolicy(nn.Module):
-    """pi(a|s) = Normal(mean(s), diag(exp(log_std))^2), with a standard deviation that no state changes.
+    """pi(a|s) = Normal(mean(s), diag(exp(log_std))^2), with a state-independent standard deviation.
 
     ``config.kind == "linear"`` with ``learn_std`` false is log-linear: log pi is linear in the parameters
-    up to a normaliser that is quadratic in them, the class for which the theory of [RevKL] is proved.
-    ``config.kind == "squashed"`` is tanh of a ReLU network: the mean is exactly SAC's deterministic action.
+    up to a normaliser that is quadratic in them. The theory of [RevKL] holds for this class.
+    ``config.kind == "squashed"`` is tanh of a ReLU network: the mean is SAC's deterministic action.
     """
 
     obs_mean: Tensor
@@ -62,7 +62,7 @@ class GaussianPolicy(nn.Module):
         self.log_std = nn.Parameter(log_std, requires_grad=config.learn_std)
 
     def features(self, obs: Tensor) -> Tensor:
-        """(..., F) what the trained part sees of raw observations (..., O). No parameter is involved."""
+        """(..., F) features of raw observations (..., O), which do not depend on trained parameters."""
         if self.config.normalise:
             scale = (self.obs_var + VARIANCE_FLOOR).rsqrt()
             obs = ((obs - self.obs_mean.float()) * scale.float()).clamp(-OBS_CLIP, OBS_CLIP)
@@ -75,31 +75,31 @@ class GaussianPolicy(nn.Module):
         return mean
 
     def log_prob(self, mean: Tensor, actions: Tensor) -> Tensor:
-        """(...) log-density of actions (..., A) in policy units under the Gaussians of mean (..., A)."""
+        """(...) log-density of actions (..., A) in policy units under the Gaussians with mean (..., A)."""
         return log_density(actions, mean, self.log_std)
 
     def norm(self) -> float:
-        """Euclidean norm of all trained parameters together: what the ball of SAIL-RevKL bounds."""
+        """Euclidean norm of all trained parameters together, which the ball of SAIL-RevKL bounds."""
         return math.sqrt(sum(float(p.detach().square().sum()) for p in self.parameters() if p.requires_grad))
 
     def entropy(self) -> float:
-        """Differential entropy in nats, the same in every state."""
+        """Differential entropy in nats, equal in all states."""
         return float(self.log_std.detach().sum()) + 0.5 * self.spec.act_dim * math.log(2.0 * math.pi * math.e)
 
     @torch.no_grad()
     def act(self, obs: DoubleArray, noise: FloatArray | None) -> FloatArray:
         """(N, A) actions in policy units for raw observations (N, O).
 
-        ``noise`` (N, A) are standard normal draws; None gives the mean action.
+        ``noise`` (N, A) is standard normal; None gives the mean action.
         """
         mean = self.mean(self.features(torch.from_numpy(obs.astype(np.float32)))).numpy()
         if noise is None:
             return mean
-        drawn: FloatArray = mean + np.exp(self.log_std.numpy()) * noise
-        return drawn
+        actions: FloatArray = mean + np.exp(self.log_std.numpy()) * noise
+        return actions
 
     def to_controls(self, actions: FloatArray) -> DoubleArray:
-        """(N, A) controls in the actuators' units for actions in policy units, clipped to their range."""
+        """(N, A) controls in the actuators' units, within their bounds, for actions in policy units."""
         low, high = self.spec.act_low, self.spec.act_high
         controls: DoubleArray = low + 0.5 * (high - low) * (
             np.clip(actions, -1.0, 1.0).astype(np.float64) + 1.0
@@ -119,13 +119,13 @@ class GaussianPolicy(nn.Module):
         episode_start: np.ndarray[Any, Any] | None = None,
         deterministic: bool = True,
     ) -> tuple[np.ndarray[Any, Any], None]:
-        """Controls for one observation (O,) or many (N, O), as Stable-Baselines3's policies answer.
+        """Controls for one observation (O,) or many (N, O), like ``predict`` of Stable-Baselines3's policies.
 
-        The policy has no memory: ``state`` and ``episode_start`` are accepted and not read. With
-        ``deterministic`` false the noise comes from torch's global generator.
+        The policy is not recurrent: ``state`` and ``episode_start`` are ignored. With ``deterministic`` false
+        the noise comes from torch's global generator.
 
         Raises:
-            ValueError: when the observation does not end in O numbers.
+            ValueError: when the last axis of the observation does not have length O.
         """
         obs = np.asarray(observation, dtype=np.float64)
         if obs.ndim not in (1, 2) or obs.shape[-1] != self.spec.obs_dim:
@@ -138,37 +138,34 @@ class GaussianPolicy(nn.Module):
         return (controls[0] if obs.ndim == 1 else controls), None
 
     def snapshot(self) -> GaussianPolicy:
-        """A frozen copy, statistics included, that later updates leave alone."""
-        twin = copy.deepcopy(self)
-        for parameter in twin.parameters():
-            parameter.requires_grad_(False)
-        return twin
+        """An independent copy with its observation statistics, without gradients."""
+        return copy.deepcopy(self).requires_grad_(False)
 
 
 def log_density(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """(...) log-density of actions (..., A) under Gaussians of mean (..., A) and log deviations (A,)."""
+    """(...) log-density of actions (..., A) under Gaussians with mean (..., A) and log deviations (A,)."""
     z = (actions - mean) * torch.exp(-log_std)
     constant = log_std.sum() + 0.5 * actions.shape[-1] * math.log(2.0 * math.pi)
     return -0.5 * z.square().sum(-1) - constant
 
 
 def merge_moments(mean: Tensor, var: Tensor, count: Tensor, obs: FloatArray) -> None:
-    """Merge rows (N, O) into their mean and variance (O,) so far, in place (Chan et al.'s parallel form).
+    """Merge rows (N, O) into a running mean and variance (O,), in place (parallel form of Chan et al.).
 
-    ``count`` (scalar) is how many rows those are of.
+    ``count`` (0-d) is the number of rows so far.
     """
-    n, before = float(len(obs)), float(count)
+    added, previous = float(len(obs)), float(count)
     batch = torch.from_numpy(obs).double()
-    total = before + n
+    total = previous + added
     delta = batch.mean(0) - mean
-    moment = var * before + batch.var(0, correction=0) * n + delta.square() * before * n / total
-    mean.add_(delta * (n / total))
-    var.copy_(moment / total)
+    squares = var * previous + batch.var(0, correction=0) * added + delta.square() * previous * added / total
+    mean.add_(delta * (added / total))
+    var.copy_(squares / total)
     count.fill_(total)
 
 
 class FourierFeatures(nn.Module):
-    """Observations beside sqrt(2/D) cos(w.s + b): D fixed random features of a Gaussian kernel of width 1."""
+    """Observations and D random Fourier features sqrt(2/D) cos(w.s + b) of a Gaussian kernel of width 1."""
 
     frequency: Tensor
     phase: Tensor
@@ -184,13 +181,13 @@ class FourierFeatures(nn.Module):
         """(..., O + D) for observations (..., O)."""
         if self.count == 0:
             return obs
-        waves = torch.cos(nn.functional.linear(obs, self.frequency, self.phase))
-        return torch.cat([obs, math.sqrt(2.0 / self.count) * waves], dim=-1)
+        cosines = torch.cos(nn.functional.linear(obs, self.frequency, self.phase))
+        return torch.cat([obs, math.sqrt(2.0 / self.count) * cosines], dim=-1)
 
 
 def orthogonal(inputs: int, outputs: int, gain: float, seed: torch.Generator) -> nn.Linear:
-    """A linear layer with orthogonal weights of the given gain and zero bias, drawn with ``seed``."""
-    layer = nn.Linear(inputs, outputs)  # its own draws from the global generator are replaced at once
+    """A linear layer with orthogonal weights of the given gain, drawn with ``seed``, and zero bias."""
+    layer = nn.Linear(inputs, outputs)  # draws from the global generator, but these values are replaced
     nn.init.orthogonal_(layer.weight, gain, generator=seed)
     nn.init.zeros_(layer.bias)
     return layer

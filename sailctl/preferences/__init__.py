@@ -5,5 +5,5 @@ Only this folder combines a teacher, its label budget and a reward model. Two cl
 ``Rankings``, or unlabelled ``Pairs`` that the policy labels itself. ``Sessions`` queries at intervals of env
 steps about windows of past behaviour. The learner gets the learned reward.
 
-May import data and what is below.
+May import data and the folders below.
 """

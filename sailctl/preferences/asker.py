@@ -34,8 +34,8 @@ class Asker:
 
     def metrics(self) -> Metrics:
         """``skip_share``, the share of queries skipped so far, and the metrics of the reward model."""
-        asked = self._teacher.labels + self._teacher.skipped
-        skipped = {"skip_share": self._teacher.skipped / asked if asked else 0.0}
+        queries = self._teacher.labels + self._teacher.skipped
+        skipped = {"skip_share": self._teacher.skipped / queries if queries else 0.0}
         return skipped if self.model is None else skipped | self.model.metrics()
 
     def state(self) -> State:
@@ -51,7 +51,7 @@ class Asker:
         if self.model is not None:
             self.model.restore(state["model"])
 
-    def _ask(
+    def _query(
         self,
         segments: SegmentBatch,
         judged: JudgedRewards,

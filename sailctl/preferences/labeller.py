@@ -65,7 +65,7 @@ class Labeller(Asker):
         super().__init__(config.oracle, spec, generators, model)
         self._config = config
         self._data = data
-        self._seen = 0
+        self._env_steps = 0
         """Env steps collected so far."""
         self.value: SegmentValue | None = None
         """The value of what follows a segment under the learned reward; None when labels ignore it."""
@@ -115,14 +115,16 @@ class Labeller(Asker):
         if self._config.rollout.pairing == "ranked":
             return self._rank(collected)
         queried, score_of = self._queried(collected), partial(score, collected.segments)
-        answers = self._ask(
+        answers = self._query(
             queried.window, queried.judged, queried.pairs, algo.queries, algo.selection, score_of
         )
         if self.model is None or algo.labels != "reward_model":
             return answers
         labelled = self._model_teacher.answer(collected.pairs, self._judged(self.model, collected))
-        self._seen += collected.env_steps
-        return labelled if self._seen > self._config.reward.start else none_of(labelled)
+        self._env_steps += collected.env_steps
+        if self._env_steps > self._config.reward.start:
+            return labelled
+        return Preferences(labelled.pairs.head(0), labelled.label[:0])
 
     def metrics(self) -> Metrics:
         """The metrics of ``Asker``, and those of ``value``, if any."""
@@ -133,7 +135,7 @@ class Labeller(Asker):
         return super().state() | {
             "model_teacher": self._model_teacher.state(),
             "value": None if self.value is None else self.value.state(),
-            "seen": self._seen,
+            "seen": self._env_steps,
         }
 
     def restore(self, state: State) -> None:
@@ -142,7 +144,7 @@ class Labeller(Asker):
         self._model_teacher.restore(state["model_teacher"])
         if self.value is not None:
             self.value.restore(state["value"])
-        self._seen = state["seen"]
+        self._env_steps = state["seen"]
 
     def _judged(self, model: RewardEnsemble, collected: Collected) -> JudgedRewards:
         """Learned rewards (S, H) of the steps; with a value, the lambda-return (S, 1) of each segment."""
@@ -175,8 +177,3 @@ def matched_at_random(segments: int, rng: np.random.Generator) -> Pairs:
     order = rng.permutation(segments)
     half = segments // 2
     return Pairs(order[:half], order[half : 2 * half], np.arange(half))
-
-
-def none_of(answers: Preferences) -> Preferences:
-    """An empty set of answers."""
-    return Preferences(answers.pairs.head(0), answers.label[:0])

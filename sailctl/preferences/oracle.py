@@ -7,7 +7,7 @@ of an episode, and dR the R of the first segment minus that of the second:
 1. a threshold is a share of the mean return of a window, eps * (mean of the last 10 episode returns) * L/T;
 2. a pair is skipped if the better R is not above the ``skip`` threshold;
 3. a pair is a tie if |dR| is below the ``equal`` threshold;
-4. rewards are weighed by discount^(L - 1 - t), so that the last steps count most; below, R is weighed;
+4. rewards are discounted by discount^(L - 1 - t), so that the last steps count most; below, R is discounted;
 5. P(first preferred) = sigmoid(inverse_temperature * dR), or, without a temperature, the higher R wins;
 6. an adversary moves P by ``rho`` against the policy (Li et al. 2026, arXiv 2602.20457: pointwise bounded
    perturbation of the oracle);
@@ -128,16 +128,16 @@ class Teacher:
         skip, equal = self._thresholds(judged)
         draws = self._rng.random((len(pairs), 2))
 
-        answered = self._admitted(returns[np.stack([pairs.first, pairs.second], axis=1)], skip)
+        answered = self._answered(returns[np.stack([pairs.first, pairs.second], axis=1)], skip)
         pairs, draws = pairs.take(answered), draws[answered]
-        weighed = self._weighed(judged)
-        difference = weighed[pairs.first] - weighed[pairs.second]
-        chance = self._chance(difference)
+        discounted = self._discounted_returns(judged)
+        difference = discounted[pairs.first] - discounted[pairs.second]
+        probability = self._probability(difference)
         if score is not None:
             # No clipping to [0, 1] is needed: draws from [0, 1) are always or never below a value outside.
-            chance = chance - self._config.rho * np.sign(score[answered].astype(np.float64))
+            probability = probability - self._config.rho * np.sign(score[answered].astype(np.float64))
         mistaken = draws[:, 1] < self._config.mistake
-        label = np.where((draws[:, 0] < chance) != mistaken, 1.0, -1.0)
+        label = np.where((draws[:, 0] < probability) != mistaken, 1.0, -1.0)
         label[self._ties(returns[pairs.first] - returns[pairs.second], difference, equal)] = 0.0
         return Preferences(pairs, label.astype(np.float32))
 
@@ -161,12 +161,12 @@ class Teacher:
         skip, _ = self._thresholds(judged)
         noise = self._rng.gumbel(size=rows.shape)
 
-        answered = self._admitted(returns[rows], skip)
+        answered = self._answered(returns[rows], skip)
         rows, noise = rows[answered], noise[answered]
-        utility = self._weighed(judged)[rows]
+        utility = self._discounted_returns(judged)[rows]
         if self._config.inverse_temperature is not None:
-            one, other = np.triu_indices(rows.shape[1], 1)
-            scale = self._scale(utility[:, one] - utility[:, other])
+            first, second = np.triu_indices(rows.shape[1], 1)
+            scale = self._scale(utility[:, first] - utility[:, second])
             utility = self._config.inverse_temperature * utility / scale + noise
         order = np.lexsort((noise, -utility))
         return Rankings(rows[np.arange(len(rows))[:, None], order])
@@ -183,36 +183,36 @@ class Teacher:
         self._had_thresholds = len(self._episodes) > 0
         return self._config.skip**power * window, self._config.equal**power * window
 
-    def _admitted(self, returns: DoubleArray, skip: float) -> BoolArray:
+    def _answered(self, returns: DoubleArray, skip: float) -> BoolArray:
         """(Q,) which queries are answered, given the returns (Q, K) of their segments; counts their labels.
 
         A query is made while the budget suffices for its answer, and skipped if no return exceeds ``skip``.
         """
-        price = returns.shape[1] - 1
+        labels_per_query = returns.shape[1] - 1
         above_skip = returns.max(axis=1) > (skip if skip > 0 else -np.inf)
-        asked: BoolArray = np.full(len(above_skip), True)
+        affordable: BoolArray = np.full(len(above_skip), True)
         if self.remaining is not None:
             answers_before = np.cumsum(above_skip) - above_skip
-            asked = price * (answers_before + 1) <= self.remaining
-        answered: BoolArray = asked & above_skip
-        self.labels += price * int(answered.sum())
-        self.skipped += price * int((asked & ~above_skip).sum())
-        self.spent = self.remaining is not None and self.remaining < price
+            affordable = labels_per_query * (answers_before + 1) <= self.remaining
+        answered: BoolArray = affordable & above_skip
+        self.labels += labels_per_query * int(answered.sum())
+        self.skipped += labels_per_query * int((affordable & ~above_skip).sum())
+        self.spent = self.remaining is not None and self.remaining < labels_per_query
         return answered
 
-    def _weighed(self, judged: JudgedRewards) -> DoubleArray:
+    def _discounted_returns(self, judged: JudgedRewards) -> DoubleArray:
         """(S,) discounted returns, in which the last step of the window counts most."""
         steps = judged.rewards.shape[1]
         weights = self._config.discount ** np.arange(steps - 1, -1, -1)
         total: DoubleArray = (judged.rewards * weights).sum(axis=1)
         return total
 
-    def _chance(self, difference: DoubleArray) -> DoubleArray:
+    def _probability(self, difference: DoubleArray) -> DoubleArray:
         """(B,) P(first preferred) given the differences of returns (B,), without adversary and mistakes."""
         if self._config.inverse_temperature is None:
             # Of equal returns the first is preferred, as by argmax.
-            chance: DoubleArray = np.heaviside(difference, 1.0)
-            return chance
+            probability: DoubleArray = np.heaviside(difference, 1.0)
+            return probability
         return bradley_terry(
             difference / self._scale(difference), inverse_temperature=self._config.inverse_temperature
         )
@@ -243,11 +243,11 @@ class Teacher:
 
 def bradley_terry(difference: DoubleArray, inverse_temperature: float) -> DoubleArray:
     """(B,) P(first preferred) = sigmoid(inverse_temperature * difference), without overflow."""
-    chance: DoubleArray = 0.5 * (1.0 + np.tanh(0.5 * inverse_temperature * difference))
-    return chance
+    probability: DoubleArray = 0.5 * (1.0 + np.tanh(0.5 * inverse_temperature * difference))
+    return probability
 
 
-def _refuse_non_finite(returns: DoubleArray, what: str) -> None:
+def _refuse_non_finite(returns: DoubleArray, subject: str) -> None:
     bad = int((~np.isfinite(returns)).sum())
     if bad:
-        raise RunError(f"the true returns of {bad} {what} are not finite")
+        raise RunError(f"the true returns of {bad} {subject} are not finite")

@@ -83,9 +83,9 @@ def disagreement(chances: DoubleArray) -> DoubleArray:
 
 def entropy(chances: DoubleArray) -> DoubleArray:
     """(B,) mean of -p log p - (1 - p) log(1 - p) over the M members, p in chances (M, B); at most log 2."""
-    both = np.stack([chances, 1.0 - chances])
-    logs = np.log(both, out=np.zeros_like(both), where=both > 0)
-    mean: DoubleArray = -(both * logs).sum(axis=0).mean(axis=0)
+    outcomes = np.stack([chances, 1.0 - chances])
+    logs = np.log(outcomes, out=np.zeros_like(outcomes), where=outcomes > 0)
+    mean: DoubleArray = -(outcomes * logs).sum(axis=0).mean(axis=0)
     return mean
 
 
@@ -97,8 +97,8 @@ def pair_features(pairs: Pairs, segments: SegmentBatch) -> DoubleArray:
     """
     steps = np.concatenate([segments.obs, segments.actions], axis=-1).astype(np.float64)
     taken = steps[segments.mask > 0]
-    spread = taken.std(axis=0)
-    standard = (steps - taken.mean(axis=0)) / np.where(spread > CONSTANT, spread, np.inf)
+    std = taken.std(axis=0)
+    standard = (steps - taken.mean(axis=0)) / np.where(std > CONSTANT, std, np.inf)
     features = (standard * segments.mask[..., None]).reshape(segments.segments, -1)
     return np.concatenate([features[pairs.first], features[pairs.second]], axis=1)
 

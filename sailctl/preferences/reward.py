@@ -37,7 +37,7 @@ from sailctl.policies.policy import OBS_CLIP
 
 CHUNK = 16_384
 """Number of steps evaluated at once outside training, which bounds memory."""
-MEASURED = 256
+METRIC_ANSWERS = 256
 """Number of latest answers in the metrics; all answers would soon take longer than the fit."""
 CHANCE = math.log(2.0)
 """Loss of a random guess, in nats. An answer with a smaller loss is explained; a tie never is."""
@@ -89,10 +89,10 @@ class RewardEnsemble:
         """
         if len(preferences) == 0:
             return
-        refuse_non_finite(segments)
+        check_finite(segments, "the reward model")
         self._answers.add(segments, preferences)
         self._fit()
-        self._measure()
+        self._update_metrics()
 
     @torch.no_grad()
     def judge(self, segments: SegmentBatch) -> JudgedRewards:
@@ -119,7 +119,7 @@ class RewardEnsemble:
         return chances
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the last fit on the latest ``MEASURED`` answers; NaN before the first fit.
+        """Metrics of the last fit on the latest ``METRIC_ANSWERS`` answers; NaN before the first fit.
 
         - ``reward_loss``: negative log-likelihood of an answer in nats, mean over answers and members;
         - ``reward_accuracy``: share of answers that the mean reward reproduces, ties excluded. Equal returns
@@ -174,10 +174,8 @@ class RewardEnsemble:
         """
         pairs = self._answers.pairs[chosen]
         unique, inverse = np.unique(pairs, return_inverse=True)
-        segments, rows = (
-            self._thinned(self._answers.take(unique)),
-            torch.from_numpy(inverse.reshape(pairs.shape)),
-        )
+        segments = self._thinned(self._answers.take(unique))
+        rows = torch.from_numpy(inverse.reshape(pairs.shape))
         rewards = self._networks(self._inputs(segments)[rows].flatten(1, 3)).view(*pairs.shape, -1)
         mask = torch.from_numpy(segments.mask)[rows]
         losses = pair_losses(rewards, mask, torch.from_numpy(self._answers.label[chosen]))
@@ -198,11 +196,11 @@ class RewardEnsemble:
         return SegmentBatch(obs, actions, mask * np.float32(thin), segments.forks)
 
     @torch.no_grad()
-    def _measure(self) -> None:
-        segments, answers = self._answers.latest(MEASURED)
+    def _update_metrics(self) -> None:
+        segments, answers = self._answers.latest(METRIC_ANSWERS)
         logits, label = self._logits(segments, answers.pairs), torch.from_numpy(answers.label).double()
-        answered = label.abs().sum().clamp(min=1)
-        accuracy = (1 + (label * logits.mean(0).sign()).sum() / answered) / 2
+        label_weight = label.abs().sum().clamp(min=1)
+        accuracy = (1 + (label * logits.mean(0).sign()).sum() / label_weight) / 2
         self._metrics = {
             "reward_loss": float(dpo_loss(logits, label.expand_as(logits)).mean()),
             "reward_accuracy": float(accuracy),
@@ -216,7 +214,7 @@ class RewardEnsemble:
 
     def _evaluate(self, segments: SegmentBatch) -> Tensor:
         """(M, S, H) rewards by each member in double precision, also for steps that were not taken."""
-        refuse_non_finite(segments)
+        check_finite(segments, "the reward model")
         inputs = self._inputs(segments)
         members, size = self._config.members, inputs.shape[-1]
         flat = inputs.reshape(-1, size)
@@ -273,13 +271,7 @@ class Networks(nn.Module):
     ) -> None:
         super().__init__()
         self._activation, self._bounded = ACTIVATIONS[activation], bounded
-        seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for inputs, outputs in itertools.pairwise(widths):
-            bound = 1.0 / math.sqrt(inputs)
-            for kind, rows in ((self.weights, inputs), (self.biases, 1)):
-                kind.append(nn.Parameter(torch.empty(members, rows, outputs)))
-                nn.init.uniform_(kind[-1], -bound, bound, generator=seed)
+        self.weights, self.biases = initial_layers(members, widths, rng)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(M, N) outputs for inputs (M, N, I); the first axis is the member."""
@@ -288,6 +280,20 @@ class Networks(nn.Module):
             inputs = self._activation(torch.baddbmm(bias, inputs, weight))
         rewards = torch.baddbmm(last[1], inputs, last[0]).squeeze(-1)
         return rewards.tanh() if self._bounded else rewards
+
+
+def initial_layers(
+    members: int, widths: list[int], rng: np.random.Generator
+) -> tuple[nn.ParameterList, nn.ParameterList]:
+    """Weights (M, inputs, outputs) and biases (M, 1, outputs) of each layer, uniform on +-1/sqrt(inputs)."""
+    seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    weights, biases = nn.ParameterList(), nn.ParameterList()
+    for inputs, outputs in itertools.pairwise(widths):
+        bound = 1.0 / math.sqrt(inputs)
+        for parameters, rows in ((weights, inputs), (biases, 1)):
+            parameters.append(nn.Parameter(torch.empty(members, rows, outputs)))
+            nn.init.uniform_(parameters[-1], -bound, bound, generator=seed)
+    return weights, biases
 
 
 def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:
@@ -308,14 +314,14 @@ def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:
     return dpo_loss(first - second, label)
 
 
-def refuse_non_finite(segments: SegmentBatch) -> None:
-    """Refuse segments that are not finite.
+def check_finite(segments: SegmentBatch, learner: str) -> None:
+    """Check the segments from which ``learner`` is to learn.
 
     Raises:
-        NonFiniteError: when an observation or an action is NaN or infinite.
+        NonFiniteError: when an observation or an action is NaN or infinite; with the segments.
     """
     if np.isfinite(segments.obs).all() and np.isfinite(segments.actions).all():
         return
     arrays = {"obs": segments.obs, "actions": segments.actions, "mask": segments.mask}
     batch = {name: torch.from_numpy(values) for name, values in arrays.items()}
-    raise NonFiniteError("the reward model was given segments that are not finite", batch)
+    raise NonFiniteError(f"{learner} was given segments that are not finite", batch)

@@ -134,7 +134,7 @@ class Sessions(Asker):
         segments, judged = cut_short(*windows, self._cut, self._rng)
         index = np.arange(candidates)
         pairs = Pairs(2 * index, 2 * index + 1, index)
-        self._ask(segments, judged, pairs, count, rule, partial(self._score, segments))
+        self._query(segments, judged, pairs, count, rule, partial(self._score, segments))
         self._next = env_steps + self._schedule.query_interval
 
     def rewards(self, obs: FloatArray, actions: FloatArray) -> FloatArray:

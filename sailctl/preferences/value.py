@@ -117,8 +117,8 @@ class SegmentValue:
         after[np.arange(len(after)), last] = ends.obs
         values = self._network(self._inputs(after.reshape(1, -1, after.shape[-1])))
         self._refuse_non_finite(values)
-        reached: DoubleArray = self._scale * values.double().numpy().reshape(after.shape[:2])
-        return reached
+        state_values: DoubleArray = self._scale * values.double().numpy().reshape(after.shape[:2])
+        return state_values
 
     def _fit(self, obs: FloatArray, returns: DoubleArray) -> None:
         """Fit the network to the returns (N,) of the steps by gradient steps on the squared error."""

@@ -66,7 +66,7 @@ def collect(config: RunConfig, pairs: int, out: Path, command: Sequence[str]) ->
             collected = collector.collect(policy)
             teacher.observe_episodes(collected.episode_returns)
             answers = teacher.answer(collected.pairs, collected.judged)
-            parts.append(_answered(collected, answers, first_group=len(parts) * config.rollout.prompts))
+            parts.append(_arrays_of(collected, answers, first_group=len(parts) * config.rollout.prompts))
             env_steps += collected.env_steps
             bar.update(len(answers))
             unanswered = 0 if len(answers) else unanswered + 1
@@ -107,7 +107,7 @@ def _check(config: RunConfig, pairs: int) -> None:
         )
 
 
-def _answered(collected: Collected, answers: Preferences, first_group: int) -> dict[str, NDArray[Any]]:
+def _arrays_of(collected: Collected, answers: Preferences, first_group: int) -> dict[str, NDArray[Any]]:
     """The arrays of ``assemble`` for the B answered pairs of one iteration, and their ``returns`` (B, 2)."""
     rows = np.stack([answers.pairs.first, answers.pairs.second], axis=1)
     window = collected.window

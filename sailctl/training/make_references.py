@@ -60,16 +60,16 @@ def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Pa
         raise UserError(f"{folder} exists: remove it first, or choose another --out")
     snapshots: list[Snapshot] = []
 
-    def keep(env_steps: int, mean: float, policy: GaussianPolicy) -> None:
+    def record(env_steps: int, mean: float, policy: GaussianPolicy) -> None:
         snapshots.append(Snapshot(env_steps, mean, policy))
 
     with tempfile.TemporaryDirectory() as scratch:
-        run = load_run(train(replace(config, out=scratch), list(overrides), keep))
+        run = load_run(train(replace(config, out=scratch), list(overrides), record))
         wall_s = run.status["wall_s"]
     simulator = open_simulator(config.env.id, config.threads)
     random = random_returns(simulator)
-    chosen = choose(snapshots, float(random.mean()))
-    levels = {level: appraise(chosen[level], simulator) for level in LEVELS}
+    selected = choose(snapshots, float(random.mean()))
+    levels = {level: measured_returns(selected[level], simulator) for level in LEVELS}
     gain = levels["expert"]["mean"] - random.mean()
     about = {
         "task": config.env.id,
@@ -90,7 +90,7 @@ def make_reference(config: RunConfig, overrides: Sequence[str], out: Path) -> Pa
     }
     simulator.close()
     for level in LEVELS:
-        save_policy(chosen[level].policy, folder / level)
+        save_policy(selected[level].policy, folder / level)
     write_atomically(folder / ABOUT, to_text(about))
     return folder
 
@@ -109,7 +109,7 @@ def choose(snapshots: Sequence[Snapshot], random: float) -> dict[str, Snapshot]:
     return {level: snapshots[int(np.abs(shares - share).argmin())] for level, share in SHARES.items()}
 
 
-def appraise(snapshot: Snapshot, simulator: Simulator) -> dict[str, float]:
+def measured_returns(snapshot: Snapshot, simulator: Simulator) -> dict[str, float]:
     """True returns of a policy with its mean action, and with sampled actions (``noisy_mean``)."""
     deterministic = evaluate(snapshot.policy, simulator, EPISODES, SEED)
     noise = generator(SEED, "policy")

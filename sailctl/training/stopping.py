@@ -59,9 +59,9 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
         yield
         return
     numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in numbers}
+    previous = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, former in before.items():
-            signal.signal(number, signal.SIG_DFL if former is None else former)
+        for number, previous_handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if previous_handler is None else previous_handler)

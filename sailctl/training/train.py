@@ -23,11 +23,11 @@ from sailctl.simulator.registry import open_simulator
 from sailctl.training.evaluate import evaluate
 from sailctl.training.stopping import Interrupted, stoppable
 
-Keep = Callable[[int, float, GaussianPolicy], None]
+OnEvaluation = Callable[[int, float, GaussianPolicy], None]
 """Takes env steps, the mean return of an evaluation, and a copy of the evaluated policy."""
 
 
-def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> Path:
+def train(config: RunConfig, overrides: list[str], on_evaluation: OnEvaluation | None = None) -> Path:
     """Train one policy and return its run directory.
 
     A finished run is not trained again. A stopped run resumes from its last checkpoint and ends with
@@ -36,7 +36,7 @@ def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> 
     Args:
         config: the composed configuration.
         overrides: the ``key=value`` words that produced ``config``, recorded in the run's provenance.
-        keep: called with the policy of each evaluation in this process.
+        on_evaluation: called with the policy of each evaluation in this process.
 
     Raises:
         UserError: when another process works on the run, or the reference policy does not fit the task.
@@ -55,46 +55,50 @@ def train(config: RunConfig, overrides: list[str], keep: Keep | None = None) -> 
             clock, iteration, running = Clock(), 0, True
             dump = run.path / "nonfinite.safetensors"
 
-            def evaluated(place: dict[str, int]) -> float:
+            def evaluate_and_log(progress: dict[str, int]) -> float:
                 with clock.measure("evaluate_s"):
                     policy, settings = algorithm.policy(), config.evaluation
                     result = evaluate(policy, simulator, settings.episodes, settings.seed)
                 logger.evaluation(
-                    **place, returns=result.returns, lengths=result.lengths, success=result.success
+                    **progress, returns=result.returns, lengths=result.lengths, success=result.success
                 )
-                if keep is not None:
-                    keep(place["env_steps"], result.mean, policy.snapshot())
+                if on_evaluation is not None:
+                    on_evaluation(progress["env_steps"], result.mean, policy.snapshot())
                 return result.mean
 
             if run.checkpoint is None:
-                score = evaluated({"iteration": 0, "env_steps": 0, "labels": algorithm.labels})
-                with dumped_when_not_finite(dump):
+                score = evaluate_and_log({"iteration": 0, "env_steps": 0, "labels": algorithm.labels})
+                with dump_if_not_finite(dump):
                     algorithm.begin(clock)
             else:
                 iteration, score = run.checkpoint["iteration"], run.checkpoint["score"]
                 clock.restore(run.checkpoint["clock"])
                 algorithm.restore(run.checkpoint["algorithm"])
             while running:
-                before = algorithm.env_steps
-                with dumped_when_not_finite(dump):
+                env_steps_before = algorithm.env_steps
+                with dump_if_not_finite(dump):
                     metrics = algorithm.iterate(clock, share_left(config, iteration, algorithm))
                 iteration += 1
-                running = not at_the_end(config, iteration, algorithm)
-                place = {"iteration": iteration, "env_steps": algorithm.env_steps, "labels": algorithm.labels}
-                if not running or evaluation_due(config, before, algorithm.env_steps, iteration):
-                    score = evaluated(place)
-                logger.log(place | metrics | clock.read())
+                running = not is_complete(config, iteration, algorithm)
+                progress = {
+                    "iteration": iteration,
+                    "env_steps": algorithm.env_steps,
+                    "labels": algorithm.labels,
+                }
+                if not running or evaluation_due(config, env_steps_before, algorithm.env_steps, iteration):
+                    score = evaluate_and_log(progress)
+                logger.log(progress | metrics | clock.read())
                 if running and (stop.signal is not None or run.checkpoint_due(config.logger.checkpoint)):
                     states = {"clock": clock.state(), "algorithm": algorithm.state()}
                     run.keep({"iteration": iteration, "score": score, **states})
                     if stop.signal is not None:
                         raise Interrupted(stop.signal)
             save_policy(algorithm.policy(), run.path / "policy")
-            logger.finish({**place, **clock.read(), "last_return": score})
+            logger.finish({**progress, **clock.read(), "last_return": score})
     return run.path
 
 
-def at_the_end(config: RunConfig, iteration: int, algorithm: Algorithm) -> bool:
+def is_complete(config: RunConfig, iteration: int, algorithm: Algorithm) -> bool:
     """Whether the run reached its env steps or iterations, or the algorithm is exhausted."""
     limit = config.algo.iterations
     iterated = limit is not None and iteration >= limit
@@ -119,7 +123,7 @@ def evaluation_due(config: RunConfig, before: int, env_steps: int, iteration: in
 
 
 @contextmanager
-def dumped_when_not_finite(path: Path) -> Iterator[None]:
+def dump_if_not_finite(path: Path) -> Iterator[None]:
     """Write the minibatch that produced NaN or infinity to ``path``.
 
     Raises:

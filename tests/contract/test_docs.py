@@ -476,7 +476,7 @@ def test_undecided_pairs_take_sides_when_cw_is_above_one_minus_w(w: float, c: fl
     for label, weight in ((1.0, float(logp.detach().sigmoid())), (-1.0, float((-logp.detach()).sigmoid()))):
         z = torch.full_like(zero, label)
         scored = (logp, zero, zero, zero, z)
-        own, _ = sail_loss(*scored, beta=1.0, c=c, group=None, responses=False, own_labels=True)
+        own, _ = sail_loss(*scored, beta=1.0, c=c, group=None, responses=False, policy_labels=True)
         recorded, _ = sail_loss(*scored, beta=1.0, c=c, group=None, responses=False)
         expected = expected + w * weight * own.sum() + (1 - w) * 0.5 * recorded.sum()
     (gradient,) = torch.autograd.grad(expected, logp)

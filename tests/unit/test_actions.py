@@ -276,7 +276,7 @@ def test_both_forms_report_the_same_metrics_and_none_where_none_are_wanted(c: fl
     case, _, draw = sample(5, forks=3)
     assert case.pathwise(draw, c)[1] == case.score(draw, c, baseline=True)[1]
     held = {"temperature": case.tau, "beta": case.beta, "c": c}
-    losses, metrics = pathwise_action_loss(draw.q, draw.logp, draw.ref_logp, **held, measured=False)
+    losses, metrics = pathwise_action_loss(draw.q, draw.logp, draw.ref_logp, **held, with_metrics=False)
     assert metrics == {}
     assert torch.equal(losses, case.pathwise(draw, c)[0])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import sailctl.algorithms.actor
-from sailctl.algorithms.actor import RISING, Actor
+from sailctl.algorithms.actor import LR_WARMUP, Actor
 from sailctl.config import ActionsConfig, PolicyConfig
 from sailctl.core.state import from_bytes, to_bytes
 from sailctl.core.types import EnvSpec, NonFiniteError
@@ -32,7 +32,7 @@ class Quadratic:
 @pytest.fixture(autouse=True)
 def _no_rise(monkeypatch: pytest.MonkeyPatch) -> None:
     """The learning rate is what it is from the first update on, but where its rise is what is tested."""
-    monkeypatch.setattr(sailctl.algorithms.actor, "RISING", 1)
+    monkeypatch.setattr(sailctl.algorithms.actor, "LR_WARMUP", 1)
 
 
 def config_of(*words: str) -> ActionsConfig:
@@ -158,8 +158,8 @@ def test_the_learning_rate_falls_with_what_is_left_of_the_run(anneal: str, lengt
 
 def test_the_learning_rate_rises_to_its_value(monkeypatch: pytest.MonkeyPatch):
     """The first steps of Adam are as long as the rate; an actor that is restored goes on where it was."""
-    monkeypatch.setattr(sailctl.algorithms.actor, "RISING", 4)
-    assert RISING > 100
+    monkeypatch.setattr(sailctl.algorithms.actor, "LR_WARMUP", 4)
+    assert LR_WARMUP > 100
 
     def lengths(actor: Actor, times: int) -> list[float]:
         steps = []

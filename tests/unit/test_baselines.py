@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from torch.distributions import Normal, kl_divergence
 
-from sailctl.algorithms.ppo import PPOBaseline, Share, act_only
+from sailctl.algorithms.ppo import PPOBaseline, act_only
 from sailctl.algorithms.ppo import make_model as make_ppo
 from sailctl.algorithms.sac import (
     KLPenalty,
@@ -317,7 +317,7 @@ def test_ppo_acts_only_until_there_is_something_to_ask_about() -> None:
     simulator = open_simulator(config.env.id)
     sessions = sessions_on(config, simulator.spec, config.algo.learning_starts)
     env = VecNormalize(LearnedReward(SimulatorVecEnv(simulator, 4, 0), sessions))
-    model = make_ppo(config, env, Share())
+    model = make_ppo(config, env)
     before = [parameter.clone() for parameter in model.policy.parameters()]
     assert act_only(model, env, sessions) == 20
     assert all(map(torch.equal, before, model.policy.parameters()))
@@ -442,7 +442,7 @@ def filled_replay() -> Replay:
 
 def test_novelty_is_divided_by_its_running_deviation() -> None:
     replay = filled_replay()
-    replay.seeks_novelty = True
+    replay.rewards_novelty = True
     known = replay.observations[:30].reshape(-1, SPEC.obs_dim)
     seen: list[float] = []
     for _ in range(3):
@@ -454,7 +454,7 @@ def test_novelty_is_divided_by_its_running_deviation() -> None:
 
 
 def test_relabelling_is_computing_every_reward_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sailctl.algorithms.sac.RELABELLED", 50)
+    monkeypatch.setattr("sailctl.algorithms.sac.RELABEL_BATCH", 50)
     sessions, replay = asking(), filled_replay()
     behave(sessions, steps=80)
     sessions.hold(40)
@@ -473,12 +473,12 @@ def test_a_session_changes_the_rewards_that_are_remembered(relabel: bool) -> Non
     )
     model = sac_model(sessions=sessions)
     replay = replay_of(model)
-    replay.seeks_novelty = True
+    replay.rewards_novelty = True
     assert not replay.rewards.any()
     hold_session(sessions, 80, model, relabel)
     first = replay.rewards.copy()
     assert first[:20].all()
-    assert not replay.seeks_novelty
+    assert not replay.rewards_novelty
     hold_session(sessions, 120, model, relabel)
     assert np.array_equal(first, replay.rewards) == (not relabel)
 
@@ -495,7 +495,7 @@ def test_critics_start_afresh_and_nothing_else_does() -> None:
 
 
 def kl_of(model: SAC, reference: torch.nn.Module) -> torch.Tensor:
-    obs = replay_of(model).sampled
+    obs = replay_of(model).sampled_obs
     mean, log_std, _ = model.actor.get_action_dist_params(obs)
     ref_mean, ref_log_std, _ = reference.get_action_dist_params(obs)
     both = Normal(ref_mean, ref_log_std.exp()), Normal(mean, log_std.exp())
@@ -512,12 +512,12 @@ def test_the_penalty_is_the_kl_of_the_gaussians_and_its_gradient() -> None:
     with torch.no_grad():
         for parameter in model.actor.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    replay_of(model).sampled = replay_of(model).sampled.double()
+    replay_of(model).sampled_obs = replay_of(model).sampled_obs.double()
     parameters = list(model.actor.parameters())
     model.actor.optimizer.zero_grad()
     penalty._add_gradient()
-    assert penalty.last == pytest.approx(float(kl_of(model, reference).detach()), rel=1e-9)
-    assert penalty.last > 0.01
+    assert penalty.kl == pytest.approx(float(kl_of(model, reference).detach()), rel=1e-9)
+    assert penalty.kl > 0.01
     for parameter in parameters:
         flat, gradient = parameter.data.view(-1), parameter.grad
         assert gradient is not None
@@ -529,7 +529,7 @@ def test_the_penalty_is_the_kl_of_the_gaussians_and_its_gradient() -> None:
                 sides.append(float(kl_of(model, reference).detach()))
             flat[i] = kept
             assert float(gradient.view(-1)[i]) == pytest.approx(0.3 * (sides[0] - sides[1]) / 2e-5, abs=1e-8)
-    penalty.refresh()
+    penalty.replace_reference()
     assert float(kl_of(model, reference).detach()) == 0.0
 
 
@@ -541,7 +541,7 @@ def test_the_penalty_enters_each_step_of_the_actor() -> None:
         model = sac_model("algo.lr=0.001")
         penalty = KLPenalty(model, gamma)
         model.train(gradient_steps=30, batch_size=16)
-        moved.append(penalty.last)
+        moved.append(penalty.kl)
     assert moved[1] < 0.1 * moved[0]
 
 

@@ -257,7 +257,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"group,label\n1,1\n", b"PAR1" + bytes(100) + b"PAR1"])
 def test_what_is_not_parquet_is_refused(content: bytes, tmp_path: Path):
     (tmp_path / "a.parquet").write_bytes(content)
-    assert_refused(tmp_path / "a.parquet", "no whole Parquet file, or damaged")
+    assert_refused(tmp_path / "a.parquet", "is damaged, or not a Parquet file")
 
 
 def test_a_foreign_table_is_refused(tmp_path: Path):
@@ -371,7 +371,7 @@ def test_numbers_that_are_not_finite_are_refused(name: str, value: float, file: 
         (replaced("actions_2", [[]] * 4), {}, "column actions_2 does not have 2 numbers"),
         (lambda table: table.slice(0, 0), {}, "obs is empty"),
         (lambda table: table, {"obs_dim": 4}, "column obs_1 does not have 4 numbers"),
-        (lambda table: table, {"obs_dim": None}, "does not hold what it should"),
+        (lambda table: table, {"obs_dim": None}, "has invalid contents"),
         (lambda table: table, {"segment": 6}, "steps must be from 1 to 5"),
         (lambda table: table, {"judged": 3}, "a segment has 1 to 3 steps, got 1 to"),
     ],
@@ -511,7 +511,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(name: str, value: object, me
 
 
 def test_two_values_of_a_label_are_refused_with_the_conversion_and_may_be_saved_with_ties(tmp_path: Path):
-    with pytest.raises(UserError, match=r"make 2 \* y - 1 where 1 means the first, 1 - 2 \* y where 1 means"):
+    with pytest.raises(UserError, match=r"convert y to 2 \* y - 1 if 1 means the first, or to 1 - 2 \* y"):
         from_arrays(TASK, **(GOOD | {"label": np.array([0.3, -0.2]) > 0}))
     data = from_arrays(TASK, **(GOOD | {"label": [1, -1]}))
     ties = replace(data, preferences=replace(data.preferences, label=np.array([1, 0], dtype=np.float32)))
@@ -547,9 +547,9 @@ def test_a_data_set_fits_its_own_task():
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (spec("hopper-v5"), f"of {TASK}, not of hopper-v5; choose env={TASK}"),
-        (spec(obs_dim=4), f"observations of 3 numbers, those of {TASK} have 4"),
-        (spec(act_dim=1), f"actions of 2 numbers, those of {TASK} have 1"),
+        (spec("hopper-v5"), f"for {TASK}, not hopper-v5; choose env={TASK}"),
+        (spec(obs_dim=4), f"observations of 3 numbers; those of {TASK} have 4"),
+        (spec(act_dim=1), f"actions of 2 numbers; those of {TASK} have 1"),
     ],
 )
 def test_a_data_set_of_another_task_is_refused(other: EnvSpec, message: str):

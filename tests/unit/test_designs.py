@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from sailctl.algorithms.learner import DIAGNOSTICS, OF_DATA, Learner
+from sailctl.algorithms.learner import DATA_DIAGNOSTICS, DIAGNOSTICS, Learner
 from sailctl.config import AlgoConfig, PolicyConfig
 from sailctl.core.seeding import generator, named_generators
 from sailctl.core.types import (
@@ -311,7 +311,7 @@ def test_an_iteration_without_answers_still_learns_from_the_data():
     learner = learner_of(replace(PLAIN, w=0.5))
     metrics = learner.update(SEGMENTS, Preferences(ANSWERS.pairs.head(0), ANSWERS.label[:0]))
     assert math.isnan(metrics["F"])
-    assert all(math.isfinite(metrics[f"data_{name}"]) for name in OF_DATA)
+    assert all(math.isfinite(metrics[f"data_{name}"]) for name in DATA_DIAGNOSTICS)
     assert metrics.keys() == learner.update(SEGMENTS, ANSWERS).keys()
 
 

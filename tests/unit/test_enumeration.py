@@ -27,7 +27,7 @@ class Design:
     """Who draws the responses and the labels, and how far the true preference may lie from the label's."""
 
     responses: bool = True  # by the policy, or from data
-    own_labels: bool = False  # by the policy, or by the teacher
+    policy_labels: bool = False  # by the policy, or by the teacher
     rho: float = 0.0
     worst_case: str = "exact"
 
@@ -41,12 +41,12 @@ class Design:
 
 OFFLINE, DDP, DPP, DPR = (
     Design(responses=False),
-    Design(responses=False, own_labels=True),
-    Design(own_labels=True),
+    Design(responses=False, policy_labels=True),
+    Design(policy_labels=True),
     Design(),
 )
 ROBUST = [
-    Design(design.responses, design.own_labels, rho, worst_case)
+    Design(design.responses, design.policy_labels, rho, worst_case)
     for design in (OFFLINE, DDP, DPP, DPR)
     for rho, worst_case in ((0.15, "exact"), (0.15, "clipped"), (0.8, "clipped"))
 ]
@@ -83,7 +83,7 @@ class Problem:
         found = []
         for x, y1, y2 in product(range(prompts), range(responses), range(responses)):
             first = 1 / (1 + np.exp(-self.score(theta, x, y1, y2)))
-            labels = {1: first, -1: 1 - first} if design.own_labels else self.answers(x, y1, y2)
+            labels = {1: first, -1: 1 - first} if design.policy_labels else self.answers(x, y1, y2)
             chance = self.prompt[x] * response[x, y1] * response[x, y2]
             found += [(x, y1, y2, z, chance * p) for z, p in labels.items() if p > 0]
         return found
@@ -160,7 +160,7 @@ class Estimator:
             c=c,
             group=None if group is None else torch.tensor(group),
             responses=design.responses,
-            own_labels=design.own_labels,
+            policy_labels=design.policy_labels,
             rho=design.rho,
             worst_case=design.worst_case,
         )
@@ -201,7 +201,7 @@ def test_expectation_with_c_one_is_the_gradient_of_the_worst_case(design: Design
     problem = make(seed=seed)
     truth = problem.gradient(design)
     assert distance(Estimator(problem).expectation(c=1.0, design=design), truth) < 1e-9
-    trusting = Design(design.responses, design.own_labels)
+    trusting = Design(design.responses, design.policy_labels)
     assert distance(Estimator(problem).expectation(c=1.0, design=trusting), truth) > 1e-3
 
 

@@ -30,7 +30,7 @@ class Drawn(TypedDict):
     """What the policy itself has drawn."""
 
     responses: bool
-    own_labels: bool
+    policy_labels: bool
 
 
 class Robust(TypedDict, total=False):
@@ -39,10 +39,10 @@ class Robust(TypedDict, total=False):
 
 
 DESIGNS: dict[str, Drawn] = {
-    "offline": {"responses": False, "own_labels": False},
-    "DDP": {"responses": False, "own_labels": True},
-    "DPP": {"responses": True, "own_labels": True},
-    "DPR": {"responses": True, "own_labels": False},
+    "offline": {"responses": False, "policy_labels": False},
+    "DDP": {"responses": False, "policy_labels": True},
+    "DPP": {"responses": True, "policy_labels": True},
+    "DPR": {"responses": True, "policy_labels": False},
 }
 TEACHERS: dict[str, Robust] = {
     "trusted": {},
@@ -114,7 +114,7 @@ def test_losses_and_metrics_equal_plain_numpy(drawn: Drawn, robust: Robust, with
     baseline = slow_baseline(value, group.numpy()) if with_groups else 0.0
     factor = 0.4 * (value - baseline) * any(drawn.values())
     both = (logps[0] + logps[1]).detach().numpy()
-    chosen = both * drawn["responses"] + label_logp * drawn["own_labels"]
+    chosen = both * drawn["responses"] + label_logp * drawn["policy_labels"]
     np.testing.assert_allclose(losses.detach().numpy(), -value - factor * chosen, rtol=1e-12)
 
     answered = label.numpy() != 0
@@ -310,7 +310,7 @@ def test_gradient_is_minus_the_terms_of_the_design(
     direct = BETA * cost_slope
     value = label_logp - cost
     factor = c * (value - (slow_baseline(value, group.numpy()) if with_groups else 0.0))
-    t2, t3 = factor * drawn["responses"], factor * drawn["own_labels"] * t1
+    t2, t3 = factor * drawn["responses"], factor * drawn["policy_labels"] * t1
     np.testing.assert_allclose(grad_1.numpy(), -t1 + direct - t2 - t3, rtol=1e-10)
     np.testing.assert_allclose(grad_2.numpy(), t1 - direct - t2 + t3, rtol=1e-10)
 
@@ -332,7 +332,7 @@ def test_gradient_equals_finite_differences_with_the_factor_held(
     def surrogate(l1: Tensor, l2: Tensor) -> float:
         h, label_logp = numpy_label_logp([l1, l2, *logps[2:]], label, BETA)
         cost, _ = slow_cost(h, label.numpy(), robust)
-        chosen = drawn["responses"] * (l1 + l2).numpy() + drawn["own_labels"] * label_logp
+        chosen = drawn["responses"] * (l1 + l2).numpy() + drawn["policy_labels"] * label_logp
         return float((-label_logp + cost - held * chosen).sum())
 
     groups = group if with_groups else None

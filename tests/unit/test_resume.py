@@ -129,7 +129,7 @@ def test_a_run_on_actions_that_is_killed_ends_as_one_that_was_not(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Killed within an update; the memory is too small for the run and begins again in front."""
-    monkeypatch.setattr("sailctl.algorithms.actions.REMEMBERED", 160)
+    monkeypatch.setattr("sailctl.algorithms.actions.REPLAY_CAPACITY", 160)
     whole = train(actions_of(tmp_path / "whole", *ACTIONS[kind]), [])
     record = load_run(whole)
     assert len(record.metrics) == ACTION_ITERATIONS
@@ -154,9 +154,9 @@ def test_a_baseline_that_is_killed_in_every_iteration_ends_as_one_that_was_not(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Both memories are too small for the run: they forget the oldest, and begin again in front."""
-    monkeypatch.setattr("sailctl.algorithms.sac.REMEMBERED", 120)
+    monkeypatch.setattr("sailctl.algorithms.sac.REPLAY_CAPACITY", 120)
     monkeypatch.setattr("sailctl.algorithms.sb3.EPISODES", 2)
-    monkeypatch.setattr("sailctl.algorithms.sac.FRESH_UPDATES", 10)
+    monkeypatch.setattr("sailctl.algorithms.sac.RESET_UPDATES", 10)
     whole = train(baseline_of(tmp_path / "whole", kind), [])
     record = load_run(whole)
     assert len(record.metrics) == ITERATIONS

@@ -289,7 +289,7 @@ def test_a_fit_of_so_many_steps_learns_the_reward_too(seed: int):
 
 def test_the_metrics_are_of_the_latest_answers(monkeypatch: pytest.MonkeyPatch):
     """An old answer that is wrong does not count."""
-    monkeypatch.setattr("sailctl.preferences.reward.MEASURED", 20)
+    monkeypatch.setattr("sailctl.preferences.reward.METRIC_ANSWERS", 20)
     segments, pairs = segments_of(40, seed=1), neighbours(40)
     truth = answers_to(segments)
     ensemble = ensemble_of(replace(CONFIG, steps=100))

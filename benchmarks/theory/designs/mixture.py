@@ -45,7 +45,7 @@ class Mixture:
         """(..., d) expectation of the estimator on the design's samples."""
         weight, chance = self.weight(design, theta), self.chance(design, self.problem.score(theta))
         loss = partial(
-            expected_loss, c=c, responses=design != "DDP", own_labels=DESIGNS[design] == "own", rho=rho
+            expected_loss, c=c, responses=design != "DDP", policy_labels=DESIGNS[design] == "own", rho=rho
         )
         return ascent(lambda leaf: loss(self.problem, leaf, weight, chance), theta)
 
