@@ -245,7 +245,8 @@ class ActionSAIL(Algorithm):
     def _update(self, totals: defaultdict[str, list[Tensor]]) -> None:
         """``algo.updates`` updates per env step, after ``algo.warmup`` updates of the critic alone."""
         algo = self._algo
-        self._actor.least_std = algo.least_std + self._exploration() * (algo.early_std - algo.least_std)
+        least_std = algo.final_std + self._actor.left * (algo.least_std - algo.final_std)
+        self._actor.least_std = least_std + self._exploration() * (algo.early_std - least_std)
         while self._critic.updates < algo.warmup:
             self.learn(min(GROUP, algo.warmup - self._critic.updates), totals, critic_only=True)
         self._pending_updates += algo.envs * algo.updates

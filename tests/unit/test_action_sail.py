@@ -262,7 +262,8 @@ def test_actions_follow_the_noise_of_the_steps_before_until_the_run_has_settled(
 
 
 def test_the_least_deviation_falls_as_it_was_told_to(tmp_path: Path):
-    words = ("algo.learning_starts=0", "algo.early_std=0.5", "algo.least_std=0.2", "algo.settle=400")
+    common = ("algo.learning_starts=0", "algo.early_std=0.5", "algo.least_std=0.2")
+    words = (*common, "algo.final_std=0.2", "algo.settle=400")
     algorithm = algorithm_of(tmp_path, *words, "policy.initial_std=0.01")
     (row,) = iterated(algorithm, 1)
     assert row["std"] == pytest.approx(0.5 - 0.3 * 40 / 400, abs=0.02)
@@ -270,4 +271,7 @@ def test_the_least_deviation_falls_as_it_was_told_to(tmp_path: Path):
     assert algorithm._actor.least_std == pytest.approx(0.5 - 0.3 * 200 / 400)
     iterated(algorithm, 6)
     assert algorithm._actor.least_std == pytest.approx(0.2)
-    assert algorithm_of(tmp_path, "algo.settle=0")._actor.least_std == pytest.approx(0.2)
+    algorithm = algorithm_of(tmp_path, *common, "algo.final_std=0.1", "algo.settle=0")
+    for left, least_std in ((1.0, 0.2), (0.5, 0.15), (0.0, 0.1)):
+        algorithm.iterate(Clock(), left)
+        assert algorithm._actor.least_std == pytest.approx(least_std)

@@ -113,7 +113,14 @@ class ActionsConfig(Algo):
         above=0,
         most=1,
     )
-    least_std: float = setting(0.2, "least standard deviation of an action, in policy units", above=0)
+    least_std: float = setting(
+        0.2,
+        "least standard deviation of an action, in policy units; it falls linearly to final_std over the run",
+        above=0,
+    )
+    final_std: float = setting(
+        0.05, "least standard deviation at the end of the run; least_std for one that does not fall", above=0
+    )
     early_std: float = setting(
         0.3,
         "least standard deviation at the start of the run; it decays to least_std over algo.settle env steps",
