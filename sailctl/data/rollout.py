@@ -105,7 +105,7 @@ class Collector:
 
         judged = JudgedRewards(rewards, taken)
         chain_ended = ended[forks * np.arange(len(self.chains))] | self._restarts()
-        episode_returns = self._end_episodes(judged, chain_ended, terminated)
+        episode_returns = self._end_episodes(judged, chain_ended, terminated & ended)
         self._advance_chains(states_after_segments, chain_ended)
         window = SegmentBatch(obs, actions, taken, forks)
         return Collected(

@@ -266,6 +266,16 @@ def test_a_chain_that_always_restarts_says_what_a_whole_episode_would_have_broug
     np.testing.assert_allclose(collected.episode_returns, 100 * first, rtol=1e-12)
 
 
+def test_a_fall_after_the_segment_does_not_end_the_episode_of_a_chain():
+    at = setup(PENDULUM, 2, 30, std=1.5, prompts=12, restart=1.0)
+    collected, _ = at.collect()
+    steps = collected.judged.mask[::2].sum(axis=1)
+    assert ((steps > 2) & collected.ends.terminated[::2]).any()
+    first = collected.judged.rewards[::2, :2].sum(axis=1)
+    scale = np.where(steps > 2, at.simulator.spec.horizon / 2, 1.0)
+    np.testing.assert_allclose(collected.episode_returns, scale * first)
+
+
 @pytest.mark.parametrize("task", [PENDULUM, CHEETAH])
 def test_the_ends_are_the_observations_after_the_last_steps(task: str):
     at = setup(task, 12, 30, std=1.5, prompts=12)
