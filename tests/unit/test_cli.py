@@ -31,7 +31,10 @@ def sailctl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["train", "algo.gama=1"], "unknown key 'algo.gama'; did you mean 'algo.gamma'?"),
         (["train", "algo.beta=-1"], "algo.beta must be above 0, got -1.0"),
         (["train", "-m", "algo=sail,sial", "seed=0,1"], "unknown algo 'sial'; did you mean 'sail'?"),
-        (["train", "rollout.segment_length=5000"], "rollout.segment_length must be from 1 to 1000"),
+        (
+            ["train", "algo=sail_segments", "rollout.segment_length=5000"],
+            "rollout.segment_length must be from 1 to 1000",
+        ),
         (["train", "--seed=3"], "unrecognized arguments: --seed=3 (see sailctl train --help)"),
         (["train", "--cfg", "job", "-m", "seed=0,1"], "--cfg job shows one configuration; leave out -m"),
         (["eval", "nowhere"], "'nowhere' is not a run directory"),
