@@ -191,7 +191,7 @@ class ActionSAIL(Algorithm):
             actions[noiseless:] = self._rng.policy.uniform(-1.0, 1.0, actions[noiseless:].shape)
         step = self._simulator.step(states, policy.to_controls(actions))
         obs, next_obs = states.obs.astype(np.float32), step.states.obs.astype(np.float32)
-        ended = step.done | self._first_time_limits()
+        ended = step.done | self._time_limits()
         transitions = Transitions(obs, actions, next_obs, step.terminated, ended)
         if self._sessions is None:
             self._replay.add(transitions, step.reward)
@@ -212,15 +212,19 @@ class ActionSAIL(Algorithm):
         """Weight of the extra exploration: falls linearly from 1 to 0 at ``algo.settle`` env steps."""
         return max(0.0, 1.0 - self._env_steps / self._algo.settle) if self._algo.settle else 0.0
 
-    def _first_time_limits(self) -> BoolArray:
-        """(N,) environments whose first episode ends now, by a shorter time limit that differs between them.
+    def _time_limits(self) -> BoolArray:
+        """(N,) environments whose episode ends now, by a shorter time limit than the task's.
 
-        Without this, all episodes of full length would end together, and the policy could forget the start of
-        an episode before it sees the next one.
+        The first time limits differ between environments. Otherwise all episodes of full length would end
+        together, and the policy could forget the start of an episode before it sees the next one. For the
+        same reason every second environment may have short episodes throughout (``algo.short_episodes``).
         """
         envs, horizon = self._algo.envs, self._simulator.spec.horizon
-        control_steps = self._env_steps // envs + 1
-        ended: BoolArray = np.arange(1, envs + 1) * horizon // envs == control_steps
+        control_steps, rows = self._env_steps // envs + 1, np.arange(envs)
+        ended: BoolArray = (rows + 1) * horizon // envs == control_steps
+        if self._algo.short_episodes < 1.0:
+            limit = max(1, round(self._algo.short_episodes * horizon))
+            ended |= (rows % 2 == 0) & ((control_steps + rows * limit // envs) % limit == 0)
         return ended
 
     # Rewards

@@ -218,6 +218,22 @@ def test_first_episodes_end_one_after_the_other_and_later_ones_at_the_time_limit
         assert (np.flatnonzero(ended[:, env]) + 1).tolist() == expected
 
 
+def test_every_second_environment_has_short_episodes_where_that_is_asked_for(tmp_path: Path):
+    words = ("algo.envs=4", "algo.interval=4", "algo.learning_starts=9999", "env_steps=9999")
+    algorithm = algorithm_of(tmp_path, *words, "algo.short_episodes=0.2")
+    horizon = open_simulator(TASK).spec.horizon
+    limit = horizon // 5
+    iterated(algorithm, 2 * horizon)
+    steps = algorithm._replay.transitions(algorithm._replay.places())
+    assert not steps.terminated.any()
+    ends = [np.flatnonzero(ended) + 1 for ended in steps.ended.reshape(-1, 4).T]
+    for short, phase in ((0, 0), (2, limit // 2)):
+        assert {*range(limit, 2 * horizon - limit, limit)} <= {int(end) + phase for end in ends[short]}
+        assert np.diff(ends[short]).max() <= limit
+    assert ends[1].tolist() == [horizon // 2, horizon // 2 + horizon]
+    assert ends[3].tolist() == [horizon, 2 * horizon]
+
+
 @pytest.mark.parametrize("learning_starts", [0, 999])
 def test_some_episodes_are_acted_by_the_mean_and_the_others_are_not(tmp_path: Path, learning_starts: int):
     starts = f"algo.learning_starts={learning_starts}"

@@ -135,6 +135,13 @@ class ActionsConfig(Algo):
     settle: int = setting(
         50_000, "env steps over which early_std and early_correlation decay; 0 uses neither", least=0
     )
+    short_episodes: float = setting(
+        1.0,
+        "in every second environment episodes are cut at this share of the time limit, so that the states in "
+        "which episodes start are seen often; 1 cuts none",
+        above=0,
+        most=1,
+    )
     initial_queries: int = setting(200, "comparisons put to the teacher in the first session", least=0)
     queries: int = setting(50, "comparisons put to the teacher in each later session", least=0)
     query_interval: int = setting(5000, "env steps between sessions", least=1)
