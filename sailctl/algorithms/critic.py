@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
+from sailctl.core.networks import initial_layers
 from sailctl.core.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.core.types import NonFiniteError
-from sailctl.preferences.reward import initial_layers
 
 
 class Critic:

@@ -62,7 +62,8 @@ class PPOBaseline(Baseline):
     def __init__(self, config: PPORun, simulator: Simulator) -> None:
         algo, self._spec = config.algo, simulator.spec
         self._config, self._generators = config, named_generators(config.seed)
-        self._raw_env, self._sessions = make_env(config, simulator, self._generators, algo.learning_starts)
+        first_session = algo.learning_starts if algo.reward == "model" else 0
+        self._raw_env, self._sessions = make_env(config, simulator, self._generators, first_session)
         self._env = VecNormalize(
             self._raw_env,
             norm_obs=config.policy.normalise,

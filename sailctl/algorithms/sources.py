@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sailctl.core.networks import check_finite
 from sailctl.core.types import FloatArray, IntArray, Pairs, Preferences, Rankings, SegmentBatch
 from sailctl.objectives import kl_penalty
 from sailctl.policies.policy import GaussianPolicy
-from sailctl.preferences.reward import check_finite
 
 Comparisons = Preferences | Rankings | Pairs
 """Comparisons of segments: labelled pairs, rankings, or pairs without labels, which the policy labels."""

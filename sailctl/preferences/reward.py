@@ -11,7 +11,6 @@ The ensemble learns only from segments and preferences, never from true rewards.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from sailctl.config import RewardConfig
+from sailctl.core.networks import check_finite, initial_layers
 from sailctl.core.state import State, module_state, optimiser_state, restore_module, restore_optimiser
 from sailctl.core.types import (
     DoubleArray,
@@ -282,20 +282,6 @@ class Networks(nn.Module):
         return rewards.tanh() if self._bounded else rewards
 
 
-def initial_layers(
-    members: int, widths: list[int], rng: np.random.Generator
-) -> tuple[nn.ParameterList, nn.ParameterList]:
-    """Weights (M, inputs, outputs) and biases (M, 1, outputs) of each layer, uniform on +-1/sqrt(inputs)."""
-    seed = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    weights, biases = nn.ParameterList(), nn.ParameterList()
-    for inputs, outputs in itertools.pairwise(widths):
-        bound = 1.0 / math.sqrt(inputs)
-        for parameters, rows in ((weights, inputs), (biases, 1)):
-            parameters.append(nn.Parameter(torch.empty(members, rows, outputs)))
-            nn.init.uniform_(parameters[-1], -bound, bound, generator=seed)
-    return weights, biases
-
-
 def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:
     """Negative Bradley-Terry log-likelihood of each answer; a tie is half of each answer (a soft label).
 
@@ -312,16 +298,3 @@ def pair_losses(rewards: Tensor, mask: Tensor, label: Tensor) -> Tensor:
     """
     first, second = (rewards * mask).sum(-1).unbind(-1)
     return dpo_loss(first - second, label)
-
-
-def check_finite(segments: SegmentBatch, learner: str) -> None:
-    """Check the segments from which ``learner`` is to learn.
-
-    Raises:
-        NonFiniteError: when an observation or an action is NaN or infinite; with the segments.
-    """
-    if np.isfinite(segments.obs).all() and np.isfinite(segments.actions).all():
-        return
-    arrays = {"obs": segments.obs, "actions": segments.actions, "mask": segments.mask}
-    batch = {name: torch.from_numpy(values) for name, values in arrays.items()}
-    raise NonFiniteError(f"{learner} was given segments that are not finite", batch)

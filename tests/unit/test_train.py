@@ -212,7 +212,7 @@ def test_labels_are_counted_as_they_were_given(words: tuple[str, ...], tmp_path:
 
 
 def test_data_of_another_task_are_refused_before_a_directory_is_made(data: Path, tmp_path: Path):
-    with pytest.raises(UserError, match="of reacher-v5, not of swimmer-v5"):
+    with pytest.raises(UserError, match="for reacher-v5, not swimmer-v5"):
         run(tmp_path / "runs", "env=swimmer-v5", "algo=sail_dpp", f"algo.data={data}")
     assert not (tmp_path / "runs").exists()
 
