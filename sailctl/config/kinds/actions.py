@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from sailctl.config.checks import validate_sessions, validate_widths
 from sailctl.config.recorded import ASKING, SEGMENTS, VALUE
-from sailctl.config.schema import RULES, Algo, RunConfig
+from sailctl.config.sail import SAILConfig
+from sailctl.config.schema import RULES, RunConfig
 from sailctl.config.settings import setting
 from sailctl.core import tasks
 
 
 @dataclass(frozen=True)
-class ActionsConfig(Algo):
+class ActionsConfig(SAILConfig):
     """``conf/algo``, where ``responses`` is ``actions``: SAIL on actions, labelled by a learned value."""
 
     responses: str = setting(
@@ -70,40 +71,9 @@ class ActionsConfig(Algo):
         "subtracted from F where c weighs it: leave_one_out | none (algo.gradient=score alone)",
         choices=("leave_one_out", "none"),
     )
-    rho: float = setting(
-        0.0,
-        "the true preference may be off by this much from what the labels say: penalty rho |h|; 0 trusts "
-        "them",
-        least=0,
-    )
-    worst_case: str = setting(
-        "exact",
-        "exact: rho |h|, right where rho <= min(P, 1 - P) | clipped: probabilities stay in [0, 1]",
-        choices=("exact", "clipped"),
-    )
-    gamma: float = setting(0.0, "weight of the KL penalty per state; 0 is no penalty", least=0)
-    kl: str = setting(
-        "kl_ref_pi",
-        "direction of the KL: kl_ref_pi = KL(reference || policy) | kl_pi_ref = KL(policy || reference)",
-        choices=("kl_ref_pi", "kl_pi_ref"),
-    )
-    radius: float | None = setting(
-        None, "parameters are projected on the ball of this radius after each step; null is no ball", above=0
-    )
-    reference: str = setting(
-        "initial",
-        "initial (start untrained) | weak | medium | expert | a run directory or policy folder: start from "
-        "it (policy.* is then not read)",
-    )
     reference_interval: int = setting(
         100,
         "actor updates between snapshots of the policy as the new reference; 0 keeps the reference for ever",
-        least=0,
-    )
-    observe: int | None = setting(
-        None,
-        "env steps in which the observation statistics follow what is seen; 0 keeps those of the "
-        "reference; null is for ever",
         least=0,
     )
     average: float = setting(
@@ -178,9 +148,6 @@ class ActionsConfig(Algo):
     batch: int = setting(256, "states of an update", least=1)
     lr: float = setting(0.001, "learning rate of the actor (Adam)", above=0)
     anneal: bool = setting(True, "decay the learning rate linearly to 0 over the run")
-    max_grad_norm: float | None = setting(
-        1.0, "the actor's gradient is clipped to this norm; null is no limit", above=0
-    )
     hidden: list[int] = setting([128, 128], "widths of the hidden layers of the critic")
     critic_lr: float = setting(0.001, "learning rate of the critic (Adam)", above=0)
     steps: int = setting(3, "n of the n-step targets", least=1)
@@ -207,6 +174,10 @@ class ActionsRun(RunConfig):
         """Refuse what does not go together."""
         algo, horizon = self.algo, tasks.horizon(self.env.id)
         validate_sessions(self, algo.initial_queries, algo.queries)
+        shortest = round(algo.short_episodes * horizon)
+        windows = f"such that an episode of {shortest} control steps holds algo.window={algo.window}"
+        enough = algo.reward == "teacher" or algo.short_episodes == 1 or shortest >= algo.window
+        self.require("algo.short_episodes", enough, windows)
         self.require("algo.rho", algo.rho < 0.5, "below 0.5, where no answer would mean anything")
         if algo.gradient == "pathwise":
             slope = "with algo.gradient=pathwise, which needs labels that have a slope"

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sailctl.config.checks import validate_rollout
-from sailctl.config.schema import MODEL_RULES, RULES, Algo, RunConfig
+from sailctl.config.sail import SAILConfig
+from sailctl.config.schema import MODEL_RULES, RULES, RunConfig
 from sailctl.config.settings import setting
 from sailctl.core import tasks
 
 
 @dataclass(frozen=True)
-class AlgoConfig(Algo):
+class AlgoConfig(SAILConfig):
     """``conf/algo``, where it names no other kind: SAIL on segments, its reference and optimiser."""
 
     beta: float = setting(
@@ -58,41 +59,9 @@ class AlgoConfig(Algo):
         "which ones: uniform | disagreement | entropy | kcenter | kcenter_disagreement | kcenter_entropy",
         choices=RULES,
     )
-    rho: float = setting(
-        0.0,
-        "the true preference may be off by this much from what the labels say: penalty rho |h|; 0 trusts "
-        "them",
-        least=0,
-    )
-    worst_case: str = setting(
-        "exact",
-        "exact: rho |h|, right where rho <= min(P, 1 - P) | clipped: probabilities stay in [0, 1], for a "
-        "teacher that is never random",
-        choices=("exact", "clipped"),
-    )
-    gamma: float = setting(0.0, "weight of the KL penalty per visited state; 0 is no penalty", least=0)
-    kl: str = setting(
-        "kl_ref_pi",
-        "direction of the KL: kl_ref_pi = KL(reference || policy) | kl_pi_ref = KL(policy || reference)",
-        choices=("kl_ref_pi", "kl_pi_ref"),
-    )
-    radius: float | None = setting(
-        None, "parameters are projected on the ball of this radius after each step; null is no ball", above=0
-    )
-    reference: str = setting(
-        "initial",
-        "initial (start untrained) | weak | medium | expert | a run directory or policy folder: start from "
-        "it (policy.* is then not read)",
-    )
     reference_interval: int = setting(
         1,
         "iterations between snapshots of the policy as the new reference; 0 keeps the reference for ever",
-        least=0,
-    )
-    observe: int | None = setting(
-        None,
-        "env steps in which the observation statistics follow what is seen; 0 keeps those of the "
-        "reference; null is for ever",
         least=0,
     )
     optimiser: str = setting("adam", "adam | sgd", choices=("adam", "sgd"))
@@ -116,9 +85,6 @@ class AlgoConfig(Algo):
     )
     epochs: int = setting(5, "passes over each iteration's labelled pairs", least=1)
     minibatches: int = setting(4, "gradient steps in a pass; must divide rollout.prompts", least=1)
-    max_grad_norm: float | None = setting(
-        1.0, "gradients are clipped to this norm; null is no limit", above=0
-    )
     iterations: int | None = setting(
         None, "the run ends after so many; null: with env_steps or the label budget", least=1
     )
