@@ -223,7 +223,8 @@ class ActionSAIL(Algorithm):
         control_steps, rows = self._env_steps // envs + 1, np.arange(envs)
         ended: BoolArray = (rows + 1) * horizon // envs == control_steps
         if self._algo.short_episodes < 1.0:
-            limit = max(1, round(self._algo.short_episodes * horizon))
+            window = self._algo.window if self._sessions is not None else 1  # a question needs a whole one
+            limit = max(window, round(self._algo.short_episodes * horizon))
             ended |= (rows % 2 == 0) & ((control_steps + rows * limit // envs) % limit == 0)
         return ended
 

@@ -234,6 +234,14 @@ def test_every_second_environment_has_short_episodes_where_that_is_asked_for(tmp
     assert ends[3].tolist() == [horizon, 2 * horizon]
 
 
+def test_short_episodes_hold_a_whole_question(tmp_path: Path):
+    words = ("algo.envs=4", "algo.interval=4", "algo.learning_starts=9999", "env_steps=9999")
+    algorithm = algorithm_of(tmp_path, *words, "algo.short_episodes=0.001", "algo.window=30")
+    iterated(algorithm, 90)
+    steps = algorithm._replay.transitions(algorithm._replay.places())
+    assert (np.flatnonzero(steps.ended.reshape(-1, 4)[:, 0]) + 1).tolist() == [12, 30, 60, 90]  # 12: the first one is cut early
+
+
 @pytest.mark.parametrize("learning_starts", [0, 999])
 def test_some_episodes_are_acted_by_the_mean_and_the_others_are_not(tmp_path: Path, learning_starts: int):
     starts = f"algo.learning_starts={learning_starts}"

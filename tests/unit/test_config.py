@@ -134,10 +134,6 @@ BAD = [
     ),
     ("algo.recent=0", "algo.recent must be at least 1, got 0"),
     ("algo=sail_segments algo.observe=-1", "algo.observe must be 0 or more, got -1"),
-    (
-        "algo.short_episodes=0.01",
-        "algo.short_episodes must be such that an episode of 10 control steps holds algo.window=50",
-    ),
     ("algo.window=1001", "algo.window must be at most 1000 (an episode)"),
     ("algo.hidden=[]", "algo.hidden must be at least one width"),
     ("algo.initial_queries=0", "algo.initial_queries must be at least 1 with algo.reward=model"),

@@ -107,8 +107,8 @@ class ActionsConfig(SAILConfig):
     )
     short_episodes: float = setting(
         1.0,
-        "in every second environment episodes are cut at this share of the time limit, so that the states in "
-        "which episodes start are seen often; 1 cuts none",
+        "in every second environment episodes are cut at this share of the time limit, but not below "
+        "algo.window, so that the states in which episodes start are seen often; 1 cuts none",
         above=0,
         most=1,
     )
@@ -174,10 +174,6 @@ class ActionsRun(RunConfig):
         """Refuse what does not go together."""
         algo, horizon = self.algo, tasks.horizon(self.env.id)
         validate_sessions(self, algo.initial_queries, algo.queries)
-        shortest = round(algo.short_episodes * horizon)
-        windows = f"such that an episode of {shortest} control steps holds algo.window={algo.window}"
-        enough = algo.reward == "teacher" or algo.short_episodes == 1 or shortest >= algo.window
-        self.require("algo.short_episodes", enough, windows)
         self.require("algo.rho", algo.rho < 0.5, "below 0.5, where no answer would mean anything")
         if algo.gradient == "pathwise":
             slope = "with algo.gradient=pathwise, which needs labels that have a slope"
