@@ -95,8 +95,10 @@ class Actor:
         reference = ref_mean, self.reference.log_std
         if config.gamma > 0.0:
             loss = loss + config.gamma * kl_penalty(config.kl, mean, log_std, *reference).mean()
-        # Q is constant beyond the bounds of the controls, so only this term brings back a mean outside them.
-        loss = loss + (mean.abs() - 1.0).clamp(min=0.0).square().sum(dim=1).mean()
+        if config.gradient == "score":
+            # Q is constant beyond the actuators' range, so only this term brings back a mean outside it. The
+            # pathwise form has a slope there, see ``critic.Clamp``.
+            loss = loss + (mean.abs() - 1.0).clamp(min=0.0).square().sum(dim=1).mean()
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm

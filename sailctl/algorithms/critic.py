@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,8 +51,12 @@ class Critic:
         """Tensors of the last update, saved when a number is not finite."""
 
     def values(self, features: Tensor, actions: Tensor) -> Tensor:
-        """(2, ...) values of actions (..., A) in states (..., F), differentiable in the actions only."""
-        inputs = torch.cat([features, actions.clamp(-1.0, 1.0)], dim=-1)
+        """(2, ...) values of actions (..., A) in states (..., F), differentiable in the actions only.
+
+        Actions beyond the actuators' range count as the limit, but keep its slope where it points back into
+        the range, see ``Clamp``.
+        """
+        inputs = torch.cat([features, clamp(actions)], dim=-1)
         values: Tensor = self._frozen(inputs.flatten(0, -2))
         return values.view(2, *inputs.shape[:-1])
 
@@ -121,6 +127,33 @@ class Critic:
             f"a smaller algo.critic_lr than {self._lr} may help",
             tensors,
         )
+
+
+class Clamp(torch.autograd.Function):
+    """Clamping to [-1, 1] with the gradient of the identity, except where descent would lead further out.
+
+    The plain clamp has no gradient beyond the limits, so a policy that samples there could not return. A
+    penalty on such actions would lead it back everywhere, also where the limit is the best action. See the
+    inverting gradients of Hausknecht and Stone 2016, arXiv 1511.04143.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, actions: Tensor) -> Tensor:
+        """The clamped actions."""
+        ctx.save_for_backward(actions)
+        return actions.clamp(-1.0, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """The gradient of a loss that is minimised, without its outward parts."""
+        (actions,) = ctx.saved_tensors
+        (gradient,) = gradients
+        outward = (actions > 1.0) & (gradient < 0.0) | (actions < -1.0) & (gradient > 0.0)
+        return gradient.masked_fill(outward, 0.0)
+
+
+clamp: Callable[[Tensor], Tensor] = Clamp.apply
+"""Actions clamped to [-1, 1], with the gradient of ``Clamp``."""
 
 
 class TwinNetworks(nn.Module):

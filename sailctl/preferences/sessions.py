@@ -57,8 +57,9 @@ class Sessions(Asker):
         generators: of the run; their owner keeps their state.
         bounded: limit learned rewards to [-1, 1].
         cut: share of the queried windows that are truncated to a random length; 0 draws no random number.
-        recent: every second query draws its windows from this number of latest env steps, so that the reward
-            distinguishes the current behaviour; None draws all windows from the whole history.
+        recent: the first window of each query is drawn from this number of latest env steps, the second from
+            the whole history, so that the answers tell whether behaviour has become better or worse; None
+            draws both from the whole history.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class Sessions(Asker):
         if self._rows is not None:
             latest = self.history.starts(self._window, self._rows)
             if len(latest):  # empty if all recent episodes are shorter than a window
-                drawn[::2] = latest[self._rng.integers(len(latest), size=drawn[::2].shape[:2])]
+                drawn[:, 0] = latest[self._rng.integers(len(latest), size=pairs)]
         return drawn.reshape(-1, 2)
 
     def _score(self, segments: SegmentBatch, pairs: Pairs) -> FloatArray:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import sailctl.algorithms.actor
 from sailctl.algorithms.actor import LR_WARMUP, Actor
+from sailctl.algorithms.critic import clamp
 from sailctl.config import ActionsConfig, PolicyConfig
 from sailctl.core.state import from_bytes, to_bytes
 from sailctl.core.types import EnvSpec, NonFiniteError
@@ -183,11 +184,28 @@ def test_a_mean_beyond_the_actuators_range_is_led_back():
         def values(self, features: Tensor, actions: Tensor) -> Tensor:
             return 0.0 * actions.sum(-1).expand(2, *actions.shape[:-1])
 
-    actor = actor_of("algo.lr=0.01", "algo.reference_interval=0")
+    actor = actor_of("algo.lr=0.01", "algo.reference_interval=0", "algo.gradient=score")
     with torch.no_grad():
         actor.policy.net[-1].bias.copy_(torch.tensor([2.0, -3.0]))
     updated(actor, 400, Flat())
     assert actor.policy.mean(states()).abs().max() < 1.2
+
+
+@pytest.mark.parametrize(("best", "led_back"), [(0.0, True), (1.0, False)])
+def test_a_mean_beyond_the_actuators_range_is_led_back_where_the_value_says_so(best: float, led_back: bool):
+    """Only where less is better: at a limit that is best, it stays."""
+
+    class Peak:
+        def values(self, features: Tensor, actions: Tensor) -> Tensor:
+            return -(clamp(actions) - best).square().sum(-1).expand(2, *actions.shape[:-1])
+
+    actor = actor_of("algo.lr=0.01", "algo.reference_interval=20", "algo.gamma=0")
+    with torch.no_grad():
+        actor.policy.net[-1].bias.copy_(torch.tensor([2.0, 3.0]))
+    updated(actor, 400, Peak())
+    mean = actor.policy.mean(states())
+    assert bool((mean.abs() < 0.7).all()) is led_back
+    assert bool((mean > 1.0).all()) is not led_back
 
 
 @GRADIENTS

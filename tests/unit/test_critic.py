@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sailctl.algorithms.critic import Critic
+from sailctl.algorithms.critic import Critic, clamp
 from sailctl.core.types import NonFiniteError
 
 DISCOUNT, ACTED = 0.8, 0.5
@@ -105,6 +105,16 @@ def test_an_action_beyond_the_range_is_worth_what_its_limit_is():
     seen, actions, _ = batch_of(rng)
     assert torch.equal(critic.values(seen, 10 * actions), critic.values(seen, (10 * actions).clamp(-1, 1)))
     assert torch.equal(critic.target(seen, 10 * actions), critic.target(seen, (10 * actions).clamp(-1, 1)))
+
+
+def test_a_slope_beyond_the_range_leads_back_into_it_and_never_further_out():
+    actions = torch.tensor([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], requires_grad=True)
+    for sign, kept in ((1.0, [0, 1, 1, 1, 1, 1]), (-1.0, [1, 1, 1, 1, 1, 0])):
+        actions.grad = None
+        torch.autograd.backward((sign * clamp(actions)).sum())  # descent goes down with sign 1, up with -1
+        assert actions.grad is not None
+        assert actions.grad.tolist() == [sign * number for number in kept]
+    assert clamp(actions).tolist() == actions.clamp(-1, 1).tolist()
 
 
 def test_the_error_is_that_before_the_step():

@@ -124,8 +124,8 @@ class ActionsConfig(SAILConfig):
     window: int = setting(50, "control steps of a segment that the teacher is shown", least=1)
     recent: int | None = setting(
         20_000,
-        "every second question is about segments of the latest so many env steps, so that the reward model "
-        "is accurate on current behaviour; null: all questions are about the whole buffer",
+        "each question compares a segment of the latest so many env steps with one of the whole buffer, so "
+        "that the answers tell whether behaviour has become better; null: both are of the whole buffer",
         least=1,
     )
     envs: int = setting(20, "episodes that run side by side", least=1)
