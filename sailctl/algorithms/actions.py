@@ -179,7 +179,7 @@ class ActionSAIL(Algorithm):
         algo, policy, states = self._algo, self._actor.policy, self._states
         white_noise = self._rng.policy.standard_normal(self._noise.shape, dtype=np.float32)
         self._noise = correlated(self._noise, white_noise, self._exploration() * algo.early_correlation)
-        noise = self._noise.copy()
+        noise = self._noise * self._noise_scale()
         # Some environments follow the mean action, which is the one that is evaluated. Otherwise training
         # would miss the states that it leads to, such as those where a robot stands still without noise.
         noiseless = round(algo.noiseless * algo.envs)
@@ -207,6 +207,17 @@ class ActionSAIL(Algorithm):
         initial_states = self._simulator.reset(len(rows), self._rng.sim)
         self._states = step.states.put(rows, initial_states) if len(rows) else step.states
         return float(step.reward.mean())
+
+    def _noise_scale(self) -> FloatArray:
+        """(A,) standard deviation of executed actions, divided by the policy's.
+
+        It has a bound that does not fall with the policy's: a policy with little noise acts nearly as its
+        mean, which is evaluated, but the critic and the reward model still see other actions.
+        """
+        least_std = self._algo.least_std
+        least_std += self._exploration() * (self._algo.early_std - least_std)
+        std = self._actor.policy.log_std.detach().exp().numpy()
+        return np.asarray(np.maximum(np.float32(1.0), np.float32(least_std) / std))
 
     def _exploration(self) -> float:
         """Weight of the extra exploration: falls linearly from 1 to 0 at ``algo.settle`` env steps."""

@@ -136,7 +136,7 @@ def to_yaml(config: RunConfig) -> str:
     return text
 
 
-NUMBERS = 15
+NUMBERS = 16
 """Goes up when a change of the code changes the numbers of a run: when a golden trajectory is renewed."""
 
 

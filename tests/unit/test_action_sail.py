@@ -26,7 +26,7 @@ TASK = "reacher-v5"
 def algorithm_of(tmp_path: Path, *words: str, simulator: Simulator | None = None) -> ActionSAIL:
     config = actions_of(tmp_path, f"env={TASK}", "algo=sail_revkl", *words)
     assert isinstance(config, ActionsRun)
-    return ActionSAIL(config, simulator or open_simulator(TASK))
+    return ActionSAIL(config, simulator or open_simulator(config.env.id))
 
 
 def iterated(algorithm: ActionSAIL, times: int) -> list[dict[str, float]]:
@@ -275,15 +275,34 @@ def test_actions_follow_the_noise_of_the_steps_before_until_the_run_has_settled(
 ):
     words = ("algo.envs=40", "algo.noiseless=0", "algo.learning_starts=0", "algo.early_correlation=0.9")
     algorithm = algorithm_of(tmp_path, *words, f"algo.settle={settle}", "policy.initial_std=0.2")
-    noise = []
-    for _ in range(20):
-        mean = algorithm._actor.policy.act(algorithm._states.obs, None)
-        algorithm._act()
-        acted = algorithm._replay.transitions(algorithm._replay.places()).actions[-40:]
-        noise.append(np.where(np.abs(acted) < 1, acted - mean, np.nan))
-    one, two = np.stack(noise[:-1]).ravel(), np.stack(noise[1:]).ravel()
+    noise = acted_noise(algorithm, 20)
+    one, two = noise[:-1].ravel(), noise[1:].ravel()
     known = np.isfinite(one) & np.isfinite(two)
     assert np.corrcoef(one[known], two[known])[0, 1] == pytest.approx(expected, abs=0.06)
+
+
+def acted_noise(algorithm: ActionSAIL, times: int) -> np.ndarray:
+    """(times, N, A) executed actions less the policy's mean, for actions within the range."""
+    noise = []
+    for _ in range(times):
+        mean = algorithm._actor.policy.act(algorithm._states.obs, None)
+        algorithm._act()
+        replay = algorithm._replay
+        acted = replay.transitions(replay.places()).actions[-replay.envs :]
+        noise.append(np.where(np.abs(acted) < 1, acted - mean, np.nan))
+    return np.stack(noise)
+
+
+@pytest.mark.parametrize(("settle", "expected"), [(0, 0.2), (10_000_000, 0.3)])
+def test_noise_is_at_least_what_was_asked_for_though_the_policy_has_less(
+    settle: int, expected: float, tmp_path: Path
+):
+    words = ("algo.envs=40", "algo.learning_starts=0", "policy.initial_std=0.02", f"algo.settle={settle}")
+    noise = acted_noise(algorithm_of(tmp_path, *words), 40)
+    assert np.nanstd(noise[:, 10:]) == pytest.approx(expected, rel=0.1)
+    np.testing.assert_allclose(noise[:, :10], 0.0, atol=1e-6)
+    more = acted_noise(algorithm_of(tmp_path, *words, "policy.initial_std=0.4"), 40)
+    assert np.nanstd(more[:, 10:]) > 1.2 * expected
 
 
 def test_the_least_deviation_falls_as_it_was_told_to(tmp_path: Path):

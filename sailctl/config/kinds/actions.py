@@ -85,15 +85,17 @@ class ActionsConfig(SAILConfig):
     )
     least_std: float = setting(
         0.2,
-        "least standard deviation of an action, in policy units; it falls linearly to final_std over the run",
+        "least standard deviation of the noise of executed actions, in policy units",
         above=0,
     )
     final_std: float = setting(
-        0.05, "least standard deviation at the end of the run; least_std for one that does not fall", above=0
+        0.05,
+        "least standard deviation of the policy at the end of the run; it falls linearly from least_std",
+        above=0,
     )
     early_std: float = setting(
         0.3,
-        "least standard deviation at the start of the run; it decays to least_std over algo.settle env steps",
+        "both of these at the start of the run; they decay to their usual values over algo.settle env steps",
         above=0,
     )
     early_correlation: float = setting(
