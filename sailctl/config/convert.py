@@ -137,7 +137,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 NUMBERS = 16
-"""Goes up when a change of the code changes the numbers of a run: when a golden trajectory is renewed."""
+"""Goes up when a change changes the numbers of runs, with an entry in the history of golden trajectories."""
 
 
 def run_id(config: RunConfig) -> str:
