@@ -43,6 +43,21 @@ PRELOADED = (
 
 EQUIVALENT = {
     (
+        "clipping.py",
+        "change = (logp - behaviour_logp).detach()",
+        "change = (logp - behaviour_logp)",
+    ): "only its values are used",
+    (
+        "clipping.py",
+        "too_far = (gradient * change < 0) & (change.abs() > clip)",
+        "too_far = ((gradient * change <= 0)) & (change.abs() > clip)",
+    ): "a product of 0 beyond the bound has a gradient of 0, which the mask leaves at 0",
+    (
+        "clipping.py",
+        "too_far = (gradient * change < 0) & (change.abs() > clip)",
+        "too_far = ((gradient / change) < 0) & (change.abs() > clip)",
+    ): "product and quotient have the same sign, and beyond the bound the change is not 0",
+    (
         "actions.py",
         "return twin_values.amin(0) - 0.5 * (pessimism - 1.0) * (twin_values[0] - twin_values[1]).abs()",
         "return twin_values.amin(0) - 0.5 * (pessimism - 1.0) * ((-(twin_values[0] - twin_values[1]))).abs()",

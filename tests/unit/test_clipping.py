@@ -30,6 +30,12 @@ def test_a_gradient_ends_where_it_leads_further(weights: tuple[float, ...], kept
     assert torch.equal(logp.grad, given * torch.tensor(kept).reshape(2, 3))
 
 
+def test_a_step_that_moved_by_exactly_the_bound_keeps_its_gradient():
+    logp = torch.tensor([[0.25, 0.26]], dtype=torch.float64, requires_grad=True)
+    (-clipped_log_prob(logp, torch.zeros(1, 2, dtype=torch.float64), 0.25)).sum().backward()
+    assert logp.grad.tolist() == [[-1.0, 0.0]]
+
+
 def test_it_is_the_clipped_surrogate_of_ppo():
     """min(r A, clip(r) A) of Schulman et al. 2017, whose bounds are on r: the same steps are left out."""
     rng = torch.Generator().manual_seed(0)

@@ -647,6 +647,23 @@ def test_skipped_pairs_do_not_count_in_the_budget(budget: int, answered: list[in
     assert (asked.labels, asked.skipped, asked.spent) == (len(answered), skipped, budget < 4)
 
 
+def test_a_restored_teacher_goes_on_as_the_one_that_was_saved():
+    config = replace(STOCHASTIC, normalise=True, skip=0.25, budget=2)
+    saved = experienced(config)
+    saved.answer(couples(4), judged([5.0, 0.0, 1.0, 0.0, 9.0, 0.0, 7.0, 0.0]))
+    state = saved.state()
+    new = teacher(config).state()
+    assert all(state[name] != new[name] for name in new), "each part is another one than at the start"
+    assert all(type(episode) is float for episode in state["episodes"])
+    restored = teacher(config)
+    restored.restore(state)
+    assert restored.state() == state
+    for each in (saved, restored):
+        each.observe_episodes(np.arange(12.0))
+    assert restored.state() == saved.state()
+    assert saved.state()["episodes"] == list(np.arange(2.0, 12.0))
+
+
 # Rankings
 
 
