@@ -214,10 +214,13 @@ class ActionSAIL(Algorithm):
         It has a bound that does not fall with the policy's: a policy with little noise acts nearly as its
         mean, which is evaluated, but the critic and the reward model still see other actions.
         """
-        least_std = self._algo.least_std
-        least_std += self._exploration() * (self._algo.early_std - least_std)
+        least_std = self._explored(self._algo.least_std)
         std = self._actor.policy.log_std.detach().exp().numpy()
         return np.asarray(np.maximum(np.float32(1.0), np.float32(least_std) / std))
+
+    def _explored(self, least_std: float) -> float:
+        """A bound on a standard deviation, between ``algo.early_std`` and its value after ``algo.settle``."""
+        return least_std + self._exploration() * (self._algo.early_std - least_std)
 
     def _exploration(self) -> float:
         """Weight of the extra exploration: falls linearly from 1 to 0 at ``algo.settle`` env steps."""
@@ -262,7 +265,7 @@ class ActionSAIL(Algorithm):
         """``algo.updates`` updates per env step, after ``algo.warmup`` updates of the critic alone."""
         algo = self._algo
         least_std = algo.final_std + self._actor.left * (algo.least_std - algo.final_std)
-        self._actor.least_std = least_std + self._exploration() * (algo.early_std - least_std)
+        self._actor.least_std = self._explored(least_std)
         while self._critic.updates < algo.warmup:
             self.learn(min(GROUP, algo.warmup - self._critic.updates), totals, critic_only=True)
         self._pending_updates += algo.envs * algo.updates

@@ -26,7 +26,7 @@ TASK = "reacher-v5"
 def algorithm_of(tmp_path: Path, *words: str, simulator: Simulator | None = None) -> ActionSAIL:
     config = actions_of(tmp_path, f"env={TASK}", "algo=sail_revkl", *words)
     assert isinstance(config, ActionsRun)
-    return ActionSAIL(config, simulator or open_simulator(config.env.id))
+    return ActionSAIL(config, simulator or open_simulator(TASK))
 
 
 def iterated(algorithm: ActionSAIL, times: int) -> list[dict[str, float]]:
