@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import record
+from benchmarks.missing import ids_of, key, missing_sweeps, saved_runs
 from benchmarks.record import RESULTS
 from benchmarks.stability import write_stability
 from sailctl.analysis.evidence import AXES, FINAL_EVALUATIONS, Trial
 from sailctl.analysis.statistics import mean
-from sailctl.analysis.trials import load_trials
+from sailctl.analysis.trials import load_trials, save_trials
 from sailctl.core.types import DoubleArray
 from sailctl.objectives import effective_beta
 from sailctl.policies.references import read_references, scale_of_references
@@ -221,18 +222,25 @@ def main() -> None:
         return
     common = [
         f"env={','.join(asked.tasks or protocol.tasks)}",
-        f"seed=range(0,{asked.seeds})", f"env_steps={asked.env_steps}",
+        f"env_steps={asked.env_steps}",
         f"evaluation.every={max(1, asked.env_steps // 10)}", "evaluation.episodes=5",
         "logger.wandb=disabled", f"out={runs}",
     ]  # fmt: skip
     known = names_of(protocol)
     if unknown := sorted({*(asked.algorithms or ())} - {*known}):
         parser.error(f"{asked.protocol} has no {', '.join(unknown)}; its algorithms are {', '.join(known)}")
+    earlier = saved_runs(saved, {one for sweep in protocol.sweeps for one in ids_of([*sweep, *common])})
     for sweep in swept(protocol, asked.algorithms):
-        sailctl("train", "-m", *sweep, *common, check=False)  # a failed run is a result
+        for words in missing_sweeps([*sweep, *common], asked.seeds, {key(trial) for trial in earlier}):
+            sailctl("train", "-m", *words, check=False)  # a failed run is a result
+    places = [runs] if runs.is_dir() else []
+    trained = load_trials(places)
+    if others := [trial for trial in earlier if key(trial) not in {key(trial) for trial in trained}]:
+        save_trials(others, runs / "earlier.csv")
+        places.append(runs / "earlier.csv")
     saved.unlink(missing_ok=True)
-    words = compared(protocol, {trial.algorithm for trial in load_trials([runs])})
-    sailctl("compare", str(runs), *words, "--save", str(saved))
+    words = compared(protocol, {trial.algorithm for trial in [*trained, *others]})
+    sailctl("compare", *map(str, places), *words, "--save", str(saved))
     sailctl("report", str(saved), *words, "--out", str(results / "report.html"), "--wandb", "disabled")
     write_stability(results)
     if asked.protocol == "scratch":

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.protocols import PROTOCOLS, at_equal_cost, compared, main, names_of, swept
+from benchmarks.missing import ids_of, merged, missing_sweeps, saved_runs
+from benchmarks.protocols import PROTOCOLS, Protocol, at_equal_cost, compared, main, names_of, swept
 from benchmarks.stability import stability
 from sailctl.analysis.arms import gather
-from sailctl.analysis.evidence import flat_settings
+from sailctl.analysis.evidence import Trial, flat_settings
+from sailctl.analysis.trials import load_trials, save_trials
 from sailctl.config import to_dict
 from sailctl.policies.references import scale_of_references
+from sailctl.runs.results import find_runs
 from sailctl.sweeps.compose import compose_jobs
 from tests.trials import make_trial
 
@@ -138,3 +142,68 @@ def test_steadiness_is_of_scores_and_counts_failed_seeds():
     assert task["jump"] == pytest.approx(0.1)
     assert task["minutes"] == pytest.approx(4 / 60, abs=1e-3)
     assert (over["task"], over["reached"], over["failed"]) == ("all", 1, 1)
+
+
+def test_jobs_are_one_sweep_if_they_are_all_combinations_of_their_values():
+    jobs = [[f"env={env}", f"algo.beta={beta}", "algo.hidden=[64,64]"] for env in "ab" for beta in (1, 2)]
+    assert merged(jobs) == [["env=a,b", "algo.beta=1,2", "algo.hidden=[64,64]"]]
+    assert merged(jobs[:1]) == jobs[:1]
+    assert merged(jobs[:3]) == jobs[:3]
+
+
+def test_runs_that_are_saved_are_not_missing():
+    sweep = ["algo=sail,sail_revkl", "env=hopper-v5,ant-v5", "env_steps=1000"]
+    hopper = ids_of(["algo=sail", "env=hopper-v5", "env_steps=1000"])
+    assert missing_sweeps(sweep, 2, set()) == [
+        ["algo=sail,sail_revkl", "env=hopper-v5,ant-v5", "env_steps=1000", "seed=0,1"]
+    ]
+    assert missing_sweeps(sweep, 3, {(identity, 1) for identity in ids_of(sweep)}) == [
+        ["algo=sail,sail_revkl", "env=hopper-v5,ant-v5", "env_steps=1000", "seed=0,2"]
+    ]
+    other_beta = {(identity, 0) for identity in ids_of([*sweep, "algo.beta=7"])}
+    assert missing_sweeps(sweep, 1, other_beta) == missing_sweeps(sweep, 1, set())
+    lacking = missing_sweeps(sweep, 2, {(identity, seed) for identity in hopper for seed in (0, 1)})
+    assert sorted(words[:2] for words in lacking) == [
+        ["algo=sail", "env=ant-v5"],
+        ["algo=sail_revkl", "env=ant-v5"],
+        ["algo=sail_revkl", "env=hopper-v5"],
+    ]
+    assert not missing_sweeps(sweep, 1, {(identity, 0) for identity in ids_of(sweep)})
+
+
+def test_saved_runs_count_if_they_ended_and_have_the_settings_that_are_asked_for(tmp_path: Path):
+    asked, other = {"id": "0123abcd"}, {"id": "99999999"}
+    saved = tmp_path / "runs.csv"
+    assert saved_runs(saved, {"0123abcd"}) == []
+    save_trials(
+        [
+            make_trial(origin=asked, seed=0),
+            make_trial(origin=asked, seed=1, state="failed"),
+            make_trial(origin=asked, seed=2, state="interrupted"),
+            make_trial(origin=other, seed=3),
+            make_trial(seed=4),
+        ],
+        saved,
+    )
+    assert [trial.seed for trial in saved_runs(saved, {"0123abcd"})] == [0, 1]
+
+
+def test_more_seeds_are_added_to_saved_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The folder of the first runs is gone, as on another machine."""
+    tiny = "algo=ppo algo.envs=2 algo.steps=8 algo.batch=16 algo.epochs=1 policy.hidden=[4]"
+    protocol = Protocol("", (tuple(tiny.split()),), ("--baseline", "ppo"), ("hopper-v5",))
+    monkeypatch.setitem(PROTOCOLS, "tiny", protocol)
+
+    def train(runs: str, seeds: int) -> list[Trial]:
+        places = f"--runs {tmp_path / runs} --results {tmp_path / 'results'}"
+        words = f"protocols tiny --env-steps 16 --seeds {seeds} {places}"
+        monkeypatch.setattr("sys.argv", words.split())
+        main()
+        return load_trials([tmp_path / "results" / "tiny" / "runs.csv"])
+
+    (first,) = train("one", 1)
+    both = train("two", 2)
+    assert [trial.seed for trial in both] == [0, 1]
+    assert both[0].origin == first.origin
+    assert both[0].returns.tolist() == first.returns.tolist()
+    assert [path.name[-2:] for path in find_runs(tmp_path / "two")] == ["s1"]

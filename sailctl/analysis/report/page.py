@@ -289,7 +289,7 @@ def _runs(comparison: Comparison, failures: Table) -> str:
 
 
 def _provenance(trials: Sequence[Trial]) -> str:
-    separate = ("started", "command")
+    separate = ("id", "started", "command")
     keys = dict.fromkeys(key for trial in trials for key in trial.origin if key not in separate)
     rows = []
     for key in keys:
