@@ -187,7 +187,7 @@ class Actor:
         baseline = config.baseline == "leave_one_out"
         if config.comparison == "ranking":
             losses, metrics = ranked_action_loss(
-                q, logp, ref_logp, beta=config.beta, c=config.c, baseline=baseline
+                q, logp, ref_logp, beta=config.beta, c=config.c, baseline=baseline, rho=config.rho
             )
         else:
             losses, metrics = score_action_loss(

@@ -296,7 +296,7 @@ class Learner:
         baseline = config.baseline == "leave_one_out"
         if part.label is None and not part.policy_labels:
             losses, metrics = ranking_loss(
-                policy_logp, ref_logp, beta=config.beta, c=config.c, baseline=baseline
+                policy_logp, ref_logp, beta=config.beta, c=config.c, baseline=baseline, rho=config.rho
             )
         else:
             pair_logp = policy_logp[:, 0], policy_logp[:, 1], ref_logp[:, 0], ref_logp[:, 1]

@@ -14,15 +14,15 @@ class SAILConfig(Algo):
 
     rho: float = setting(
         0.0,
-        "the true preference may be off by this much from what the labels say: penalty rho |h|; 0 trusts "
-        "them",
+        "bound on the errors of the labels: the true preference may be off by this much, or this share of "
+        "answers is arbitrary (algo.worst_case=contaminated); 0 trusts them",
         least=0,
     )
     worst_case: str = setting(
         "exact",
         "exact: rho |h|, right where rho <= min(P, 1 - P) | clipped: probabilities stay in [0, 1], for a "
-        "teacher that is never random",
-        choices=("exact", "clipped"),
+        "teacher that is never random | contaminated: a share rho of the answers, or rankings, is arbitrary",
+        choices=("exact", "clipped", "contaminated"),
     )
     gamma: float = setting(0.0, "weight of the KL penalty per visited state; 0 is no penalty", least=0)
     kl: str = setting(

@@ -12,8 +12,8 @@ from sailctl.objectives.actions import (
 from sailctl.objectives.clipping import clipped_log_prob
 from sailctl.objectives.kl import gaussian_kl, kl_penalty
 from sailctl.objectives.projection import project_ball
-from sailctl.objectives.ranking import plackett_luce, ranking_loss
-from sailctl.objectives.robust import robust_cost
+from sailctl.objectives.ranking import plackett_luce, ranking_cost, ranking_loss
+from sailctl.objectives.robust import label_cost, robust_cost
 from sailctl.objectives.sail import dpo_loss, leave_one_group_out, pair_score, sail_loss, score_function_terms
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "effective_beta",
     "gaussian_kl",
     "kl_penalty",
+    "label_cost",
     "label_temperature",
     "leave_one_group_out",
     "pair_score",
@@ -31,6 +32,7 @@ __all__ = [
     "plackett_luce",
     "project_ball",
     "ranked_action_loss",
+    "ranking_cost",
     "ranking_loss",
     "robust_cost",
     "sail_loss",

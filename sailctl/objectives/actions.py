@@ -37,8 +37,8 @@ import torch
 from torch import Tensor
 
 from sailctl.objectives.ranking import ranking_loss
-from sailctl.objectives.robust import robust_cost
-from sailctl.objectives.sail import label_probability, sail_loss
+from sailctl.objectives.robust import label_cost
+from sailctl.objectives.sail import sail_loss
 
 SMALLEST_SPREAD = 1e-6
 """Lower bound of the mean |Q_i - Q_j| in the temperature: below it, values count as almost equal."""
@@ -172,9 +172,8 @@ def score_action_loss(
         beta: scale of the implicit reward, > 0.
         c: weight of T2, >= 0; 1 is the exact gradient, 0 is online DPO, bit for bit.
         baseline: subtract in T2 the mean value of the other states' pairs.
-        rho: bound on |P - p| between the true preference P and the label's p, from 0 to 1; 0 is bit for bit
-            the loss without.
-        worst_case: ``exact`` costs rho |h|; ``clipped`` keeps the adversary's P within [0, 1].
+        rho: bound of the adversary, from 0 to 1 (``sail_loss``); 0 is bit for bit the loss without.
+        worst_case: ``exact``, ``clipped`` or ``contaminated``, see ``robust.label_cost``.
 
     Returns:
         (B,) losses, the mean over the pairs of a state, and 0-d metrics without gradient: those of
@@ -183,7 +182,7 @@ def score_action_loss(
 
     Raises:
         ValueError: when the tensors are not of one shape (B, K) with K >= 2, ``temperature`` is negative, or
-            ``worst_case`` is neither of the two.
+            ``worst_case`` is none of the three.
     """
     losses, metrics = _fixed_action_losses(q, logp, ref_logp, temperature, beta, rho, worst_case)
     if c != 0:
@@ -232,9 +231,8 @@ def pathwise_action_loss(
         temperature: tau of the labels in the unit of Q, > 0 (``label_temperature``).
         beta: scale of the implicit reward, > 0.
         c: weight of T2, >= 0; 1 is the exact gradient, 0 is online DPO, bit for bit.
-        rho: bound on |P - p| between the true preference P and the label's p, from 0 to 1; 0 is bit for bit
-            the loss without.
-        worst_case: ``exact`` costs rho |h|; ``clipped`` keeps the adversary's P within [0, 1].
+        rho: bound of the adversary, from 0 to 1 (``sail_loss``); 0 is bit for bit the loss without.
+        worst_case: ``exact``, ``clipped`` or ``contaminated``, see ``robust.label_cost``.
         logp_fixed: (B, K) log pi_theta with gradient in theta and none in the actions; required for rho > 0.
         with_metrics: whether to compute metrics, which take as long as the losses.
 
@@ -244,7 +242,7 @@ def pathwise_action_loss(
 
     Raises:
         ValueError: when the tensors are not of one shape (B, K) with K >= 2, ``temperature`` is not positive,
-            rho > 0 without ``logp_fixed``, or ``worst_case`` is neither of the two.
+            rho > 0 without ``logp_fixed``, or ``worst_case`` is none of the three.
     """
     if (torch.as_tensor(temperature) <= 0).any():
         raise ValueError("hard labels have no gradient: the pathwise form needs a temperature above 0")
@@ -267,9 +265,9 @@ def pathwise_action_loss(
         _check_shapes(q, logp_fixed)
         label = 2 * _differences(u).sigmoid() - 1
         h_fixed = _differences(beta * (logp_fixed - ref_logp.detach()))
-        costs = robust_cost(h_fixed, rho, label_probability(label.detach(), worst_case))
+        costs = label_cost(h_fixed, rho, label.detach(), worst_case)
         if c != 0:
-            costs = costs + c * robust_cost(_differences(r), rho, label_probability(label, worst_case))
+            costs = costs + c * label_cost(_differences(r), rho, label, worst_case)
         losses = losses + costs.mean(dim=1)
     if not with_metrics:
         return losses, {}
@@ -280,7 +278,7 @@ def pathwise_action_loss(
 
 
 def ranked_action_loss(
-    q: Tensor, logp: Tensor, ref_logp: Tensor, *, beta: float, c: float, baseline: bool
+    q: Tensor, logp: Tensor, ref_logp: Tensor, *, beta: float, c: float, baseline: bool, rho: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """``ranking_loss`` of the K actions of each state, ranked by Q from best to worst.
 
@@ -293,7 +291,8 @@ def ranked_action_loss(
         ref_logp: (B, K) log pi_ref of the same, without gradient.
         beta: scale of the implicit reward, > 0.
         c: weight of T2, >= 0; 1 is the exact gradient, 0 is online DPO, bit for bit.
-        baseline: subtract in T2 the mean F of the other states.
+        baseline: subtract in T2 the mean value of the other states' rankings.
+        rho: share of arbitrary rankings, from 0 to 1; 0 is bit for bit the loss without.
 
     Returns:
         (B,) losses, and the metrics of ``ranking_loss``.
@@ -303,7 +302,8 @@ def ranked_action_loss(
     """
     _check_shapes(q, logp, ref_logp)
     order = q.argsort(descending=True)
-    return ranking_loss(logp.gather(1, order), ref_logp.gather(1, order), beta=beta, c=c, baseline=baseline)
+    ranked = logp.gather(1, order), ref_logp.gather(1, order)
+    return ranking_loss(*ranked, beta=beta, c=c, baseline=baseline, rho=rho)
 
 
 def _fixed_action_losses(

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from sailctl.objectives.robust import robust_cost
+from sailctl.objectives.robust import label_cost
 
 
 def pair_score(
@@ -153,7 +153,7 @@ def sail_loss(
     The language-model code of the SAIL authors divides T2 by the log-probability inside a gradient hook,
     which is a different gradient.
 
-    With rho > 0 the value of a pair is F minus the robust cost (``robust_cost``) in every term: Li et al.
+    With rho > 0 the value of a pair is F minus the robust cost (``label_cost``) in every term: Li et al.
     2026, arXiv 2602.20457, decomposition of the worst-case objective.
 
     c = 0 is DPO bit for bit, rho = 0 is SAIL bit for bit.
@@ -169,8 +169,9 @@ def sail_loss(
         group: (B,) integers, equal for pairs that share a segment; None for no baseline.
         responses: whether the segments are samples of pi_theta (T2).
         policy_labels: whether the labels are samples of p_theta (T3).
-        rho: bound on |P - p| between the true preference P and the label's p = (1 + z) / 2, from 0 to 1.
-        worst_case: ``exact`` costs rho |h|; ``clipped`` keeps the adversary's P within [0, 1].
+        rho: bound of the adversary, from 0 to 1: on |P - p| between the true preference P and the label's
+            p = (1 + z) / 2, or the share of contaminated answers.
+        worst_case: ``exact``, ``clipped`` or ``contaminated``, see ``label_cost``.
 
     Returns:
         (B,) losses, and 0-d metrics without gradient:
@@ -184,13 +185,13 @@ def sail_loss(
           |dF/dlog pi| and c |F - b|, in the same unit (in T3 it is the product of both).
 
     Raises:
-        ValueError: when the tensors are not all of one shape (B,), or ``worst_case`` is neither of the two.
+        ValueError: when the tensors are not all of one shape (B,), or ``worst_case`` is none of the three.
     """
     h = pair_score(logp_1, logp_2, ref_logp_1, ref_logp_2, beta)
     label_logp = -dpo_loss(h, label)
     losses, cost = -label_logp, torch.zeros_like(h)
     if rho != 0:
-        cost = robust_cost(h, rho, label_probability(label, worst_case))
+        cost = label_cost(h, rho, label, worst_case)
         losses = losses + cost
     sampled = [logp_1 + logp_2] * responses + [label_logp] * policy_labels
     drawn = sum(sampled[1:], sampled[0]) if sampled else None
@@ -207,16 +208,3 @@ def sail_loss(
             "t2_weight": factor.abs().mean(),
         }
     return losses, metrics
-
-
-def label_probability(label: Tensor, worst_case: str) -> Tensor | None:
-    """P(first preferred) for ``robust_cost``: None for ``exact``, (1 + z) / 2 for ``clipped``.
-
-    Raises:
-        ValueError: when ``worst_case`` is neither of the two.
-    """
-    if worst_case == "exact":
-        return None
-    if worst_case == "clipped":
-        return (1 + label) / 2
-    raise ValueError(f"the worst case is exact or clipped, not {worst_case!r}")

@@ -30,6 +30,7 @@ KINKED = {
     "exact": replace(SMOOTH["far"], rho=0.2),
     "exact, one std": replace(SMOOTH["straight"], rho=0.4),
     "clipped": replace(SMOOTH["far"], q=straight, rho=0.3, worst_case="clipped"),
+    "contaminated": replace(SMOOTH["wide"], q=straight, rho=0.4, worst_case="contaminated"),
     "clipped by more than half": replace(SMOOTH["wide"], q=straight, rho=0.7, worst_case="clipped"),
 }
 smooth = pytest.mark.parametrize("case", SMOOTH.values(), ids=SMOOTH)
@@ -88,9 +89,11 @@ def definition(case: Case, grid: tuple[Tensor, Tensor], c: float) -> np.ndarray:
     ratio += ((a - case.reference[0]) * math.exp(-case.reference[1])) ** 2 / 2 + case.reference[1]
     p = 1 / (1 + np.exp(-(q[:, 0] - q[:, 1]) / case.tau))
     h = case.beta * (ratio[:, 0] - ratio[:, 1])
-    room = np.full_like(p, case.rho)
+    room, favoured = np.full_like(p, case.rho), np.where(h > 0, p, 1 - p)
     if case.worst_case == "clipped":
-        room = np.minimum(case.rho, np.where(h > 0, p, 1 - p))
+        room = np.minimum(case.rho, favoured)
+    if case.worst_case == "contaminated":
+        room = case.rho * favoured
     value = -p * np.log1p(np.exp(-h)) - (1 - p) * np.log1p(np.exp(h)) - room * np.abs(h)
     score = np.stack([eps * math.exp(-case.theta[1]), eps**2 - 1])  # of mean and log std: (2, N, 2)
     w = p - 1 / (1 + np.exp(-h)) - room * np.sign(h)

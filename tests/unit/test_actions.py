@@ -310,15 +310,16 @@ def test_a_small_kappa_is_hard_labels() -> None:
 # Rankings
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.3])
 @pytest.mark.parametrize("baseline", [True, False])
-def test_actions_are_ranked_by_value_the_best_first(baseline: bool) -> None:
+def test_actions_are_ranked_by_value_the_best_first(baseline: bool, rho: float) -> None:
     q = torch.tensor([[0.0, 2.0, 1.0], [5.0, 4.0, 6.0], [1.0, 0.0, -1.0]])
     order = torch.tensor([[1, 2, 0], [2, 0, 1], [0, 1, 2]])
     _, theta, draw = sample(3, forks=3)
     logp, ref = draw.logp_fixed, draw.ref_logp.detach()
-    losses, metrics = ranked_action_loss(q, logp, ref, beta=0.4, c=0.7, baseline=baseline)
+    losses, metrics = ranked_action_loss(q, logp, ref, beta=0.4, c=0.7, baseline=baseline, rho=rho)
     expected, same = ranking_loss(
-        logp.gather(1, order), ref.gather(1, order), beta=0.4, c=0.7, baseline=baseline
+        logp.gather(1, order), ref.gather(1, order), beta=0.4, c=0.7, baseline=baseline, rho=rho
     )
     assert torch.equal(losses, expected)
     assert torch.equal(gradients(losses, theta), gradients(expected, theta))
@@ -375,7 +376,7 @@ def test_what_has_no_pathwise_gradient_is_refused() -> None:
     with pytest.raises(ValueError, match="needs logp_fixed"):
         replace(case, rho=0.1).pathwise(replace(draw, logp_fixed=None), 0.0)
     for form in FORMS.values():
-        with pytest.raises(ValueError, match="exact or clipped"):
+        with pytest.raises(ValueError, match="exact, clipped or contaminated"):
             form(replace(case, rho=0.1, worst_case="Exact"), draw, 0.0)
 
 

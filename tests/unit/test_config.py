@@ -130,7 +130,7 @@ BAD = [
     ("algo.comparison=ranking", "algo.comparison must be pairs with algo.gradient=pathwise"),
     (
         "algo.comparison=ranking algo.gradient=score algo.rho=0.1",
-        "algo.rho must be 0 with algo.comparison=ranking",
+        "algo.worst_case must be contaminated with algo.comparison=ranking",
     ),
     ("algo.recent=0", "algo.recent must be at least 1, got 0"),
     ("algo=sail_segments algo.observe=-1", "algo.observe must be 0 or more, got -1"),
@@ -146,7 +146,7 @@ BAD = [
         "algo.labels must be teacher or reward_model or policy, got 'god'",
     ),
     ("algo.selection=best", "algo.selection must be uniform or disagreement"),
-    ("algo.worst_case=worse", "algo.worst_case must be exact or clipped"),
+    ("algo.worst_case=worse", "algo.worst_case must be exact or clipped or contaminated"),
     ("algo=sail_segments algo.step=proximal", "algo.step is gone: all runs do what 'gradient' did"),
     ("policy.kind=cnn", "policy.kind must be mlp or linear"),
     ("algo.kl=reverse", "algo.kl must be kl_ref_pi or kl_pi_ref"),
@@ -223,7 +223,10 @@ BAD = [
         "algo=sail_segments rollout=ranked algo.labels=reward_model",
         "algo.labels must be teacher with rollout.pairing=ranked",
     ),
-    ("algo=sail_segments rollout=ranked algo.rho=0.1", "algo.rho must be 0 with rollout.pairing=ranked"),
+    (
+        "algo=sail_segments rollout=ranked algo.rho=0.1",
+        "algo.worst_case must be contaminated with rollout.pairing=ranked",
+    ),
     (
         "algo=sail_segments rollout=ranked algo.queries=3 algo.selection=entropy",
         "algo.selection must be uniform with rollout",

@@ -9,7 +9,7 @@ summed over every sample it could draw.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations, product
 
 import numpy as np
@@ -33,9 +33,11 @@ class Design:
 
     def cost(self, h: float, z: int) -> float:
         """What the adversary takes from a pair of that score and label."""
-        rate = self.rho
+        rate, favoured = self.rho, {1: 1.0, -1: 0.0, 0: 0.5}[z if h > 0 else -z]
         if self.worst_case == "clipped":
-            rate = min(rate, {1: 1.0, -1: 0.0, 0: 0.5}[z if h > 0 else -z])
+            rate = min(rate, favoured)
+        if self.worst_case == "contaminated":
+            rate = rate * favoured
         return rate * abs(h)
 
 
@@ -48,7 +50,7 @@ OFFLINE, DDP, DPP, DPR = (
 ROBUST = [
     Design(design.responses, design.policy_labels, rho, worst_case)
     for design in (OFFLINE, DDP, DPP, DPR)
-    for rho, worst_case in ((0.15, "exact"), (0.15, "clipped"), (0.8, "clipped"))
+    for rho, worst_case in ((0.15, "exact"), (0.15, "clipped"), (0.8, "clipped"), (0.3, "contaminated"))
 ]
 
 
@@ -335,15 +337,22 @@ class Rankings:
         logp = self.problem.log_policy(theta)
         return self.chance * np.exp(logp[self.x[:, None], self.y].sum(axis=1))
 
+    rho: float = 0.0  # share of arbitrary orders
+
     def objective(self, theta: np.ndarray) -> float:
-        """J(theta) = E[log-likelihood of the order], the definition written out."""
+        """J(theta) = E[(1 - rho) log-likelihood of the order + rho that of the worst order], written out."""
         ratio = self.problem.log_policy(theta) - self.problem.log_policy(self.problem.theta_ref)
         score = BETA * ratio[self.x[:, None], self.y]
-        return float((self.probability(theta) * np.log(order_chance(score))).sum())
+        orders = [list(order) for order in permutations(range(score.shape[1]))]
+        worst = np.min([np.log(order_chance(score[:, order])) for order in orders], axis=0)
+        value = (1 - self.rho) * np.log(order_chance(score)) + self.rho * worst
+        return float((self.probability(theta) * value).sum())
 
     def losses(self, estimator: Estimator, c: float, rows: Tensor, baseline: bool = False) -> Tensor:
         x, y = torch.tensor(self.x)[rows, None], torch.tensor(self.y)[rows]
-        losses, _ = ranking_loss(estimator.logp[x, y], estimator.ref[x, y], beta=BETA, c=c, baseline=baseline)
+        losses, _ = ranking_loss(
+            estimator.logp[x, y], estimator.ref[x, y], beta=BETA, c=c, baseline=baseline, rho=self.rho
+        )
         return losses
 
     def expectation(self, c: float) -> np.ndarray:
@@ -381,6 +390,14 @@ def test_expectation_over_every_ranking_is_the_gradient_of_its_j(k: int, seed: i
     assert distance(rankings.expectation(c=1.0), truth) < 1e-9
     for c in (0.0, 0.5, 2.0):
         assert distance(rankings.expectation(c), truth) > 0.02 * np.abs(truth).max()
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_expectation_with_arbitrary_rankings_is_the_gradient_of_the_worst_case(k: int) -> None:
+    rankings = replace(every_ranking(make(seed=1), k), rho=0.3)
+    truth = differences(rankings.objective, rankings.problem.theta)
+    assert distance(rankings.expectation(c=1.0), truth) < 1e-9
+    assert distance(replace(rankings, rho=0.0).expectation(c=1.0), truth) > 0.02 * np.abs(truth).max()
 
 
 def test_rankings_of_two_are_pairs() -> None:

@@ -48,6 +48,7 @@ TEACHERS: dict[str, Robust] = {
     "trusted": {},
     "exact": {"rho": 0.3},
     "clipped": {"rho": 0.7, "worst_case": "clipped"},
+    "contaminated": {"rho": 0.4, "worst_case": "contaminated"},
     "anything": {"rho": 1.0},
 }
 every_design = pytest.mark.parametrize("drawn", DESIGNS.values(), ids=DESIGNS)
@@ -87,9 +88,11 @@ def slow_cost(h: np.ndarray, label: np.ndarray, robust: Robust) -> tuple[np.ndar
     """The robust cost and its slope in h, pair by pair."""
     costs, slopes = [], []
     for score, z in zip(h, label, strict=True):
-        rate = robust.get("rho", 0.0)
+        rate, favoured = robust.get("rho", 0.0), (1 + z) / 2 if score > 0 else (1 - z) / 2
         if robust.get("worst_case") == "clipped":
-            rate = min(rate, (1 + z) / 2 if score > 0 else (1 - z) / 2)
+            rate = min(rate, favoured)
+        if robust.get("worst_case") == "contaminated":
+            rate = rate * favoured
         costs.append(rate * abs(score))
         slopes.append(rate * np.sign(score))
     return np.array(costs), np.array(slopes)
@@ -162,7 +165,7 @@ def test_data_with_somebody_elses_labels_is_dpo_bit_for_bit_whatever_c(dtype: to
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("worst_case", ["exact", "clipped"])
+@pytest.mark.parametrize("worst_case", ["exact", "clipped", "contaminated"])
 def test_rho_zero_is_sail_bit_for_bit(dtype: torch.dtype, worst_case: str) -> None:
     """SAIL written out, without a word about robustness."""
     logps, label, group = batch(dtype)
@@ -361,16 +364,18 @@ def test_t3_is_half_the_gradient_of_f_squared(c: float) -> None:
         assert ours.abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("worst_case", ["exact", "clipped"])
+@pytest.mark.parametrize("worst_case", ["exact", "clipped", "contaminated"])
 def test_a_soft_label_is_the_mean_of_its_answers(worst_case: str) -> None:
     """Of the loss and of its gradient; a clipped adversary is stopped by the label's own probability."""
     logps, _, _ = batch()
     p = torch.linspace(0.02, 0.98, len(LABELS), dtype=torch.float64)
     soft, metrics = sail_loss(*logps, 2 * p - 1, beta=BETA, c=0.0, group=None, rho=0.3, worst_case=worst_case)
     h = pair_score(*logps, BETA)
-    rate = torch.full_like(p, 0.3)
+    rate, favoured = torch.full_like(p, 0.3), torch.where(h > 0, p, 1 - p)
     if worst_case == "clipped":
-        rate = torch.minimum(rate, torch.where(h > 0, p, 1 - p))
+        rate = torch.minimum(rate, favoured)
+    if worst_case == "contaminated":
+        rate = rate * favoured
     mean = p * dpo_loss(h, torch.ones_like(p)) + (1 - p) * dpo_loss(h, -torch.ones_like(p))
     torch.testing.assert_close(soft, mean + rate * h.abs())
     for ours, theirs in zip(gradients(soft, logps), gradients(mean + rate * h.abs(), logps), strict=True):
@@ -506,7 +511,7 @@ def test_wrong_shapes_are_refused_not_broadcast() -> None:
 
 def test_an_unknown_worst_case_is_refused() -> None:
     logps, label, group = batch()
-    with pytest.raises(ValueError, match="exact or clipped, not 'Exact'"):
+    with pytest.raises(ValueError, match="exact, clipped or contaminated, not 'Exact'"):
         sail_loss(*logps, label, beta=BETA, c=1.0, group=group, rho=0.1, worst_case="Exact")
 
 

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sailctl.objectives import leave_one_group_out, plackett_luce, ranking_loss, sail_loss
+from sailctl.objectives import (
+    leave_one_group_out,
+    plackett_luce,
+    ranking_cost,
+    ranking_loss,
+    sail_loss,
+)
 
 BETA = 0.3
 FORKS = (2, 3, 5)
@@ -160,6 +166,58 @@ def test_a_ranking_of_two_is_a_pair(dtype: torch.dtype, rounding: float, c: floa
     torch.testing.assert_close(gradient(losses, logp), gradient(pairs, logp), rtol=rounding, atol=rounding)
     for name, value in pair_metrics.items():
         assert metrics[name].item() == pytest.approx(value.item(), rel=rounding, abs=rounding), name
+
+
+@given(score=st.lists(st.floats(-30, 30), min_size=2, max_size=5), rho=st.floats(0, 1))
+def test_the_worst_order_sorts_the_scores_ascending(score: list[float], rho: float) -> None:
+    """The least likely of all orders, found by enumeration."""
+    given = torch.tensor([score], dtype=torch.float64)
+    likelihood = plackett_luce(given)
+    least = plackett_luce(torch.tensor(list(permutations(score)), dtype=torch.float64)).min()
+    cost = ranking_cost(given, likelihood, rho)
+    assert cost.item() == pytest.approx(rho * (likelihood - least).item(), rel=1e-9, abs=1e-9)
+    assert cost >= 0
+
+
+@pytest.mark.parametrize("c", [0.0, 0.4])
+@pytest.mark.parametrize("baseline", [True, False])
+def test_a_robust_ranking_of_two_is_a_pair_with_contaminated_answers(c: float, baseline: bool) -> None:
+    logp, ref_logp = batch(2)
+    losses, metrics = ranking_loss(logp, ref_logp, beta=BETA, c=c, baseline=baseline, rho=0.3)
+    pairs, pair_metrics = sail_loss(
+        *(logp[:, 0], logp[:, 1], ref_logp[:, 0], ref_logp[:, 1]),
+        torch.ones(len(logp), dtype=torch.float64),
+        beta=BETA,
+        c=c,
+        group=torch.arange(len(logp)) if baseline else None,
+        rho=0.3,
+        worst_case="contaminated",
+    )
+    assert metrics["robust_cost"] > 0.01
+    torch.testing.assert_close(losses, pairs, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient(losses, logp), gradient(pairs, logp), rtol=1e-12, atol=1e-12)
+    for name, value in pair_metrics.items():
+        assert metrics[name].item() == pytest.approx(value.item(), rel=1e-12, abs=1e-12), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rho_zero_is_the_trusting_loss_bit_for_bit(dtype: torch.dtype) -> None:
+    logp, ref_logp = batch(4, dtype)
+    robust, metrics = ranking_loss(logp, ref_logp, beta=BETA, c=0.4, baseline=True, rho=0.0)
+    trusting, same = ranking_loss(logp, ref_logp, beta=BETA, c=0.4, baseline=True)
+    assert torch.equal(robust, trusting)
+    assert torch.equal(gradient(robust, logp), gradient(trusting, logp))
+    assert metrics == same
+    assert metrics["robust_cost"] == 0
+
+
+def test_the_gradient_of_the_robust_loss_is_that_of_finite_differences() -> None:
+    logp, ref_logp = batch(4)
+
+    def losses(logp: Tensor) -> Tensor:
+        return ranking_loss(logp, ref_logp, beta=BETA, c=0.0, baseline=False, rho=0.3)[0]
+
+    assert torch.autograd.gradcheck(losses, (logp,), atol=1e-8)
 
 
 def test_the_baseline_is_the_mean_of_the_other_prompts() -> None:

@@ -8,10 +8,11 @@ from benchmarks.record import arguments, write
 from benchmarks.theory import robust
 from benchmarks.theory.robust.convexity import convexity_rows
 from benchmarks.theory.robust.drawing import far_rows, sampling_rows
-from benchmarks.theory.robust.figure import draw
+from benchmarks.theory.robust.figure import draw, draw_sets
 from benchmarks.theory.robust.freezing import freezing_rows
 from benchmarks.theory.robust.linearity import linearity_rows
 from benchmarks.theory.robust.loss import KINKS, RADIUS
+from benchmarks.theory.robust.sets import rankings_rows, sets_rows
 from benchmarks.theory.robust.stationarity import Setting, stationarity_rows, step_size_rows
 from benchmarks.theory.robust.worst_case import worst_case_rows
 
@@ -22,6 +23,8 @@ def main() -> None:
     stationarity, slopes = stationarity_rows(settings)
     records = {
         "theory_robust_worst_case": worst_case_rows(),
+        "theory_robust_sets": sets_rows(),
+        "theory_robust_rankings": rankings_rows(),
         "theory_robust_freezing": freezing_rows(),
         "theory_robust_convexity": convexity_rows(),
         "theory_robust_stationarity": stationarity,
@@ -35,6 +38,7 @@ def main() -> None:
         write(asked.results, name, rows, {"what": robust.__doc__, "radius": RADIUS})
     tables = {name: pd.DataFrame(rows) for name, rows in records.items()}
     draw(tables, asked.results / "theory_robust.png")
+    draw_sets(tables["theory_robust_sets"], asked.results / "theory_robust_sets.png")
 
 
 if __name__ == "__main__":

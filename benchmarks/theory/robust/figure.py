@@ -47,6 +47,39 @@ def draw_worst_case(axes: Axes, worst: pd.DataFrame) -> None:
     axes.legend(loc="upper left")
 
 
+def draw_sets(sets: pd.DataFrame, path: Path) -> None:
+    """What a pair is charged by each set of teachers, and the preference that is left of it."""
+    shapes = (("exact", ORANGE, "o"), ("clipped", GREEN, "s"), ("contaminated", BLUE, "^"))
+    labels = {
+        "exact": "|P $-$ P*| $\\leq$ $\\rho$",
+        "clipped": "the same, P within [0, 1]",
+        "contaminated": "share $\\rho$ of arbitrary answers",
+    }
+    rho = sets["rho"].iloc[0]
+    with panels(path, 1, 2, (4.2, 3.3)) as (_, axes):
+        for name, colour, marker in shapes:
+            here = sets[sets["set"] == name]
+            axes[0, 0].plot(here["chance"], here["cost"], color=colour, label=labels[name])
+            axes[0, 0].plot(here["chance"], here["searched"], color=colour, marker=marker, ms=3, ls="")
+            better = here[here["chance"] >= 0.5]
+            axes[0, 1].plot(better["chance"], better["predicted"], color=colour, label=labels[name])
+            axes[0, 1].plot(better["chance"], better["best"], color=colour, marker=marker, ms=3, ls="")
+        axes[0, 1].plot([0.5, 1], [0.5, 1], color=BLACK, lw=0.8, label="P*: no adversary")
+        axes[0, 0].set_ylim(0, 1.5 * rho)
+        axes[0, 0].set(
+            title=f"Cost of a pair, $\\rho$ = {rho:g} (marks: searched)",
+            xlabel="P* of the answer that h favours",
+            ylabel="cost / |h|",
+        )
+        axes[0, 1].set(
+            title="Preference at the best score (marks: searched)",
+            xlabel="P* of the better answer",
+            ylabel="$\\sigma(h)$",
+        )
+        for one in axes[0]:
+            one.legend(loc="upper left")
+
+
 def draw_freezing(axes: Axes, freezing: pd.DataFrame) -> None:
     """Where the reference becomes stationary, against the range in which the formula is exact."""
     for quality, colour in zip((0.3, 0.7, 2.0), (BLUE, GREEN, ORANGE), strict=True):

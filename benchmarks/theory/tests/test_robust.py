@@ -18,6 +18,7 @@ from benchmarks.theory.robust import convexity, linearity, proximal, steps
 from benchmarks.theory.robust.drawing import penalty_parts
 from benchmarks.theory.robust.freezing import freezing_rho
 from benchmarks.theory.robust.loss import RADIUS, STUDIED, loss, penalty
+from benchmarks.theory.robust.sets import SETS, rankings_rows, sets_rows
 from benchmarks.theory.robust.worst_case import worst_case_rows, worst_teacher
 from benchmarks.theory.sampling import log_policy
 from benchmarks.theory.tests.parameters import random_parameters
@@ -52,6 +53,25 @@ def test_the_decomposition_is_exact_while_no_teacher_is_certain() -> None:
             assert (row["error_max"] > 1e-4) == (row["share_degenerate_pairs"] > 0)
         if row["formula"] == "around labels":
             assert row["charged_over_true_max"] < 1
+
+
+def test_the_cost_of_each_set_is_that_of_its_worst_teacher() -> None:
+    """On the grid of teachers, whose ends are in it; and so is what a pair teaches under each."""
+    rows = sets_rows()
+    for row in rows:
+        assert row["cost"] == pytest.approx(row["searched"], abs=1e-12)
+        if row["chance"] >= 0.5:
+            assert row["best"] == pytest.approx(row["predicted"], abs=1e-3)
+    by_set = {name: [row["cost"] for row in rows if row["set"] == name] for name in SETS}
+    assert (np.array(by_set["contaminated"]) <= np.array(by_set["clipped"]) + 1e-15).all()
+    assert (np.array(by_set["clipped"]) <= np.array(by_set["exact"]) + 1e-15).all()
+    assert np.max(np.array(by_set["clipped"]) - by_set["contaminated"]) > 0.1
+
+
+def test_no_order_is_worse_than_the_ascending_one() -> None:
+    for row in rankings_rows():
+        assert row["error_max"] < 1e-13
+        assert row["cost_mean"] > 0.1
 
 
 @pytest.mark.parametrize("seed", [1, 7])

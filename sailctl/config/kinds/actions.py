@@ -184,9 +184,9 @@ class ActionsRun(RunConfig):
         if algo.kappa == 0:
             self.require("algo.doubt", algo.doubt == 0, "0 with algo.kappa=0, which makes labels hard")
         if algo.comparison == "ranking":
-            self.require(
-                "algo.rho", algo.rho == 0, "0 with algo.comparison=ranking: its bound is one of pairs"
-            )
+            of_rankings = algo.rho == 0 or algo.worst_case == "contaminated"
+            ranked = "contaminated with algo.comparison=ranking: the others are bounds of pairs"
+            self.require("algo.worst_case", of_rankings, ranked)
         validate_widths(self, "algo.hidden")
         self.require(
             "algo.early_correlation", algo.early_correlation < 1, "below 1, where noise never changes"

@@ -149,7 +149,9 @@ class Config(RunConfig):
         if rollout.pairing == "ranked":
             ranked = "with rollout.pairing=ranked"
             self.require("algo.labels", algo.labels == "teacher", f"teacher {ranked}")
-            self.require("algo.rho", algo.rho == 0, f"0 {ranked}: its bound is one of pairs")
+            of_rankings = algo.rho == 0 or algo.worst_case == "contaminated"
+            bounds = f"contaminated {ranked}: the others are bounds of pairs"
+            self.require("algo.worst_case", of_rankings, bounds)
             plain = algo.queries is None or algo.selection == "uniform"
             self.require("algo.selection", plain, f"uniform {ranked}")
         self.require("algo.rho", algo.rho < 0.5, "below 0.5, where no answer would mean anything")
