@@ -7,7 +7,6 @@ taken for one of the protocol.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence, Set
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 from sailctl.analysis.evidence import Trial
 from sailctl.analysis.trials import load_trials
 from sailctl.config import run_id
-from sailctl.sweeps.compose import compose_jobs
+from sailctl.sweeps.compose import as_sweeps, compose_jobs
 
 Key = tuple[str, int]
 """Id and seed of a run."""
@@ -51,16 +50,5 @@ def missing_sweeps(sweep: Sequence[str], seeds: int, saved: Collection[Key]) -> 
         [*words, f"seed={','.join(map(str, lacking))}"]
         for lacking, same_seeds in jobs.items()
         if lacking
-        for words in merged(same_seeds)
+        for words in as_sweeps(same_seeds)
     ]
-
-
-def merged(jobs: list[list[str]]) -> list[list[str]]:
-    """One sweep, if the jobs are all combinations of their values; otherwise each job by itself.
-
-    All jobs set the same keys in the same order.
-    """
-    words = [list(dict.fromkeys(column)) for column in zip(*jobs, strict=True)]
-    if math.prod(map(len, words)) != len(jobs):
-        return jobs
-    return [[",".join([first, *(word.partition("=")[2] for word in others)]) for first, *others in words]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.missing import ids_of, merged, missing_sweeps, saved_runs
+from benchmarks.missing import ids_of, missing_sweeps, saved_runs
 from benchmarks.protocols import PROTOCOLS, Protocol, at_equal_cost, compared, main, names_of, swept
 from benchmarks.stability import stability
 from sailctl.analysis.arms import gather
@@ -142,13 +142,6 @@ def test_steadiness_is_of_scores_and_counts_failed_seeds():
     assert task["jump"] == pytest.approx(0.1)
     assert task["minutes"] == pytest.approx(4 / 60, abs=1e-3)
     assert (over["task"], over["reached"], over["failed"]) == ("all", 1, 1)
-
-
-def test_jobs_are_one_sweep_if_they_are_all_combinations_of_their_values():
-    jobs = [[f"env={env}", f"algo.beta={beta}", "algo.hidden=[64,64]"] for env in "ab" for beta in (1, 2)]
-    assert merged(jobs) == [["env=a,b", "algo.beta=1,2", "algo.hidden=[64,64]"]]
-    assert merged(jobs[:1]) == jobs[:1]
-    assert merged(jobs[:3]) == jobs[:3]
 
 
 def test_runs_that_are_saved_are_not_missing():

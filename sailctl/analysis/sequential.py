@@ -117,8 +117,18 @@ def _boundary(sums: DoubleArray, plan: Plan) -> float:
     return high
 
 
-def progress(comparison: Comparison, plan: Plan) -> list[str]:
-    """The decision on each arm, and the seeds to run next, in sentences.
+def check_plan(plan: Plan) -> None:
+    """Refuse a plan that cannot be carried out.
+
+    Raises:
+        UserError: when a batch has fewer than two seeds, or there is no batch.
+    """
+    if plan.batch < 2 or plan.batches < 1:
+        raise UserError("--batch must be at least 2 and --batches at least 1")
+
+
+def progress(comparison: Comparison, plan: Plan) -> tuple[dict[str, Decision], list[str]]:
+    """The decision on each arm, and all decisions and the seeds to run next in sentences.
 
     Batches are formed from the baseline's seeds in ascending order. An arm has a batch if it has all these
     seeds on every task.
@@ -127,8 +137,7 @@ def progress(comparison: Comparison, plan: Plan) -> list[str]:
         UserError: when the scale of several tasks depends on the runs, and so would change between looks; or
             when the plan is invalid.
     """
-    if plan.batch < 2 or plan.batches < 1:
-        raise UserError("--batch must be at least 2 and --batches at least 1")
+    check_plan(plan)
     evidence = comparison.evidence
     if len(evidence.tasks) > 1 and comparison.options.source == "runs":
         raise UserError(
@@ -147,10 +156,8 @@ def progress(comparison: Comparison, plan: Plan) -> list[str]:
     rng = np.random.default_rng(comparison.options.seed)
     baseline_batches = _batches(comparison, baseline.name, complete)
     decisions = decide(arms, baseline_batches, plan, rng, comparison.options.draws)
-    return [
-        *(_sentence(name, baseline.name, decision, plan) for name, decision in decisions.items()),
-        _next(decisions, seeds, plan),
-    ]
+    sentences = [_sentence(name, baseline.name, decision, plan) for name, decision in decisions.items()]
+    return decisions, [*sentences, _next(decisions, seeds, plan)]
 
 
 def _batches(comparison: Comparison, arm: str, batches: list[list[int]]) -> Batches:
@@ -187,14 +194,19 @@ def _sentence(arm: str, baseline: str, decision: Decision, plan: Plan) -> str:
     return f"{arm} versus {baseline}: undecided {after}, {score}."
 
 
-def _next(decisions: Mapping[str, Decision], seeds: list[int], plan: Plan) -> str:
-    """Whether to stop, and otherwise what to run next."""
-    error = f"the probability of any wrong decision is at most {plan.alpha:.0%}, over all arms and looks"
-    undecided = [
+def undecided_arms(decisions: Mapping[str, Decision], plan: Plan) -> list[str]:
+    """Arms that are not decided and may have further batches."""
+    return [
         name
         for name, decision in decisions.items()
         if decision.verdict == "undecided" and decision.look < plan.batches
     ]
+
+
+def _next(decisions: Mapping[str, Decision], seeds: list[int], plan: Plan) -> str:
+    """Whether to stop, and otherwise what to run next."""
+    error = f"the probability of any wrong decision is at most {plan.alpha:.0%}, over all arms and looks"
+    undecided = undecided_arms(decisions, plan)
     if not undecided:
         return f"Stop: {error}."
     done = min(decisions[name].look for name in undecided)

@@ -81,8 +81,8 @@ def _print_comparison(options: argparse.Namespace) -> int:
     if options.sequential:
         from sailctl.analysis.sequential import Plan, progress
 
-        for sentence in [*progress(comparison, Plan(options.batch, options.batches)), *comparison.caveats]:
-            print(sentence)
+        _, sentences = progress(comparison, Plan(options.batch, options.batches))
+        print("\n".join([*sentences, *comparison.caveats]))
     else:
         print(text(comparison))
     if options.save is not None:

@@ -74,8 +74,20 @@ def train(arguments: Sequence[str]) -> int:
     parser.add_argument("--fail-fast", action="store_true")
     parser.add_argument("--cfg", choices=["job"])
     parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("--batch", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=6)
+    parser.add_argument("--baseline")
+    parser.add_argument("--by", action="append")
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args(arguments)
+
+    until = [word for word in options.overrides if word.startswith("until=")]
+    if until:
+        from sailctl.cli.until import WORD, train_until_decided
+
+        if until != [WORD]:
+            raise UserError(f"until takes one value, decided; got '{' '.join(until)}'")
+        return train_until_decided([word for word in options.overrides if word != WORD], options)
 
     words = [*options.overrides, *(["logger.fresh=true"] if options.fresh else [])]
     plan = compose_jobs(words, multirun=options.multirun, overlay=options.config_dir)

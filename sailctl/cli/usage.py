@@ -48,6 +48,9 @@ options:
                        hydra.launcher.n_jobs=4 changes how many at once,
                        hydra/launcher=basic runs them one after the other,
                        hydra/launcher=slurm as jobs of a cluster
+  until=decided        with -m and without seed=: add seeds, --batch 5 at a time, until a sequential test
+                       has decided every arm against the --baseline, at most --batches 6 times;
+                       --by SETTING says what is compared (default: algo.*), as in sailctl compare
   --fail-fast          in a sweep, start no further job after one has failed
   --fresh              start a new run even if this one exists
   --cfg job            print the whole configuration with comments, and run nothing
@@ -57,6 +60,7 @@ options:
 examples:
   sailctl train algo=sail_revkl env=halfcheetah-v5 algo.gamma=0.1 seed=3
   sailctl train -m algo=sail,sail_revkl 'seed=range(0,5)'
+  sailctl train -m algo=sail,sail_revkl env=hopper-v5 until=decided
   sailctl train experiment=demo algo=sail
   sailctl train algo=sail_segments rollout=episodes
 

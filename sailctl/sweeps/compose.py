@@ -124,6 +124,20 @@ def compose_jobs(overrides: Sequence[str], *, multirun: bool = False, overlay: P
     return Plan(jobs, multirun, [*overrides, *search_path])
 
 
+def as_sweeps(jobs: Sequence[list[str]]) -> list[list[str]]:
+    """Words of ``sailctl train -m`` for jobs: one sweep if they are all combinations of their values.
+
+    Otherwise each job is a sweep by itself.
+
+    Args:
+        jobs: ``key=value`` words of each job, the same keys in the same order.
+    """
+    words = [list(dict.fromkeys(column)) for column in zip(*jobs, strict=True)]
+    if math.prod(map(len, words)) != len(jobs):
+        return list(jobs)
+    return [[",".join([first, *(word.partition("=")[2] for word in others)]) for first, *others in words]]
+
+
 def _refuse_renamed(composed: DictConfig) -> None:
     """Refuse the launchers of ``RENAMED``, and a user's configurations that are built on them."""
     from omegaconf import OmegaConf

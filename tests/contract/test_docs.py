@@ -24,6 +24,7 @@ from torch import Tensor
 import sailctl.analysis.figures
 import sailctl.cli.doctor
 import sailctl.cli.listing
+import sailctl.cli.until
 import sailctl.policies.references
 import sailctl.sweeps.launch
 import sailctl.training.collect
@@ -271,6 +272,7 @@ def test_command_lines_are_accepted(
 
     monkeypatch.setattr(sailctl.sweeps.launch, "launch", work("train"))
     monkeypatch.setattr(sailctl.sweeps.launch, "launch_sweep", work("train"))
+    monkeypatch.setattr(sailctl.cli.until, "_train_batches", work("train"))
     monkeypatch.setattr(cli, "_show_jobs", work("status"))
     monkeypatch.setattr(comparing, "_print_comparison", work("compare"))
     monkeypatch.setattr(comparing, "_write_page", work("report"))

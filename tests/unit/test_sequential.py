@@ -11,7 +11,7 @@ from sailctl.analysis.arms import gather
 from sailctl.analysis.compare import compare
 from sailctl.analysis.contrasts import Options
 from sailctl.analysis.evidence import Trial
-from sailctl.analysis.sequential import Plan, decide, progress
+from sailctl.analysis.sequential import Plan, decide, progress, undecided_arms
 from sailctl.analysis.trials import save_trials
 from sailctl.cli.main import main
 from sailctl.core.types import UserError
@@ -84,7 +84,8 @@ def test_it_is_said_what_to_run_next():
     gaps = {"sail": 0.0, "dpo_online": 9.0, "sail_revkl": 0.1}
     plan = Plan(batch=5, batches=2)
     first = compare(gather(trials(gaps, dict.fromkeys(gaps, 5))), Options(draws=2_000))
-    decided, open_, advice = progress(first, plan)
+    decisions, (decided, open_, advice) = progress(first, plan)
+    assert undecided_arms(decisions, plan) == ["sail_revkl"]
     assert decided.startswith("dpo_online is better than sail: decided after 1 of 2 batches (5 seeds), +")
     assert open_.startswith("sail_revkl versus sail: undecided after 1 of 2 batches (5 seeds), ")
     assert advice == (
@@ -92,7 +93,8 @@ def test_it_is_said_what_to_run_next():
         "decision is at most 5%, over all arms and looks."
     )
     counts = {"sail": 10, "dpo_online": 5, "sail_revkl": 10}
-    second = progress(compare(gather(trials(gaps, counts)), Options(draws=2_000)), plan)
+    decisions, second = progress(compare(gather(trials(gaps, counts)), Options(draws=2_000)), plan)
+    assert undecided_arms(decisions, plan) == []
     assert second[0].startswith("dpo_online is better than sail: decided after 1 of 2 batches (5 seeds)")
     assert second[1].startswith(
         "No difference shown between sail_revkl and sail after 2 of 2 batches (10 seeds)"
@@ -102,8 +104,9 @@ def test_it_is_said_what_to_run_next():
 
 def test_before_a_whole_batch_nothing_is_said():
     few = compare(gather(trials({"sail": 0.0, "sail_revkl": 9.0}, {"sail": 4, "sail_revkl": 5})), Options())
-    assert progress(few, Plan())[0] == "sail_revkl versus sail: no complete batch of 5 seeds yet."
-    assert progress(few, Plan())[1].startswith("Continue: run the next 5 seeds of sail_revkl")
+    _, (undecided, advice) = progress(few, Plan())
+    assert undecided == "sail_revkl versus sail: no complete batch of 5 seeds yet."
+    assert advice.startswith("Continue: run the next 5 seeds of sail_revkl")
 
 
 def test_a_scale_that_later_runs_change_is_refused_over_several_tasks(

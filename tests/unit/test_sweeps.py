@@ -18,7 +18,7 @@ from sailctl.core.types import RunError, UserError
 from sailctl.runs.recorder import Run, open_run
 from sailctl.runs.results import load_run
 from sailctl.sweeps import listing as sweeps
-from sailctl.sweeps.compose import compose_jobs
+from sailctl.sweeps.compose import as_sweeps, compose_jobs
 from sailctl.sweeps.listing import (
     Job,
     duration,
@@ -257,3 +257,10 @@ def test_two_processes_share_a_sweep(tmp_path: Path):
         assert [row["state"] for row in csv.DictReader(file)] == ["finished"] * 4
     again = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "4 jobs: 4 done (" in again.stdout
+
+
+def test_jobs_are_one_sweep_if_they_are_all_combinations_of_their_values():
+    jobs = [[f"env={env}", f"algo.beta={beta}", "algo.hidden=[64,64]"] for env in "ab" for beta in (1, 2)]
+    assert as_sweeps(jobs) == [["env=a,b", "algo.beta=1,2", "algo.hidden=[64,64]"]]
+    assert as_sweeps(jobs[:1]) == jobs[:1]
+    assert as_sweeps(jobs[:3]) == jobs[:3]
