@@ -304,13 +304,19 @@ def doctor(arguments: Sequence[str]) -> int:
 
 
 def reference(arguments: Sequence[str]) -> int:
-    """``sailctl reference``: list the reference policies, or train those of a task."""
+    """``sailctl reference``: list the reference policies, train those of a task, or import one."""
+    from sailctl.core.types import UserError
+
     parser = Parser("reference", REFERENCE_HELP)
+    parser.add_argument("--from", type=Path, dest="saved")
+    parser.add_argument("--obs-stats", type=Path)
     parser.add_argument("--out", type=Path, default=Path("references"))
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_intermixed_args(arguments)
-    if not options.overrides:
+    if options.obs_stats is not None and options.saved is None:
+        raise UserError("--obs-stats belongs to the model of --from FILE.zip")
+    if not options.overrides and options.saved is None:
         from sailctl.policies.references import table
 
         print(table())
@@ -319,6 +325,11 @@ def reference(arguments: Sequence[str]) -> int:
     from sailctl.sweeps.compose import compose_jobs
 
     plan = compose_jobs(["algo=ppo", *options.overrides], overlay=options.config_dir)
+    if options.saved is not None:
+        from sailctl.training.import_policy import keep_imported
+
+        print(keep_imported(options.saved, options.obs_stats, plan.jobs[0].config, options.out))
+        return 0
 
     from sailctl.training.make_references import make_reference
 

@@ -121,12 +121,16 @@ Exit code: 0 done, 1 collection failed, 2 invalid input, 130 interrupted.
 REFERENCE_HELP = """\
 usage: sailctl reference
        sailctl reference env=TASK [--out FOLDER] [--config-dir FOLDER] [KEY=VALUE ...]
+       sailctl reference env=TASK --from FILE.zip [--obs-stats FILE.npz] [--out FOLDER]
 
 Without a task: list the reference policies that ship with sailctl, and their returns.
 
 With a task: train on the true reward (PPO, unless algo=sac), keep the policy of every evaluation, and choose
 three of them: weak, medium and expert reach about 0.15, 0.5 and 1 of the best policy's gain over random
 actions. They are written to FOLDER/TASK/, with their provenance and returns in reference.json.
+
+With --from: import a policy that Stable-Baselines3 saved (PPO, A2C or SAC, MlpPolicy) into
+FOLDER/TASK/FILE/. Nothing in the file is executed. --obs-stats has mean and var of VecNormalize.
 
   KEY=VALUE            settings as for sailctl train; the most relevant ones are
                        env_steps, seed, algo (ppo, sac) and their settings
@@ -143,6 +147,8 @@ examples:
   sailctl reference env=hopper-v5 env_steps=2_000_000 evaluation.every=50_000
   sailctl train env=hopper-v5 algo.reference=medium algo.reference_interval=0
   sailctl train env=hopper-v5 algo.reference=references/hopper-v5/expert
+  sailctl reference env=hopper-v5 --from model.zip --obs-stats stats.npz
+  sailctl train experiment=alignment env=hopper-v5 algo.reference=references/hopper-v5/model
 
 Exit code: 0 done, 1 training failed, 2 invalid input, 130 interrupted.
 """

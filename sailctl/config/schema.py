@@ -211,11 +211,11 @@ class PolicyConfig:
 
     kind: str = setting(
         "mlp",
-        "mlp: tanh network | linear: mean linear in fixed features (log-linear when learn_std is false) | "
-        "squashed: tanh of a ReLU network, as SAC acts",
-        choices=("mlp", "linear", "squashed"),
+        "mlp: tanh network | relu: ReLU network | linear: mean linear in fixed features (log-linear when "
+        "learn_std is false) | squashed: tanh of a ReLU network, as SAC acts",
+        choices=("mlp", "relu", "linear", "squashed"),
     )
-    hidden: list[int] = setting([64, 64], "widths of the hidden layers of an mlp or squashed policy")
+    hidden: list[int] = setting([64, 64], "widths of the hidden layers of a policy that is not linear")
     features: int = setting(
         0, "random Fourier features of a linear policy beside the observation itself", least=0
     )

@@ -30,7 +30,8 @@ class GaussianPolicy(nn.Module):
 
     ``config.kind == "linear"`` with ``learn_std`` false is log-linear: log pi is linear in the parameters
     up to a normaliser that is quadratic in them. The theory of [RevKL] holds for this class.
-    ``config.kind == "squashed"`` is tanh of a ReLU network: the mean is SAC's deterministic action.
+    ``config.kind == "squashed"`` is tanh of a ReLU network: the mean is SAC's deterministic action. ``relu``
+    has no tanh at its end, ``mlp`` has tanh inside instead.
     """
 
     obs_mean: Tensor
@@ -50,12 +51,12 @@ class GaussianPolicy(nn.Module):
             self.net: nn.Module = orthogonal(spec.obs_dim + config.features, spec.act_dim, 0.01, seed)
         else:
             self.fourier = FourierFeatures(spec.obs_dim, 0, seed)
-            squashed = config.kind == "squashed"
+            relu, squashed = config.kind in ("relu", "squashed"), config.kind == "squashed"
             widths = [spec.obs_dim, *config.hidden]
             layers: list[nn.Module] = []
             for width, following in itertools.pairwise(widths):
                 hidden = orthogonal(width, following, math.sqrt(2.0), seed)
-                layers += [hidden, nn.ReLU() if squashed else nn.Tanh()]
+                layers += [hidden, nn.ReLU() if relu else nn.Tanh()]
             layers.append(orthogonal(widths[-1], spec.act_dim, 0.01, seed))
             self.net = nn.Sequential(*layers, *([nn.Tanh()] if squashed else []))
         log_std = torch.full((spec.act_dim,), math.log(config.initial_std))
