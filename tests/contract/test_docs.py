@@ -29,6 +29,7 @@ import sailctl.policies.references
 import sailctl.sweeps.launch
 import sailctl.training.collect
 import sailctl.training.evaluate
+import sailctl.training.import_policy
 import sailctl.training.make_references
 from sailctl.algorithms.learner import Learner
 from sailctl.cli import comparing
@@ -242,6 +243,8 @@ def with_files(words: list[str], given: Given) -> list[str]:
             found[i] = f"algo.data={given.data}"
         elif key == "algo.reference" and value != "initial":
             found[i] = f"algo.reference={given.run}"
+        elif key == "env.id" and ":" in value:  # the reader's own task
+            found[i] = "env.id=InvertedPendulum-v5"
         elif key == "seed":
             found[i] = f"seed={value.removeprefix('range(').split(',')[0]}"
         elif i and words[i - 1] == "--config-dir":
@@ -282,6 +285,7 @@ def test_command_lines_are_accepted(
     monkeypatch.setattr(sailctl.analysis.figures, "plot_runs", work("plot"))
     monkeypatch.setattr(sailctl.policies.references, "table", work("reference"))
     monkeypatch.setattr(sailctl.training.make_references, "make_reference", work("reference"))
+    monkeypatch.setattr(sailctl.training.import_policy, "keep_imported", work("reference"))
     monkeypatch.setattr(sailctl.cli.listing, "print_tasks", work("tasks"))
     monkeypatch.setattr(sailctl.cli.listing, "print_task", work("tasks"))
     monkeypatch.setattr(sailctl.cli.doctor, "diagnose", work("doctor"))
