@@ -8,7 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-PARTS = ("convergence", "robust", "designs", "landscape", "gradient")
+PARTS = ("convergence", "robust", "critic", "designs", "landscape", "gradient")
 """The slowest first."""
 
 
