@@ -23,6 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sailctl.algorithms.natural import NaturalGradient
 from sailctl.algorithms.protocol import Clock
 from sailctl.algorithms.sb3 import (
     NEVER,
@@ -78,7 +79,11 @@ class SACBaseline(Baseline):
         first_session = algo.learning_starts + algo.pretrain
         self._env, self._sessions = make_env(config, simulator, self._generators, first_session)
         self._model: SAC = make_model(config, self._env)
-        replay_of(self._model).rewards_novelty = algo.pretrain > 0
+        replay = replay_of(self._model)
+        replay.rewards_novelty = algo.pretrain > 0
+        if algo.natural_kl is not None:
+            actor = self._model.actor
+            actor.optimizer = NaturalGradient(actor, lambda: replay.sampled_obs, algo.natural_kl)
         self._penalty = KLPenalty(self._model, algo.gamma) if algo.gamma > 0 else None
 
     def iterate(self, clock: Clock, left: float) -> Metrics:

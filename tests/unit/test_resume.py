@@ -61,13 +61,14 @@ BASELINES = {
     "rlhf_ppo": (*TINY_PPO, *TINY_MODEL, *TINY_TEACHER, "algo.learning_starts=20", "env=hopper-v5"),
     "pebble": (*TINY_PEBBLE, "oracle.budget=14"),
     "sail_mujoco_parity": (*TINY_PEBBLE, "algo.gamma=0.001", "algo.reference_interval=120"),
+    "sail_mujoco_parity natural": (*TINY_PEBBLE, "algo.gamma=0.001", "algo.natural_kl=0.01"),
 }
 ITERATIONS = 8
 ACTION_ITERATIONS = 7
 
 
 def baseline_of(out: Path, kind: str, *overrides: str) -> RunConfig:
-    return composed(out, f"algo={kind}", *TINY, *BASELINES[kind], *overrides)
+    return composed(out, f"algo={kind.partition(' ')[0]}", *TINY, *BASELINES[kind], *overrides)
 
 
 class Killed(BaseException):
@@ -146,7 +147,7 @@ def test_a_run_on_actions_that_is_killed_ends_as_one_that_was_not(
 @pytest.mark.parametrize(
     "kind",
     [
-        kind if kind in ("rlhf_ppo", "sail_mujoco_parity") else pytest.param(kind, marks=pytest.mark.slow)
+        kind if kind == "rlhf_ppo" or "parity" in kind else pytest.param(kind, marks=pytest.mark.slow)
         for kind in BASELINES
     ],
 )

@@ -107,6 +107,12 @@ class SACConfig(BaselineConfig):
         "env steps between snapshots of the actor as the new reference of the KL; 0 keeps the first for ever",
         least=0,
     )
+    natural_kl: float | None = setting(
+        None,
+        "the actor takes steps of the natural gradient with this KL, in nats per state before squashing; "
+        "null: Adam with algo.lr",
+        above=0,
+    )
 
 
 @dataclass(frozen=True)
