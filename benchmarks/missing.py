@@ -14,6 +14,7 @@ from pathlib import Path
 from sailctl.analysis.evidence import Trial
 from sailctl.analysis.trials import load_trials
 from sailctl.config import run_id
+from sailctl.core.types import UserError
 from sailctl.sweeps.compose import as_sweeps, compose_jobs
 
 Key = tuple[str, int]
@@ -31,13 +32,22 @@ def ids_of(sweep: Sequence[str]) -> set[str]:
 
 
 def saved_runs(saved: Path, ids: Set[str]) -> list[Trial]:
-    """The runs of the evidence ``saved`` (a CSV file, or none there) that ended and have one of these ids."""
+    """The runs of the evidence ``saved`` (a CSV file, or none there) that ended, all with one of these ids.
+
+    Raises:
+        UserError: when some have another id or none, so that new runs would replace them.
+    """
     if not saved.is_file():
         return []
     trials = load_trials([saved])
-    kept = [trial for trial in trials if key(trial)[0] in ids and trial.state in ("finished", "failed")]
-    print(f"{saved}: {len(kept)} of {len(trials)} saved runs have these settings and are not trained again")
-    return kept
+    if others := [trial for trial in trials if key(trial)[0] not in ids]:
+        raise UserError(
+            f"{saved} holds {len(others)} of {len(trials)} runs of other settings or of a version that "
+            "computes other numbers: move it away, or give another folder with --results"
+        )
+    ended = [trial for trial in trials if trial.state in ("finished", "failed")]
+    print(f"{saved}: {len(ended)} saved runs are not trained again")
+    return ended
 
 
 def missing_sweeps(sweep: Sequence[str], seeds: int, saved: Collection[Key]) -> list[list[str]]:

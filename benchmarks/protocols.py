@@ -23,7 +23,7 @@ from benchmarks.stability import write_stability
 from sailctl.analysis.evidence import AXES, FINAL_EVALUATIONS, Trial
 from sailctl.analysis.statistics import mean
 from sailctl.analysis.trials import load_trials, save_trials
-from sailctl.core.types import DoubleArray
+from sailctl.core.types import DoubleArray, UserError
 from sailctl.objectives import effective_beta
 from sailctl.policies.references import read_references, scale_of_references
 
@@ -229,7 +229,12 @@ def main() -> None:
     known = names_of(protocol)
     if unknown := sorted({*(asked.algorithms or ())} - {*known}):
         parser.error(f"{asked.protocol} has no {', '.join(unknown)}; its algorithms are {', '.join(known)}")
-    earlier = saved_runs(saved, {one for sweep in protocol.sweeps for one in ids_of([*sweep, *common])})
+    tasks = ",".join(dict.fromkeys([*protocol.tasks, *(asked.tasks or ())]))
+    everything = [[*sweep, *common, f"env={tasks}"] for sweep in protocol.sweeps]
+    try:
+        earlier = saved_runs(saved, {one for sweep in everything for one in ids_of(sweep)})
+    except UserError as error:
+        parser.error(str(error))
     for sweep in swept(protocol, asked.algorithms):
         for words in missing_sweeps([*sweep, *common], asked.seeds, {key(trial) for trial in earlier}):
             sailctl("train", "-m", *words, check=False)  # a failed run is a result
@@ -238,9 +243,13 @@ def main() -> None:
     if others := [trial for trial in earlier if key(trial) not in {key(trial) for trial in trained}]:
         save_trials(others, runs / "earlier.csv")
         places.append(runs / "earlier.csv")
-    saved.unlink(missing_ok=True)
     words = compared(protocol, {trial.algorithm for trial in [*trained, *others]})
-    sailctl("compare", *map(str, places), *words, "--save", str(saved))
+    written = runs / "compared.csv"
+    written.unlink(missing_ok=True)
+    sailctl("compare", *map(str, places), *words, "--save", str(written))
+    saved.parent.mkdir(parents=True, exist_ok=True)
+    for suffix in (".csv", ".json"):  # what was saved before is in them
+        written.with_suffix(suffix).replace(saved.with_suffix(suffix))
     sailctl("report", str(saved), *words, "--out", str(results / "report.html"), "--wandb", "disabled")
     write_stability(results)
     if asked.protocol == "scratch":

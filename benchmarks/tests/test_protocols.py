@@ -16,6 +16,7 @@ from sailctl.analysis.arms import gather
 from sailctl.analysis.evidence import Trial, flat_settings
 from sailctl.analysis.trials import load_trials, save_trials
 from sailctl.config import to_dict
+from sailctl.core.types import UserError
 from sailctl.policies.references import scale_of_references
 from sailctl.runs.results import find_runs
 from sailctl.sweeps.compose import compose_jobs
@@ -164,21 +165,20 @@ def test_runs_that_are_saved_are_not_missing():
     assert not missing_sweeps(sweep, 1, {(identity, 0) for identity in ids_of(sweep)})
 
 
-def test_saved_runs_count_if_they_ended_and_have_the_settings_that_are_asked_for(tmp_path: Path):
+def test_saved_runs_count_if_they_ended_and_others_are_not_replaced(tmp_path: Path):
     asked, other = {"id": "0123abcd"}, {"id": "99999999"}
-    saved = tmp_path / "runs.csv"
+    saved, mixed = tmp_path / "runs.csv", tmp_path / "mixed.csv"
     assert saved_runs(saved, {"0123abcd"}) == []
-    save_trials(
-        [
-            make_trial(origin=asked, seed=0),
-            make_trial(origin=asked, seed=1, state="failed"),
-            make_trial(origin=asked, seed=2, state="interrupted"),
-            make_trial(origin=other, seed=3),
-            make_trial(seed=4),
-        ],
-        saved,
-    )
+    mine = [
+        make_trial(origin=asked, seed=0),
+        make_trial(origin=asked, seed=1, state="failed"),
+        make_trial(origin=asked, seed=2, state="interrupted"),
+    ]
+    save_trials(mine, saved)
     assert [trial.seed for trial in saved_runs(saved, {"0123abcd"})] == [0, 1]
+    save_trials([*mine, make_trial(origin=other, seed=3), make_trial(seed=4)], mixed)
+    with pytest.raises(UserError, match="holds 2 of 5 runs of other settings"):
+        saved_runs(mixed, {"0123abcd"})
 
 
 def test_more_seeds_are_added_to_saved_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -195,6 +195,8 @@ def test_more_seeds_are_added_to_saved_curves(tmp_path: Path, monkeypatch: pytes
         return load_trials([tmp_path / "results" / "tiny" / "runs.csv"])
 
     (first,) = train("one", 1)
+    made_by = "sailctl.runs.provenance._git_state"
+    monkeypatch.setattr(made_by, lambda _: {"commit": "b" * 40, "dirty": False})
     both = train("two", 2)
     assert [trial.seed for trial in both] == [0, 1]
     assert both[0].origin == first.origin

@@ -1,8 +1,9 @@
-"""Steps of the natural gradient for a Gaussian actor (Kakade 2001), with a fixed KL as their length.
+"""Steps of the natural gradient for a Gaussian actor (Kakade 2001), with a bound on their KL.
 
 As in TRPO (Schulman et al. 2015, arXiv 1502.05477, appendix C) the direction x solves (F + damping I) x = g
 by conjugate gradients, with g the gradient of the loss and F the Fisher information of the actor. The step is
--sqrt(2 max_kl / x'(F + damping I) x) x. There is no line search, so the loss may rise.
+-sqrt(2 max_kl / x'(F + damping I) x) x. To second order its KL is max_kl x'Fx / x'(F + damping I) x: at most
+max_kl, and the smaller the more the damping counts. There is no line search, so the loss may rise.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ SOLVED = 1e-10
 
 
 class NaturalGradient(Optimizer):
-    """An optimiser of SAC's actor whose steps have an equal KL before squashing.
+    """An optimiser of SAC's actor whose steps have at most a given KL before squashing.
 
     Args:
         actor: the actor, whose parameters have the gradient of its loss.
         states: gives the observations (B, O) over which the Fisher information is averaged.
-        max_kl: KL(before || after a step) in nats per state, to second order and without damping; > 0.
+        max_kl: bound on KL(before || after a step) in nats per state, to second order; > 0.
     """
 
     def __init__(self, actor: Actor, states: Callable[[], Tensor], max_kl: float) -> None:

@@ -156,7 +156,11 @@ def _not_shared(keys: Sequence[str], arms: Sequence[Arm]) -> Iterator[str]:
 
 
 def _other_versions(trials: Sequence[Trial]) -> Iterator[str]:
+    numbers = {trial.origin.get("numbers") for trial in trials}
+    same_numbers = len(numbers) == 1 and None not in numbers
     for name in _VERSIONS:
+        if name == "commit" and same_numbers:  # no commit between them changed the numbers of runs
+            continue
         versions = dict.fromkeys(str(trial.origin.get(name)) for trial in trials)
         if len(versions) > 1:
             values = ", ".join(value[:10] for value in list(versions)[:4])
@@ -226,6 +230,9 @@ def _notes(arms: Sequence[Arm], tasks: Sequence[str]) -> Iterator[str]:
         if len(set(seeds.values())) > 1:
             common = set.intersection(*(set(arm_seeds) for arm_seeds in seeds.values()))
             yield f"arms were not run with the same seeds on {task}: {len(common)} are common to all"
+    commits = {str(trial.origin.get("commit"))[:10] for trial in trials if not trial.foreign}
+    if len(commits) > 1:
+        yield f"runs were made by several commits ({', '.join(sorted(commits))})"
     if any(trial.origin.get("dirty") for trial in trials):
         yield "some runs were made by code that differs from its commit"
     cpus = sorted({str(trial.origin.get("cpu")) for trial in trials if not trial.foreign})

@@ -48,8 +48,8 @@ class Trial:
     settings: Mapping[str, object]
     """``{"algo.beta": 0.1, ...}``: the configuration without ``config.NUMBERLESS``."""
     origin: Mapping[str, object]
-    """Versions, ``commit``, ``dirty``, ``cpu``, ``started``, ``command`` of the run, and ``id``
-    (``config.run_id``), which evidence of older versions lacks."""
+    """Versions, ``commit``, ``dirty``, ``cpu``, ``started``, ``command`` of the run. Evidence of
+    older versions lacks ``id`` (``config.run_id``) and ``numbers`` (``config.convert.NUMBERS``)."""
     place: str
     """Path that it was read from."""
     iteration: DoubleArray

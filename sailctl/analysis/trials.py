@@ -96,6 +96,7 @@ def trial_of(record: RunRecord) -> Trial:
     provenance, git = record.provenance, record.provenance.get("git") or {}
     origin = {
         "id": record.path.name.partition("-")[0],
+        "numbers": provenance.get("numbers"),
         "sailctl": provenance.get("sailctl"),
         "python": provenance.get("python"),
         **provenance.get("packages", {}),

@@ -89,6 +89,9 @@ def train(arguments: Sequence[str]) -> int:
             raise UserError(f"until takes one value, decided; got '{' '.join(until)}'")
         return train_until_decided([word for word in options.overrides if word != WORD], options)
 
+    unused = [name for name in ("--batch", "--batches", "--baseline", "--by") if name in arguments]
+    if unused:
+        raise UserError(f"{unused[0]} belongs to until=decided")
     words = [*options.overrides, *(["logger.fresh=true"] if options.fresh else [])]
     plan = compose_jobs(words, multirun=options.multirun, overlay=options.config_dir)
     if options.fail_fast and not plan.multirun:

@@ -11,14 +11,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sailctl.analysis.arms import gather
 from sailctl.analysis.compare import Comparison, compare
 from sailctl.analysis.contrasts import Options
+from sailctl.analysis.evidence import CURVES, Trial, flat_settings
 from sailctl.analysis.scores import choose_scale
 from sailctl.analysis.sequential import Plan, check_plan, progress, undecided_arms
 from sailctl.analysis.trials import load_trials
-from sailctl.core.types import UserError
+from sailctl.config import recorded
+from sailctl.core.types import DoubleArray, UserError
 from sailctl.runs.recorder import run_path
 from sailctl.sweeps.compose import Job, as_sweeps, compose_jobs
 from sailctl.sweeps.launch import launch_sweep
@@ -51,7 +56,7 @@ def train_until_decided(words: Sequence[str], options: argparse.Namespace) -> in
     if any(word.partition("=")[0] == "seed" for word in words):
         raise UserError(f"{WORD} chooses the seeds itself: leave out seed=, and set --batch and --batches")
     pending = compose_jobs([*words, "seed=0"], multirun=True, overlay=options.config_dir).jobs
-    _check_arms(pending)
+    _check_arms(pending, options)
     launcher = [word for word in words if word.startswith("hydra")]
     return _train_batches(pending, launcher, plan, options)
 
@@ -90,8 +95,8 @@ def _without_seed(job: Job) -> list[str]:
     return [word for word in job.overrides if not word.startswith("seed=")]
 
 
-def _check_arms(jobs: Sequence[Job]) -> None:
-    """Refuse a sweep in which a task has one run per seed only, or no scale that later runs leave alone."""
+def _check_arms(jobs: Sequence[Job], options: argparse.Namespace) -> None:
+    """Refuse what the comparison after the first batch would refuse, as far as settings go."""
     tasks = [job.config.env.id for job in jobs]
     if lonely := [task for task in dict.fromkeys(tasks) if tasks.count(task) < 2]:
         raise UserError(
@@ -100,6 +105,22 @@ def _check_arms(jobs: Sequence[Job]) -> None:
         )
     if len(set(tasks)) > 1 and choose_scale(None, sorted(set(tasks)))[1] == "runs":
         raise UserError(f"{WORD} over several tasks needs reference policies of each: see sailctl reference")
+    try:
+        evidence = gather([_without_curves(job) for job in jobs], options.by or ["algo.*"])
+    except UserError as error:
+        reason = str(error).partition("; ")[0].removeprefix("these runs cannot be compared: ")
+        raise UserError(f"{WORD}: {reason}; name the compared settings with --by") from error
+    if options.baseline is not None:
+        evidence.arm(options.baseline)
+
+
+def _without_curves(job: Job) -> Trial:
+    """The run of a job as it will be compared, before it has been trained."""
+    none: DoubleArray = np.zeros(0)
+    settings = flat_settings(recorded(job.config))
+    task, algorithm = job.config.env.id, job.config.algo.name
+    curves: dict[str, Any] = dict.fromkeys((*CURVES, "before", "after"), none)
+    return Trial(task, algorithm, job.config.seed, "finished", None, settings, {}, "", **curves)
 
 
 def _compared(runs: Sequence[Path], options: argparse.Namespace) -> Comparison:

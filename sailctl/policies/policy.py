@@ -31,7 +31,7 @@ class GaussianPolicy(nn.Module):
     ``config.kind == "linear"`` with ``learn_std`` false is log-linear: log pi is linear in the parameters
     up to a normaliser that is quadratic in them. The theory of [RevKL] holds for this class.
     ``config.kind == "squashed"`` is tanh of a ReLU network: the mean is SAC's deterministic action. ``relu``
-    has no tanh at its end, ``mlp`` has tanh inside instead.
+    lacks the final tanh; ``mlp`` uses tanh between layers.
     """
 
     obs_mean: Tensor

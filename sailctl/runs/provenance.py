@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sailctl import __version__
+from sailctl.config.convert import NUMBERS
 from sailctl.config.places import PACKAGE
 from sailctl.core.types import UserError
 from sailctl.runs.claims import queued_job
@@ -34,9 +35,13 @@ _COMPUTING = ("torch", "mujoco", "numpy", "gymnasium", "stable-baselines3")
 
 
 def provenance(command: Sequence[str]) -> dict[str, object]:
-    """Versions, commit of the source checkout (None without one), CPU, command line, start time in UTC."""
+    """Versions, commit of the source checkout (None without one), CPU, command line, start time in UTC.
+
+    ``numbers`` goes up when a change changes the numbers of runs: commits with the same one compute the same.
+    """
     return {
         "sailctl": __version__,
+        "numbers": NUMBERS,
         "git": _git_state(PACKAGE.parent),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -11,6 +11,7 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +34,15 @@ from sailctl.simulator.registry import open_simulator
 from sailctl.simulator.states import Simulator
 from sailctl.training.evaluate import evaluate, play
 
-LARGEST = 2**30
-"""Largest size in bytes of a part of the file, so that a small damaged file cannot fill the memory."""
+LARGEST = 2**28
+"""Largest number of bytes of a part of the file, and of all weights."""
 SB3_EPSILON = 1e-8
 """What ``VecNormalize`` adds to each variance by default."""
+DAMAGED = (
+    *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+"""What reading a damaged file may raise."""
 EPISODES = 10
 """Episodes in which the deviation of SAC's actions is averaged, and the imported policy is measured."""
 SEED = 2026
@@ -56,7 +62,12 @@ class Saved:
         """Weights and biases of the linear layers whose names begin so, in the order of the names."""
         names = [name for prefix in prefixes for name in self.tensors if name.startswith(prefix)]
         weights = [name for name in names if name.endswith(".weight")]
-        return [(self.tensors[name], self.tensors[name.removesuffix("weight") + "bias"]) for name in weights]
+        biases = [name.removesuffix("weight") + "bias" for name in weights]
+        return [
+            (self.tensors[weight], self.tensors[bias])
+            for weight, bias in zip(weights, biases, strict=True)
+            if bias in self.tensors
+        ]
 
 
 def read_saved(path: Path) -> Saved:
@@ -74,12 +85,19 @@ def read_saved(path: Path) -> Saved:
                 if archive.getinfo(name).file_size > LARGEST:
                     raise ValueError(f"{name} has more than {LARGEST:,} bytes")
                 parts[name] = archive.read(name)
-        about = json.loads(parts["data"])
+        about = dict(json.loads(parts["data"]))
+        about["policy_kwargs"] = dict(about.get("policy_kwargs") or {})
+        about["action_space"] = dict(about.get("action_space") or {})
         tensors = torch.load(io.BytesIO(parts["policy.pth"]), map_location="cpu", weights_only=True)
-        return Saved({str(name): tensor.float() for name, tensor in tensors.items()}, dict(about))
+        if sum(tensor.nelement() * 4 for tensor in tensors.values()) > LARGEST:
+            raise ValueError(f"its weights have more than {LARGEST:,} bytes")
+        tensors = {str(name): tensor.float() for name, tensor in tensors.items()}
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("its weights are not all finite")
+        return Saved(tensors, about)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than plain weights; nothing of it was executed") from error
-    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except DAMAGED as error:
         reason = first_line(error) or type(error).__name__
         raise UserError(f"{path} is not a model that Stable-Baselines3 saved: {reason}") from error
 
@@ -116,10 +134,10 @@ def import_policy(path: Path, stats: Path | None, simulator: Simulator) -> Gauss
             target.bias.copy_(bias)
         if stats is not None:
             _set_statistics(policy, stats)
-        if kind == "squashed":
+        centre, half = _units(path, saved, spec)
+        if kind == "squashed":  # scales its actions by itself
             policy.log_std.copy_(_deviation(saved, policy, simulator).log())
         else:
-            centre, half = _units(path, saved, spec)
             targets[-1].weight.div_(half[:, None])
             targets[-1].bias.sub_(centre).div_(half)
             policy.log_std.copy_(saved.tensors["log_std"] - half.log())
@@ -128,20 +146,26 @@ def import_policy(path: Path, stats: Path | None, simulator: Simulator) -> Gauss
 
 def _activation(saved: Saved, default: str) -> str:
     """Name of the activation, from its text in the description; it is there if it is not the default."""
-    chosen = dict(saved.about.get("policy_kwargs") or {}).get("activation_fn", default)
+    chosen = saved.about["policy_kwargs"].get("activation_fn", default)
     return str(chosen).rstrip("'>").rpartition(".")[2]
 
 
 def _check(path: Path, saved: Saved, layers: list[tuple[Tensor, Tensor]], kind: str, spec: EnvSpec) -> None:
     """Refuse a policy that has no equivalent, or belongs to another task."""
-    if len(layers) < 2 or (kind != "squashed" and "log_std" not in saved.tensors):
-        raise UserError(f"{path} has no policy that can be imported: it must be PPO, A2C or SAC, MlpPolicy")
+    if len(layers) < 2:
+        raise UserError(
+            f"{path} has no policy that can be imported: it must be PPO, A2C or SAC, MlpPolicy, with "
+            "hidden layers"
+        )
+    if any("features_extractor" in name for name in saved.tensors):
+        raise UserError(f"{path} has a features extractor of its own, which has no equivalent here")
     if saved.about.get("use_sde"):
         raise UserError(f"{path} was trained with use_sde=True; its noise has no equivalent here")
     if kind == "squashed" and _activation(saved, "ReLU") != "ReLU":
         raise UserError(f"{path} is SAC with activation {_activation(saved, 'ReLU')}; ReLU can be imported")
     if not kind:
         raise UserError(f"{path} has activation {_activation(saved, 'Tanh')}; Tanh and ReLU can be imported")
+    _check_shapes(path, saved, layers, kind)
     widths = layers[0][0].shape[1], len(layers[-1][1])
     if widths != (spec.obs_dim, spec.act_dim):
         raise UserError(
@@ -150,9 +174,25 @@ def _check(path: Path, saved: Saved, layers: list[tuple[Tensor, Tensor]], kind: 
         )
 
 
+def _check_shapes(path: Path, saved: Saved, layers: list[tuple[Tensor, Tensor]], kind: str) -> None:
+    """Refuse layers that do not follow from one another, and a deviation that is missing or does not."""
+    chained = [tuple(weight.shape) for weight, _ in layers] == [
+        (len(bias), layers[k - 1][0].shape[0] if k else layers[0][0].shape[-1])
+        for k, (_, bias) in enumerate(layers)
+    ]
+    flat = all(bias.ndim == 1 for _, bias in layers)
+    width, actions = len(layers[-2][1]), len(layers[-1][1])
+    noise = {
+        "squashed": {"actor.log_std.weight": (actions, width), "actor.log_std.bias": (actions,)},
+    }.get(kind, {"log_std": (actions,)})
+    found = {name: tuple(saved.tensors[name].shape) for name in noise if name in saved.tensors}
+    if not (chained and flat and found == noise):
+        raise UserError(f"{path} has layers of shapes that are not those of an MlpPolicy")
+
+
 def _units(path: Path, saved: Saved, spec: EnvSpec) -> tuple[Tensor, Tensor]:
-    """(A,) centre and half range of the actions of the saved model, which it does not scale itself."""
-    space = saved.about.get("action_space") or {}
+    """(A,) centre and half range of the actions of the saved model."""
+    space = saved.about["action_space"]
     try:
         low, high = (
             np.array(str(space[end]).strip("[]").split(), dtype=np.float64) for end in ("low", "high")
@@ -175,7 +215,7 @@ def _set_statistics(policy: GaussianPolicy, stats: Path) -> None:
             mean, var = arrays["mean"].astype(np.float64), arrays["var"].astype(np.float64)
             count = float(arrays["count"]) if "count" in arrays else 1.0
             clip = float(arrays["clip"]) if "clip" in arrays else OBS_CLIP
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"{stats} must be an .npz file with mean and var: {first_line(error)}") from error
     if mean.shape != shape or var.shape != shape or not (np.isfinite(mean).all() and (var >= 0).all()):
         raise UserError(f"{stats} must hold mean and var >= 0 of {shape[0]} numbers, got {mean.shape}")
@@ -223,8 +263,11 @@ def keep_imported(path: Path, stats: Path | None, config: RunConfig, out: Path) 
         raise UserError(f"{folder} exists: remove it first, or choose another --out")
     simulator = open_simulator(config.env.id, config.threads)
     policy = import_policy(path, stats, simulator)
-    save_policy(policy, folder)
     returns = evaluate(policy, simulator, EPISODES, SEED).returns
     simulator.close()
+    try:
+        save_policy(policy, folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
     print(f"true return {returns.mean():.1f} +- {returns.std(ddof=1):.1f} over {EPISODES} episodes")
     return folder

@@ -281,6 +281,17 @@ def test_arms_that_differ_in_anything_else_are_refused(change: dict[str, object]
     assert any(message.split(r" \(")[0].split(",")[0] in caveat for caveat in evidence.caveats)
 
 
+def test_commits_that_compute_the_same_numbers_may_differ_and_are_noted():
+    later = {"commit": "b" * 40, "numbers": 16}
+    trials = pair_of_arms(settings={"algo.gamma": 0.1}, origin=later)
+    known = [replace(trial, origin={**trial.origin, "numbers": 16}) for trial in trials]
+    assert "runs were made by several commits (aaaaaaaaaa, bbbbbbbbbb)" in gather(known).notes
+    other = [replace(known[0], origin={**known[0].origin, "numbers": 15}), *known[1:]]
+    for mixed in (trials, other):
+        with pytest.raises(UserError, match="the commit of the code differs"):
+            gather(mixed)
+
+
 def test_label_budgets_that_are_compared_may_differ_and_env_steps_may_not():
     def budget(labels: int, **more: object) -> Trial:
         return make_trial(settings={"oracle.budget": 10 * labels}, labels_each=labels, **more)

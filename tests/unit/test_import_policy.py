@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pickle
 import zipfile
@@ -16,6 +17,7 @@ import torch
 from stable_baselines3 import A2C, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sailctl.cli.main import main
@@ -104,6 +106,17 @@ class Executed:
         return (os.mkdir, ("executed",))
 
 
+class Scaled(BaseFeaturesExtractor):
+    """A features extractor with a parameter."""
+
+    def __init__(self, space: gymnasium.spaces.Box) -> None:
+        super().__init__(space, space.shape[0])
+        self.scale = torch.nn.Parameter(torch.full((space.shape[0],), 2.0))
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        return obs * self.scale
+
+
 def archive(path: Path, **parts: bytes) -> Path:
     with zipfile.ZipFile(path, "w") as target:
         for name, content in parts.items():
@@ -153,7 +166,39 @@ def test_what_cannot_be_imported_is_refused_in_one_line(tmp_path: Path) -> None:
     )
     elu = PPO("MlpPolicy", env, policy_kwargs={"activation_fn": torch.nn.ELU}, device="cpu")
     assert "activation ELU" in refused(saved(elu, tmp_path))
+    own = {"features_extractor_class": Scaled}
+    assert "features extractor" in refused(
+        saved(PPO("MlpPolicy", env, policy_kwargs=own, device="cpu"), tmp_path)
+    )
+    wide = gymnasium.make("InvertedPendulum-v5")
+    wide.action_space = gymnasium.spaces.Box(-7.0, 7.0, (1,), np.float32)
+    assert "needs its own range, or -1 to 1" in refused(saved(SAC("MlpPolicy", wide, device="cpu"), tmp_path))
     good = saved(PPO("MlpPolicy", env, device="cpu"), tmp_path)
+    with zipfile.ZipFile(good) as whole:
+        parts = {name: whole.read(name) for name in ("data", "policy.pth")}
+    tensors = torch.load(io.BytesIO(parts["policy.pth"]), weights_only=True)
+    changes = {
+        "not all finite": {"log_std": torch.tensor([math.nan])},
+        "not those of an MlpPolicy": {"log_std": torch.zeros(2)},
+        "are not those of": {"mlp_extractor.policy_net.2.weight": torch.zeros(64, 1)},
+        "shapes that are not": {"mlp_extractor.policy_net.2.weight": torch.zeros(64)},
+        "has no policy": {"action_net.bias": None, "mlp_extractor.policy_net.0.bias": None},
+    }
+    for message, change in changes.items():
+        changed = {name: part for name, part in {**tensors, **change}.items() if part is not None}
+        odd = {"data": parts["data"], "policy_pth": weights(**changed)}
+        assert message in refused(archive(tmp_path / "odd.zip", **odd))
+    for about in (b"[]", b'{"policy_kwargs": "x"}', b'{"action_space": [1]}'):
+        refused(archive(tmp_path / "odd.zip", data=about, policy_pth=parts["policy.pth"]))
+    refused(archive(tmp_path / "odd.zip", data=parts["data"], policy_pth=b""))
+    damaged = bytearray(good.read_bytes())
+    damaged[damaged.find(parts["policy.pth"][:100]) + 5000] ^= 255
+    (tmp_path / "damaged.zip").write_bytes(damaged)
+    refused(tmp_path / "damaged.zip")
+    np.save(tmp_path / "plain.npy", np.zeros(4))
+    (tmp_path / "nothing.npz").touch()
+    for stats in ("plain.npy", "nothing.npz"):
+        assert "must be an .npz file" in refused(good, tmp_path / stats)
     np.savez(tmp_path / "short.npz", mean=np.zeros(3), var=np.ones(3))
     assert "mean and var >= 0 of 4 numbers" in refused(good, tmp_path / "short.npz")
     np.savez(tmp_path / "clipped.npz", mean=np.zeros(4), var=np.ones(4), clip=5.0)

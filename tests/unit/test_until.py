@@ -111,6 +111,12 @@ def test_runs_are_trained_and_an_interrupted_sweep_goes_on(
         ("-m until=decided algo=sail,sail_revkl --batch 1", "--batch must be at least 2"),
         ("-m until=decided algo=sail env=hopper-v5,ant-v5", "at least two arms on each task, and hopper-v5"),
         ("-m until=decided algo=sail,sail_revkl env=pusher-v5,reacher-v5", "needs reference policies of"),
+        ("-m until=decided algo=sail,sail_revkl --baseline dpo", "dpo"),
+        (
+            "-m until=decided algo=sail oracle.mistake=0,0.2",
+            "until=decided: oracle.mistake differs (0.0, 0.2); name the compared settings with --by",
+        ),
+        ("-m algo=sail,sail_revkl --batch 5", "--batch belongs to until=decided"),
         ("-m until=tired algo=sail,sail_revkl", "until takes one value, decided; got 'until=tired'"),
     ],
 )

@@ -4,7 +4,7 @@
 2. First order: near the reference T1 is (beta / 2) [grad E[Q / tau] - beta grad KL], so that SAIL-RevKL(beta,
    gamma) moves as SAIL does with beta_eff = beta + 2 gamma / beta; and how far from it that is true.
 3. Errors: the value is wrong by a given size. Where SAIL-RevKL and SAIL at equal beta_eff stop, what the true
-   value of that is, and how many leave the ball.
+   value of that is, and how many leave the ball. Here and in 2, T2 is left out (c = 0).
 """
 
 from benchmarks.theory.critic.errors import error_rows

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.theory.critic.first_order import first_order, first_order_rows
+from benchmarks.theory.critic.errors import SIZES, TAU
+from benchmarks.theory.critic.first_order import TEMPERATURES, first_order, first_order_rows
 from benchmarks.theory.critic.gradients import derivative
 from benchmarks.theory.critic.problem import (
     STD,
@@ -15,6 +16,7 @@ from benchmarks.theory.critic.problem import (
     per_state,
     random_problems,
     random_waves,
+    slope,
     where_it_stops,
 )
 from sailctl.objectives import effective_beta
@@ -63,6 +65,28 @@ def test_the_first_order_formula_is_of_second_order(problems: Problems) -> None:
     away = problems.reference + 2.0
     exact = ascent(problems, away, beta=BETA, tau=0.3)
     assert ((first_order(problems, away, BETA, 0.3) - exact).norm() > 0.3 * exact.norm()).all()
+
+
+def test_the_slope_is_that_of_the_estimator(problems: Problems) -> None:
+    theta = problems.reference + 0.2
+    expected, _ = per_state(problems, theta, "score", beta=BETA, c=0.0, tau=1.0, count=40)
+    found = slope(problems, problems.mean(theta), beta=BETA, tau=1.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+
+def test_more_nodes_do_not_change_the_slope_for_the_sharpest_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    problems, error = random_problems(20), random_waves(20, seed=99)
+
+    def wrong(actions: torch.Tensor) -> torch.Tensor:
+        return problems.value(actions) + max(SIZES) * error(actions)
+
+    mean = problems.mean(problems.reference + 0.2)
+    for tau, value in ((min(TEMPERATURES), problems.value), (TAU, wrong)):
+        coarse = slope(problems, mean, beta=BETA, tau=tau, value=value)
+        with monkeypatch.context() as patched:
+            patched.setattr("benchmarks.theory.critic.problem.DENSE", 240)
+            fine = slope(problems, mean, beta=BETA, tau=tau, value=value)
+        assert float((coarse - fine).norm() / fine.norm()) < 0.02
 
 
 def test_ascent_stops_where_the_gradient_is_none(problems: Problems) -> None:

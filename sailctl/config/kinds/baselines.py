@@ -109,8 +109,8 @@ class SACConfig(BaselineConfig):
     )
     natural_kl: float | None = setting(
         None,
-        "the actor takes steps of the natural gradient with this KL, in nats per state before squashing; "
-        "null: Adam with algo.lr",
+        "the actor takes steps of the natural gradient of at most this KL, in nats per state before "
+        "squashing; null: Adam with algo.lr",
         above=0,
     )
 
