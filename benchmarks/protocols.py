@@ -221,7 +221,6 @@ def main() -> None:
         write_equal_cost(saved)
         return
     common = [
-        f"env={','.join(asked.tasks or protocol.tasks)}",
         f"env_steps={asked.env_steps}",
         f"evaluation.every={max(1, asked.env_steps // 10)}", "evaluation.episodes=5",
         "logger.wandb=disabled", f"out={runs}",
@@ -229,14 +228,16 @@ def main() -> None:
     known = names_of(protocol)
     if unknown := sorted({*(asked.algorithms or ())} - {*known}):
         parser.error(f"{asked.protocol} has no {', '.join(unknown)}; its algorithms are {', '.join(known)}")
-    tasks = ",".join(dict.fromkeys([*protocol.tasks, *(asked.tasks or ())]))
-    everything = [[*sweep, *common, f"env={tasks}"] for sweep in protocol.sweeps]
+    chosen = asked.tasks or protocol.tasks
+    every_task = f"env={','.join(dict.fromkeys([*protocol.tasks, *chosen]))}"
+    everything = [[*sweep, every_task, *common] for sweep in protocol.sweeps]
     try:
         earlier = saved_runs(saved, {one for sweep in everything for one in ids_of(sweep)})
     except UserError as error:
         parser.error(str(error))
     for sweep in swept(protocol, asked.algorithms):
-        for words in missing_sweeps([*sweep, *common], asked.seeds, {key(trial) for trial in earlier}):
+        sweep_of_tasks = [*sweep, f"env={','.join(chosen)}", *common]
+        for words in missing_sweeps(sweep_of_tasks, asked.seeds, {key(trial) for trial in earlier}):
             sailctl("train", "-m", *words, check=False)  # a failed run is a result
     places = [runs] if runs.is_dir() else []
     trained = load_trials(places)

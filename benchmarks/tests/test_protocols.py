@@ -184,21 +184,26 @@ def test_saved_runs_count_if_they_ended_and_others_are_not_replaced(tmp_path: Pa
 def test_more_seeds_are_added_to_saved_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The folder of the first runs is gone, as on another machine."""
     tiny = "algo=ppo algo.envs=2 algo.steps=8 algo.batch=16 algo.epochs=1 policy.hidden=[4]"
-    protocol = Protocol("", (tuple(tiny.split()),), ("--baseline", "ppo"), ("hopper-v5",))
+    protocol = Protocol("", (tuple(tiny.split()),), ("--baseline", "ppo"), ("hopper-v5", "swimmer-v5"))
     monkeypatch.setitem(PROTOCOLS, "tiny", protocol)
 
-    def train(runs: str, seeds: int) -> list[Trial]:
+    def train(runs: str, *words: str) -> list[Trial]:
         places = f"--runs {tmp_path / runs} --results {tmp_path / 'results'}"
-        words = f"protocols tiny --env-steps 16 --seeds {seeds} {places}"
-        monkeypatch.setattr("sys.argv", words.split())
+        command = f"protocols tiny --env-steps 16 {places}"
+        monkeypatch.setattr("sys.argv", [*command.split(), *words])
         main()
         return load_trials([tmp_path / "results" / "tiny" / "runs.csv"])
 
-    (first,) = train("one", 1)
+    first, swimmer = train("one", "--seeds", "1")
     made_by = "sailctl.runs.provenance._git_state"
     monkeypatch.setattr(made_by, lambda _: {"commit": "b" * 40, "dirty": False})
-    both = train("two", 2)
-    assert [trial.seed for trial in both] == [0, 1]
-    assert both[0].origin == first.origin
-    assert both[0].returns.tolist() == first.returns.tolist()
+    found = train("two", "--seeds", "2", "--tasks", "hopper-v5")
+    assert [(trial.task, trial.seed) for trial in found] == [
+        ("hopper-v5", 0),
+        ("hopper-v5", 1),
+        ("swimmer-v5", 0),
+    ]
+    for kept, before in ((found[0], first), (found[2], swimmer)):
+        assert kept.origin == before.origin
+        assert kept.returns.tolist() == before.returns.tolist()
     assert [path.name[-2:] for path in find_runs(tmp_path / "two")] == ["s1"]
