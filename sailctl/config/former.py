@@ -26,18 +26,22 @@ RENAMED: dict[str, str] = {
 GONE: dict[str, object] = {"rollout.continuation": "policy", "algo.step": "gradient"}
 """Key that there is no more -> its value in runs that do what runs do now."""
 
+NEW: dict[str, tuple[str, object]] = {"algo.natural_kl": ("algo.target_every", None)}
+"""Key that older runs lack -> a key that they have where this one belongs, and its value of what they did."""
+
 
 def present(settings: Mapping[str, object]) -> dict[str, object]:
     """Flat settings of a run of any version, under the names of this one.
 
     A setting that is gone is left out where its value was the one that is left. Else it stays, and tells the
-    run from those of now.
+    run from those of now. A setting that is new has the value of what runs did before.
     """
-    return {
+    named = {
         RENAMED.get(key, key): value
         for key, value in settings.items()
         if key not in GONE or GONE[key] != value
     }
+    return {key: value for key, (beside, value) in NEW.items() if beside in named} | named
 
 
 def where_it_went(key: str) -> str | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,7 @@ def read_saved(path: Path) -> Saved:
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
             raise ValueError("its weights are not all finite")
         return Saved(tensors, about)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise UserError(f"{path} holds more than plain weights; nothing of it was executed") from error
     except DAMAGED as error:
         reason = first_line(error) or type(error).__name__

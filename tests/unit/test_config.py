@@ -148,7 +148,7 @@ BAD = [
     ("algo.selection=best", "algo.selection must be uniform or disagreement"),
     ("algo.worst_case=worse", "algo.worst_case must be exact or clipped or contaminated"),
     ("algo=sail_segments algo.step=proximal", "algo.step is gone: all runs do what 'gradient' did"),
-    ("policy.kind=cnn", "policy.kind must be mlp or linear"),
+    ("policy.kind=cnn", "policy.kind must be mlp or relu or linear or squashed"),
     ("algo.kl=reverse", "algo.kl must be kl_ref_pi or kl_pi_ref"),
     ("algo.baseline=mean", "algo.baseline must be leave_one_out or none"),
     ("algo=sail_segments algo.optimiser=rmsprop", "algo.optimiser must be adam or sgd"),
