@@ -32,6 +32,7 @@ TESTS = {
     "actions": ("actions", "action_gradients"),
     "sail": ("objectives", "enumeration"),
     "ranking": ("ranking", "enumeration"),
+    "robust": ("robust", "objectives"),
 }
 """Unit tests of a source file, the quickest first, where they are not just those of its own name."""
 
@@ -42,6 +43,13 @@ PRELOADED = (
 """Third-party modules that tests import, loaded before the mutants are."""
 
 EQUIVALENT = {
+    (
+        "ranking.py",
+        "return rho * (likelihood - plackett_luce(score.sort(dim=1).values))",
+        "return rho * (likelihood - plackett_luce((score.sort()).values))",
+    ): "the last dimension is the second",
+    ("ranking.py", "if rho != 0:", "if True:"): "with rho 0 the cost is 0",
+    ("ranking.py", "if rho != 0:", "if rho != -1:"): "rho is not negative, and with 0 the cost is 0",
     (
         "clipping.py",
         "change = (logp - behaviour_logp).detach()",
@@ -124,8 +132,8 @@ EQUIVALENT = {
     ): "where all differences are 0, dividing them changes nothing",
     (
         "robust.py",
-        "max_shift = torch.where(h > 0, probability, 1 - probability)",
-        "max_shift = torch.where((h >= 0), probability, 1 - probability)",
+        "favoured = torch.where(h > 0, probability, 1 - probability)",
+        "favoured = torch.where((h >= 0), probability, 1 - probability)",
     ): "at h = 0 the cost and its slope are 0 either way",
     (
         "sail.py",

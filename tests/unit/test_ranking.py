@@ -211,6 +211,14 @@ def test_rho_zero_is_the_trusting_loss_bit_for_bit(dtype: torch.dtype) -> None:
     assert metrics["robust_cost"] == 0
 
 
+def test_if_all_rankings_are_arbitrary_the_value_is_that_of_the_worst() -> None:
+    logp, ref_logp = batch(4)
+    losses, metrics = ranking_loss(logp, ref_logp, beta=BETA, c=0.0, baseline=False, rho=1.0)
+    score = BETA * (logp - ref_logp)
+    torch.testing.assert_close(losses, -plackett_luce(score.sort(dim=1).values))
+    assert metrics["robust_cost"] > 0.1
+
+
 def test_the_gradient_of_the_robust_loss_is_that_of_finite_differences() -> None:
     logp, ref_logp = batch(4)
 
