@@ -1,8 +1,8 @@
 """What a protocol has yet to train: its runs, without those whose curves were saved before.
 
 A saved run is known by its id (``config.run_id``) and its seed. The id stands for everything that changes the
-numbers of a run, so a run of other settings, or of a version of sailctl that computes other numbers, is not
-taken for one of the protocol.
+numbers of a run, so saved runs of other settings, or of a version of sailctl that computes other numbers, are
+recognised and refused.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class NaturalGradient(Optimizer):
         product = self.damped_fisher()
         direction = conjugate_gradients(product, gradient)
         curvature = float(direction @ product(direction))
-        if curvature > 0:
+        if curvature != 0.0:  # a gradient that is not finite is passed on, so that the run is stopped
             scale = (2 * self._max_kl / curvature) ** 0.5
             with torch.no_grad():
                 vector_to_parameters(

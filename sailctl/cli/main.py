@@ -89,7 +89,8 @@ def train(arguments: Sequence[str]) -> int:
             raise UserError(f"until takes one value, decided; got '{' '.join(until)}'")
         return train_until_decided([word for word in options.overrides if word != WORD], options)
 
-    unused = [name for name in ("--batch", "--batches", "--baseline", "--by") if name in arguments]
+    given = {word.partition("=")[0] for word in arguments}
+    unused = [name for name in ("--batch", "--batches", "--baseline", "--by") if name in given]
     if unused:
         raise UserError(f"{unused[0]} belongs to until=decided")
     words = [*options.overrides, *(["logger.fresh=true"] if options.fresh else [])]

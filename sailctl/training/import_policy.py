@@ -217,7 +217,7 @@ def _set_statistics(policy: GaussianPolicy, stats: Path) -> None:
             clip = float(arrays["clip"]) if "clip" in arrays else OBS_CLIP
     except DAMAGED as error:
         raise UserError(f"{stats} must be an .npz file with mean and var: {first_line(error)}") from error
-    if mean.shape != shape or var.shape != shape or not (np.isfinite(mean).all() and (var >= 0).all()):
+    if mean.shape != shape or var.shape != shape or not (np.isfinite([mean, var]).all() and (var >= 0).all()):
         raise UserError(f"{stats} must hold mean and var >= 0 of {shape[0]} numbers, got {mean.shape}")
     if clip != OBS_CLIP:
         raise UserError(f"{stats} clips observations at {clip:g}; {OBS_CLIP:g} can be imported")

@@ -117,6 +117,7 @@ def test_runs_are_trained_and_an_interrupted_sweep_goes_on(
             "until=decided: oracle.mistake differs (0.0, 0.2); name the compared settings with --by",
         ),
         ("-m algo=sail,sail_revkl --batch 5", "--batch belongs to until=decided"),
+        ("-m algo=sail,sail_revkl --batches=2", "--batches belongs to until=decided"),
         ("-m until=tired algo=sail,sail_revkl", "until takes one value, decided; got 'until=tired'"),
     ],
 )
